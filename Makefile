@@ -1,0 +1,30 @@
+# Everything a bare machine with Python 3.11, pip and make needs.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+LAVA := lava-nc==0.10.0
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test check clean
+
+setup: $(STAMP)
+
+# lava-nc declares Python < 3.11 and pip has no override for one package, hence the line of its own.
+$(STAMP): pyproject.toml constraints.txt Makefile
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip setuptools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[train,lava,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --ignore-requires-python --no-deps $(LAVA)
+	touch $(STAMP)
+
+# The main job: train, compile, run on every device, compare, count.
+demo: setup
+	$(BIN)/python benchmarks/digits.py --seeds 0 --output demo
+
+# Every check, as one command.
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -q
+
+clean:
+	rm -rf build dist demo *.egg-info

@@ -1,0 +1,298 @@
+"""The command `snn-compile`: does it fit, what did the integers do to it, what would it cost.
+
+stdout is the result, stderr the talk. Exit codes: 0 done; 1 the input, the model or the chip is at
+fault; 2 usage; 3 compiled, but a stated gate (--max-drop) failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snn_compile.targets.errors import CompileError, SnnCompileError, WrongInput
+
+if TYPE_CHECKING:
+    from snn_compile.compiler.pipeline import Compilation, Options
+    from snn_compile.runtime.data import Dataset
+    from snn_compile.runtime.report import Report
+
+SCHEMA = {"name": "snn-compile", "version": 1}
+SUBCOMMANDS = ("inspect", "export")
+STAGE_NAMES = ("lower", "simplify", "retime", "quantize", "partition", "place", "route")
+"""As in `pipeline.STAGES`, which takes too long to import for --help; a test compares the two."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with `argv` (default: the process's arguments) and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(format="snn-compile: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    try:
+        if arguments[:1] == ["inspect"]:
+            return _inspect(_inspect_parser().parse_args(arguments[1:]))
+        if arguments[:1] == ["export"]:
+            return _export(_export_parser().parse_args(arguments[1:]))
+        parser = _parser()
+        options = parser.parse_args(arguments)
+        if options.list_targets:
+            return _list_targets(options.json)
+        if options.model is None:
+            parser.error("name a MODEL (.pt or .nir), or --list-targets")
+        return _compile(options)
+    except SnnCompileError as error:
+        print(f"snn-compile: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("snn-compile: interrupted; nothing was written", file=sys.stderr)
+        return 130
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model as commands take it: its graph, its name, and the spec of the data it was trained on."""
+
+    graph: Any
+    name: str
+    data: dict[str, Any] | None = None
+
+
+def load_model(path: str | Path) -> Model:
+    """Read a checkpoint (.pt) or a graph (.nir); no code of the file is run."""
+    file = Path(path)
+    if file.suffix.lower() in (".pt", ".pth"):
+        from snn_compile.train.checkpoint import load_checkpoint
+
+        checkpoint = load_checkpoint(file)
+        data = checkpoint.data
+        return Model(checkpoint.graph, file.name, dict(data) if data else None)
+    from snn_compile.compiler.frontends import read_graph
+
+    return Model(read_graph(file), file.name)
+
+
+def model_data(
+    name: str | None, split: str, spec: dict[str, Any] | None
+) -> Dataset | None:
+    """Return the data set `name`, or the model's own if None; options come from the model's spec when
+    it names the same set.
+    """
+    from snn_compile.runtime.data import load_data
+
+    if name is None and spec is None:
+        return None
+    own = spec is not None and name in (None, spec["name"])
+    options = dict(spec["options"]) if own and spec is not None else {}
+    return load_data(name if name is not None else spec["name"] if spec else "", split, **options)
+
+
+def conventions(stated: Sequence[str]) -> dict[str, Any]:
+    """Parse `--convention key=value`; delays are written SOURCE:TARGET:STEPS and may be repeated."""
+    found: dict[str, Any] = {}
+    for item in stated:
+        key, equals, text = item.partition("=")
+        if not equals:
+            raise CompileError(f"--convention {item}: write it as key=value, for example dt=1e-4")
+        if key == "delays":
+            parts = text.rsplit(":", 2)
+            if len(parts) != 3 or not parts[2].isdigit():
+                raise CompileError(f"--convention {item}: write it as delays=SOURCE:TARGET:STEPS")
+            found.setdefault("delays", {})[parts[0], parts[1]] = int(parts[2])
+            continue
+        try:
+            found[key] = float(text)
+        except ValueError:
+            found[key] = text
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="snn-compile", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Compile a trained spiking network to the integers of a neuromorphic chip.",
+        epilog="other forms:\n  snn-compile inspect FILE            what a graph means, and how that was "
+               "decided\n  snn-compile export MODEL -o X.nir   the NIR graph of a checkpoint\n\n"
+               "exit codes: 0 done, 1 the input or the chip is at fault, 2 usage, 3 a gate failed")
+    parser.add_argument("model", nargs="?", help="a checkpoint (.pt) or a NIR graph (.nir)")
+    parser.add_argument("--target", default="loihi2-sim", help="chip profile (default: %(default)s)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the program here, for snn-run")
+    parser.add_argument("--calibrate", metavar="DATA",
+                        help="data to choose scales on: a data set's name or an .npz "
+                             "(default: the checkpoint's own)")
+    parser.add_argument("--check", metavar="DATA",
+                        help="labelled data to compare with the float network on (default: the "
+                             "checkpoint's own test split)")
+    parser.add_argument("--max-drop", type=float, metavar="PP",
+                        help="exit with 3 if accuracy drops by more percentage points")
+    parser.add_argument("--bits", type=int, default=8, metavar="N", help="weight bits, 1-8 (default: 8)")
+    parser.add_argument("--tables", choices=("auto", "one", "sign"), default="auto",
+                        help="weight tables a projection: one, one for each sign (a bit finer, the same "
+                             "synops), or by sign where that takes no more cores (default)")
+    parser.add_argument("--convention", action="append", default=[], metavar="KEY=VALUE",
+                        help="answer what the graph leaves open, e.g. dt=1e-4, reset=subtract")
+    parser.add_argument("--stop-after", choices=STAGE_NAMES, metavar="STAGE",
+                        help="stop after one of: " + ", ".join(STAGE_NAMES))
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    parser.add_argument("--list-targets", action="store_true", help="list chip profiles")
+    return parser
+
+
+def _list_targets(as_json: bool) -> int:
+    from snn_compile.targets.chip import chip_names, load_chip
+
+    chips = [load_chip(name) for name in chip_names()]
+    if as_json:
+        rows = [{"target": f"{c.name}-sim", "chip": c.name, "title": c.title, "cores": c.cores,
+                 "device": c.default_device} for c in chips]
+        print(json.dumps({"schema": {"name": "snn-compile-targets", "version": 1}, "targets": rows}))
+    else:
+        for chip in chips:
+            print(f"{chip.name}-sim   {chip.title}: {chip.cores} cores; runs on {chip.default_device}")
+    return 0
+
+
+def _compile(arguments: argparse.Namespace) -> int:
+    from snn_compile.compiler.pipeline import Options, compile_stages
+    from snn_compile.targets.chip import load_chip
+
+    load_chip(arguments.target)  # an unknown target is known before the model is read
+    _check_output(arguments.output)
+    if arguments.stop_after and arguments.output:
+        raise CompileError("--stop-after makes no program, so there is nothing to write to -o")
+    model = load_model(arguments.model)
+    calibration = model_data(arguments.calibrate, "calibration", model.data)
+    checked = None if arguments.stop_after else model_data(arguments.check, "test", model.data)
+    if arguments.max_drop is not None and (checked is None or checked.labels is None):
+        raise WrongInput("--max-drop needs labelled data to measure the drop on: add --check DATA")
+    provenance = {"model": model.name}
+    if checked is not None:
+        provenance["data"] = json.dumps(checked.spec(), sort_keys=True)
+    options = Options(weight_bits=arguments.bits, tables=arguments.tables,
+                      conventions=conventions(arguments.convention), provenance=provenance)
+    done = compile_stages(
+        model.graph, arguments.target, options, None if calibration is None else calibration.inputs,
+        _tell_stage, arguments.stop_after)
+    for warning in done.quantized.warnings if done.quantized else ():
+        print(f"snn-compile: warning: {warning}", file=sys.stderr)
+    if done.program is None:
+        return _show_stage(done, arguments)
+    report = _measure(done, checked, options)
+    failed = (arguments.max_drop is not None and report is not None and report.accuracy is not None
+              and report.accuracy.drop is not None and report.accuracy.drop > arguments.max_drop)
+    if arguments.output:
+        done.program.save(arguments.output)
+    result = _result(done, report, arguments)
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        from snn_compile.compiler.tables import compilation_text
+
+        print(compilation_text(result, report), end="")
+    if arguments.output:
+        print(f"snn-compile: program written to {arguments.output}", file=sys.stderr)
+    if failed:
+        assert report is not None and report.accuracy is not None
+        print(f"snn-compile: gate failed: accuracy drops by {report.accuracy.drop:.2f} points, "
+              f"--max-drop allows {arguments.max_drop:g}", file=sys.stderr)
+    return 3 if failed else 0
+
+
+def _check_output(path: str | None) -> None:
+    if path is not None and not Path(path).resolve().parent.is_dir():
+        raise CompileError(f"cannot write {path}: its folder does not exist")
+
+
+def _tell_stage(name: str, value: Any, seconds: float) -> None:
+    print(f"snn-compile: {name} {seconds * 1000:.0f} ms", file=sys.stderr)
+
+
+def _measure(done: Compilation, data: Dataset | None, options: Options) -> Report | None:
+    """Compare program and float network on the data, if there is any."""
+    if data is None or done.program is None:
+        return None
+    from snn_compile.runtime import compare
+
+    print(f"snn-compile: running {len(data.inputs)} samples of {data.name} ({data.split})", file=sys.stderr)
+    return compare(done.program, done.network, data.inputs, data.labels, data=data.spec())
+
+
+def _result(
+    done: Compilation, report: Report | None, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    from snn_compile.compiler.tables import quantization_json, resources_json
+
+    assert done.program is not None and done.quantized is not None
+    measured = report.json() if report else {}
+    accuracy = measured.get("accuracy")
+    gate = None
+    if arguments.max_drop is not None and accuracy:
+        gate = {"max_drop": arguments.max_drop, "passed": accuracy["drop"] <= arguments.max_drop}
+    return {
+        "schema": SCHEMA, "model": Path(arguments.model).name, "target": arguments.target,
+        "program": {"digest": done.program.digest(), "file": arguments.output},
+        "fits": True, "cores": len(done.program.cores),
+        "resources": resources_json(done.program), "latency_steps": done.program.latency_steps,
+        "quantization": quantization_json(done.quantized), "gate": gate,
+        "accuracy": accuracy, "counts": measured.get("counts"), "energy": measured.get("energy"),
+        "overflows": measured.get("overflows"), "input_clipped": measured.get("input_clipped"),
+        "agreement": measured.get("agreement"), "data": measured.get("data"),
+        "contract": {"values": json.loads(done.program.provenance["contract"]),
+                     "decided": dict(done.network.decided)},
+        "warnings": list(done.quantized.warnings),
+    }
+
+
+def _show_stage(done: Compilation, arguments: argparse.Namespace) -> int:
+    from snn_compile.compiler.tables import stage_json, stage_text
+
+    result = stage_json(done, arguments.stop_after)
+    print(json.dumps(result) if arguments.json else stage_text(result), end="\n" if arguments.json else "")
+    return 0
+
+
+def _inspect_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="snn-compile inspect", description="Print what a model's graph means: its nodes and its "
+        "contract, and how each item was decided.")
+    parser.add_argument("model", help="a checkpoint (.pt) or a NIR graph (.nir)")
+    parser.add_argument("--convention", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--json", action="store_true")
+    return parser
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from snn_compile.compiler.tables import inspection_json, inspection_text
+
+    model = load_model(arguments.model)
+    result = inspection_json(model.graph, model.name, conventions(arguments.convention))
+    print(json.dumps(result) if arguments.json else inspection_text(result),
+          end="\n" if arguments.json else "")
+    return 0
+
+
+def _export_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="snn-compile export",
+                                     description="Write the NIR graph of a checkpoint to a file.")
+    parser.add_argument("model", help="a checkpoint (.pt)")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE.nir")
+    return parser
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    _check_output(arguments.output)
+    model = load_model(arguments.model)
+    import nir
+
+    from snn_compile.targets.program_file import write_whole
+
+    write_whole(arguments.output, lambda path: nir.write(path, model.graph))
+    print(f"snn-compile: graph written to {arguments.output}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""Front ends by file suffix: everything that comes in becomes a NIR graph."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from snn_compile.compiler.nir_graph import read_nir
+from snn_compile.targets.errors import CompileError
+
+SUFFIXES = {".nir": read_nir}
+"""Suffixes that the compiler reads itself; `.pt` checkpoints go through `train`, from the commands."""
+
+
+def read_graph(path: str | os.PathLike[str]) -> Any:
+    """Return the NIR graph in a file, chosen by its suffix."""
+    file = Path(path)
+    reader = SUFFIXES.get(file.suffix.lower())
+    if reader is None:
+        known = ", ".join([*SUFFIXES, ".pt"])
+        hint = ("; load a checkpoint with train.load_checkpoint(path).graph"
+                if file.suffix.lower() == ".pt" else "")
+        raise CompileError(f"{file}: files with suffix {file.suffix!r} are not read; known are {known}"
+                           + hint, path=str(file))
+    return reader(file)

@@ -1,0 +1,186 @@
+"""The Network: populations and projections in float64 and logical time, nothing left open.
+
+Logical time is the framework's time: within a step a population sees what its sources emit in the same
+step if the logical delay of the edge is 0, and what they emitted D steps ago if it is D. One step of a
+population with synaptic input x:
+
+    u = (1 - current_decay) * u + x + input_bias
+    v = (1 - voltage_decay) * v + u + bias
+    s = v > threshold  (or >=),  then the reset
+
+Gains are folded into the weights that arrive. Weights are (target, source) over flattened neurons in C
+order. Reset "value" resets to 0: a graph's v_reset is removed by shifting v by `offset`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import prod
+
+import networkx as nx
+import numpy as np
+import numpy.typing as npt
+
+from snn_compile.compiler.conventions import Contract, Readout
+from snn_compile.targets.errors import AmbiguousConvention, CompileError
+from snn_compile.targets.program import content_digest, encode
+
+Float = npt.NDArray[np.float64]
+
+PARAMETERS = {
+    "lif": ("current_decay", "voltage_decay", "threshold", "bias", "input_bias", "v_init", "offset"),
+    "li": ("current_decay", "voltage_decay", "bias", "input_bias", "v_init", "offset"),
+}
+"""Neuron models and their per-step parameters; decays are the share lost a step, 0 to 1."""
+
+
+def _frozen(value: npt.ArrayLike, where: str) -> Float:
+    array = np.array(value, np.float64)
+    if not np.isfinite(array).all():
+        first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise CompileError(f"{where} holds {array[first]} at index {first}; every value must be finite",
+                           where=where, index=first)
+    array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Neurons of one model; parameters are float64 of shape (1,) or (size,)."""
+
+    name: str
+    shape: tuple[int, ...]
+    model: str
+    parameters: Mapping[str, Float]
+    reset: str = "value"
+    comparison: str = ">"
+
+    def __post_init__(self) -> None:
+        if set(self.parameters) != set(PARAMETERS[self.model]):
+            raise CompileError(f"population {self.name!r}: parameters {sorted(self.parameters)}; model "
+                               f"{self.model} has {sorted(PARAMETERS[self.model])}")
+        frozen = {}
+        for key in PARAMETERS[self.model]:
+            array = np.atleast_1d(_frozen(self.parameters[key], f"{key} of {self.name!r}")).reshape(-1)
+            if array.size not in (1, self.size):
+                raise CompileError(f"population {self.name!r}: {key} has {array.size} values for "
+                                   f"{self.size} neurons")
+            if array.size > 1 and (array == array[0]).all():
+                array = array[:1]
+            array.flags.writeable = False
+            frozen[key] = array
+        object.__setattr__(self, "parameters", frozen)
+        for key in ("current_decay", "voltage_decay"):
+            low, high = float(frozen[key].min()), float(frozen[key].max())
+            if low < 0 or high > 1:
+                raise CompileError(f"population {self.name!r}: {key} is {low if low < 0 else high:g} a "
+                                   "step; dt must not exceed the time constant (0 to 1 is possible)",
+                                   population=self.name)
+
+    @property
+    def size(self) -> int:
+        """Number of neurons."""
+        return prod(self.shape)
+
+    @property
+    def spiking(self) -> bool:
+        """Whether the population emits spikes."""
+        return "threshold" in PARAMETERS[self.model]
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """An edge with a weight matrix (target, source) and a logical delay in steps."""
+
+    name: str
+    source: str
+    target: str
+    weight: Float
+    delay_steps: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", _frozen(self.weight, f"the weight of {self.name!r}"))
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input of the network, or an output that reads `population`."""
+
+    name: str
+    shape: tuple[int, ...] = ()
+    population: str = ""
+    readout: Readout = field(default_factory=Readout)
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network whose discretisation is resolved; `decided` says how, item by item."""
+
+    populations: tuple[Population, ...]
+    projections: tuple[Projection, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    contract: Contract
+    decided: Mapping[str, str] = field(default_factory=dict)
+    source_digest: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.inputs or not self.outputs:
+            raise CompileError("the graph needs at least one Input and one Output node")
+        names = [p.name for p in (*self.populations, *self.inputs)]
+        if len(set(names)) != len(names):
+            raise CompileError("two populations or inputs share a name")
+        for edge in self.projections:
+            shape = (self.size(edge.target), self.size(edge.source))
+            if edge.weight.shape != shape:
+                raise CompileError(f"projection {edge.name!r}: the weight is {edge.weight.shape}, its "
+                                   f"ends {edge.source!r} and {edge.target!r} need {shape}")
+        self.order  # noqa: B018 - a cycle without delay is found here
+
+    @cached_property
+    def _by_name(self) -> dict[str, Population | Port]:
+        return {p.name: p for p in (*self.populations, *self.inputs)}
+
+    def population(self, name: str) -> Population:
+        """Return a population by name."""
+        return next(p for p in self.populations if p.name == name)
+
+    def size(self, name: str) -> int:
+        """Return the number of neurons of a population, or of channels of an input."""
+        return prod(self._by_name[name].shape)
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """Populations in an order in which a step can be computed."""
+        graph = nx.DiGraph()
+        graph.add_nodes_from(p.name for p in self.populations)
+        graph.add_edges_from((e.source, e.target) for e in self.projections
+                             if e.delay_steps == 0 and e.source in graph)
+        try:
+            rank = {p.name: i for i, p in enumerate(self.populations)}
+            return tuple(nx.lexicographical_topological_sort(graph, key=rank.__getitem__))
+        except nx.NetworkXUnfeasible:
+            cycle = [a for a, _ in nx.find_cycle(graph)]
+            raise AmbiguousConvention(
+                f"the cycle {' -> '.join([*cycle, cycle[0]])} has no delay, so no step can be computed; "
+                f"state the delay of one of its edges with --convention delays=SOURCE:TARGET:STEPS",
+                missing={"delays": ("1",)}, cycle=cycle) from None
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the network's content."""
+        # Delays are keyed by edges, which JSON cannot be; they stand in the projections anyway.
+        plain = replace(self.contract, delays={})
+        body, arrays = encode([self.populations, self.projections, self.inputs, self.outputs, plain])
+        return content_digest(body, arrays)
+
+
+def array_digest(*arrays: npt.ArrayLike) -> str:
+    """Return the SHA-256 of arrays, for provenance."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        data = np.ascontiguousarray(array)
+        digest.update(f"{data.dtype.name}{data.shape}".encode() + data.tobytes())
+    return digest.hexdigest()

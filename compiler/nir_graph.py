@@ -1,0 +1,31 @@
+"""Reading `.nir` files, with errors that a person can act on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from snn_compile.targets.errors import CompileError
+
+
+def read_nir(path: str | os.PathLike[str]) -> Any:
+    """Return the nir.NIRGraph in a file; raises CompileError if it is missing or not a NIR graph."""
+    import nir
+
+    file = Path(path)
+    if not file.is_file():
+        raise CompileError(f"no file at {file}", path=str(file))
+    try:
+        graph = nir.read(file)
+    except Exception as error:  # nir and h5py raise whatever they stumble over
+        raise CompileError(f"{file} cannot be read as a NIR graph ({type(error).__name__}: "
+                           f"{_one_line(error)})", path=str(file)) from error
+    if not isinstance(graph, nir.NIRGraph):
+        raise CompileError(f"{file} holds a single {type(graph).__name__} node, not a graph",
+                           path=str(file))
+    return graph
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or "no reason given"

@@ -1,0 +1,149 @@
+"""Partition: populations are cut into slices of neurons, and slices are packed into neurocores.
+
+The memory of a core (docs in the chip file) holds neuron state, synapses and axon entries:
+
+    neurons  n * neuron_state_bits
+    synapses dense n_in * n * (bits + delay bits), or sparse nnz * (bits + delay bits + log2 n) if smaller
+    axons    axon_bits each: one input axon a source neuron, one output axon a neuron and destination core
+
+A slice goes into the first core with room. Splitting by target neurons repeats input axons, not weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, log2
+
+import numpy as np
+
+from snn_compile.compiler.quantize import QuantizedNetwork
+from snn_compile.targets.chip import Chip
+from snn_compile.targets.errors import DoesNotFit
+
+Slice = tuple[str, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """Slices (population, start, stop) by core, and each core's use of its resources."""
+
+    cores: tuple[tuple[Slice, ...], ...]
+    use: tuple[Mapping[str, int], ...]
+    limits: Mapping[str, int]
+
+
+def partition(network: QuantizedNetwork, chip: Chip) -> Partition:
+    """Return the cores a network needs; raises DoesNotFit with every violation when the chip has too
+    few cores, or when a single neuron exceeds a core.
+    """
+    limits = {"neurons": chip.core_neurons, "memory_bits": chip.core_memory_bits,
+              "in_axons": chip.core_in_axons, "out_axons": chip.core_out_axons}
+    sizes = {p.name: p.size for p in network.populations}
+    parts = {name: ceil(n / chip.core_neurons) for name, n in sizes.items()}
+    measure = _Measure(network, chip)
+    while True:
+        cores = _pack(parts, sizes, measure, limits, chip.cores)
+        if isinstance(cores, str):
+            too_large = {cores}
+        else:
+            use = [measure.core(slices, cores) for slices in cores]
+            too_large = {max(core, key=lambda s: s[2] - s[1])[0] for core, used in zip(cores, use, strict=True)
+                         if any(used[key] > limits[key] for key in limits)}
+            if not too_large:
+                return Partition(tuple(map(tuple, cores)), tuple(use), limits)
+        for name in too_large:
+            if parts[name] >= sizes[name]:
+                raise _impossible(name, measure, limits, chip)
+            parts[name] = min(2 * parts[name], sizes[name])
+            if sum(parts.values()) > 64 * chip.cores:
+                raise DoesNotFit(f"{chip.title} has {chip.cores} cores; population {name!r} alone needs "
+                                 f"more than {parts[name] // 2}", violations=[name])
+
+
+def _impossible(name: str, measure: _Measure, limits: Mapping[str, int], chip: Chip) -> DoesNotFit:
+    used = measure.core([(name, 0, 1)], [[(name, 0, 1)]])
+    lines = [f"{key} {used[key]} of {limits[key]}" for key in limits if used[key] > limits[key]]
+    return DoesNotFit(f"one neuron of {name!r} exceeds a core of {chip.title}: "
+                      + ("; ".join(lines) or "its spikes go to too many cores"), violations=lines)
+
+
+def _pack(
+    parts: Mapping[str, int], sizes: Mapping[str, int], measure: _Measure, limits: Mapping[str, int],
+    available: int,
+) -> list[list[Slice]] | str:
+    """Return cores first-fit, or the name of a population whose slice exceeds an empty core."""
+    cores: list[list[Slice]] = []
+    totals: list[dict[str, int]] = []
+    shared: list[set[str]] = []
+    for name, count in parts.items():
+        bounds = np.linspace(0, sizes[name], count + 1).astype(int)
+        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+            piece = (name, int(start), int(stop))
+            for index in range(len(cores) + 1):
+                if index == len(cores):
+                    cores.append([])
+                    totals.append(dict.fromkeys(limits, 0))
+                    shared.append(set())
+                added = measure.piece(piece, shared[index])
+                if all(totals[index][key] + added[key] <= limits[key] for key in limits):
+                    cores[index].append(piece)
+                    totals[index] = {key: totals[index][key] + added[key] for key in limits}
+                    shared[index] |= measure.sources[name].keys()
+                    break
+                if not cores[index]:
+                    return name
+        if len(cores) > 4 * available:
+            raise DoesNotFit(f"more than {4 * available} cores are needed, the chip has {available}",
+                             violations=[f"cores: more than {4 * available} of {available}"])
+    return cores
+
+
+class _Measure:
+    """What slices use of a core."""
+
+    def __init__(self, network: QuantizedNetwork, chip: Chip) -> None:
+        self.network, self.chip = network, chip
+        sizes = {p.name: p.size for p in (*network.populations, *network.inputs)}
+        self.sources: dict[str, dict[str, int]] = {p.name: {} for p in network.populations}
+        for edge in network.projections:
+            self.sources[edge.target][edge.source] = sizes[edge.source]
+        self._nonzero = {(edge.name, i): np.cumsum([0, *np.count_nonzero(table.weights, axis=1)])
+                         for edge in network.projections for i, table in enumerate(edge.tables)}
+
+    def synapse_bits(self, piece: Slice) -> int:
+        """Memory of the synapses onto a slice, each table dense or sparse, whichever is smaller."""
+        name, start, stop = piece
+        n, total = stop - start, 0
+        for edge in self.network.projections:
+            if edge.target != name:
+                continue
+            for i, table in enumerate(edge.tables):
+                word = table.bits + (self.chip.delay_bits if edge.delay_steps else 0)
+                nonzero = self._nonzero[edge.name, i]
+                sparse = int(nonzero[stop] - nonzero[start]) * (word + ceil(log2(max(n, 2))))
+                total += min(n * table.weights.shape[1] * word, sparse)
+        return total
+
+    def piece(self, piece: Slice, present: set[str]) -> dict[str, int]:
+        """What a slice adds to a core that already has the input axons of `present`."""
+        name, start, stop = piece
+        n = stop - start
+        in_axons = sum(k for source, k in self.sources[name].items() if source not in present)
+        bits = n * self.chip.neuron_state_bits + self.synapse_bits(piece) + in_axons * self.chip.axon_bits
+        return {"neurons": n, "memory_bits": bits, "in_axons": in_axons, "out_axons": 0}
+
+    def core(self, slices: list[Slice], cores: list[list[Slice]]) -> dict[str, int]:
+        """Use of one core when all are packed."""
+        used = dict.fromkeys(("neurons", "memory_bits", "in_axons", "out_axons", "synapse_bits"), 0)
+        present: set[str] = set()
+        for piece in slices:
+            for key, value in self.piece(piece, present).items():
+                used[key] += value
+            present |= self.sources[piece[0]].keys()
+            used["synapse_bits"] += self.synapse_bits(piece)
+            targets = {name for name, sources in self.sources.items() if piece[0] in sources}
+            reached = sum(any(name in targets for name, _, _ in other) for other in cores)
+            used["out_axons"] += (piece[2] - piece[1]) * reached
+        used["memory_bits"] += used["out_axons"] * self.chip.axon_bits
+        return used

@@ -1,0 +1,166 @@
+"""The pipeline: straight-line code that calls the stages in order."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_compile.compiler.lower import lower
+from snn_compile.compiler.network import Float, Network
+from snn_compile.compiler.partition import partition
+from snn_compile.compiler.place import place
+from snn_compile.compiler.quantize import QuantizedNetwork, quantize
+from snn_compile.compiler.reference import as_inputs
+from snn_compile.compiler.retime import RetimedNetwork, retime
+from snn_compile.compiler.route import route
+from snn_compile.compiler.simplify import simplify
+from snn_compile.targets.chip import load_chip
+from snn_compile.targets.device import execute
+from snn_compile.targets.errors import CompileError, DoesNotFit, PrecisionLost
+from snn_compile.targets.program import Program
+
+TABLES = ("auto", "one", "sign")
+STAGES = ("lower", "simplify", "retime", "quantize", "partition", "place", "route")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a compilation may be asked for.
+
+    `weight_bits`: 1 to 8. `tables` of a projection: "one", "sign" (positive and negative weights apart:
+    a bit more for each), or "auto" (by sign where that takes no more cores). `input_bits`: of graded
+    input messages. `conventions`: answers to what the graph leaves open. `provenance`: text that travels
+    in the program (model file, data set).
+    """
+
+    weight_bits: int = 8
+    tables: str = "auto"
+    input_bits: int = 8
+    conventions: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Compilation:
+    """Everything a compilation made, stage by stage; what was not reached is None."""
+
+    network: Network
+    retimed: RetimedNetwork | None = None
+    quantized: QuantizedNetwork | None = None
+    program: Program | None = None
+
+
+Observer = Callable[[str, Any, float], None]
+"""Called after each stage with its name, value and duration in seconds."""
+
+
+def compile_graph(
+    graph: Any, target: str = "loihi2-sim", options: Options | None = None,
+    calibration: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None,
+    observe: Observer | None = None,
+) -> Program:
+    """Compile a NIR graph, a path to one, or a Network for `target`.
+
+    `calibration`: inputs (batch, steps, *shape), or a mapping of input name to such arrays; scales are
+    chosen on them. Raises CompileError and its kinds.
+    """
+    program = compile_stages(graph, target, options, calibration, observe).program
+    assert program is not None
+    return program
+
+
+def compile_stages(
+    graph: Any, target: str = "loihi2-sim", options: Options | None = None,
+    calibration: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None,
+    observe: Observer | None = None, stop_after: str | None = None,
+) -> Compilation:
+    """As `compile_graph`, and return what every stage made; stop after the stage named."""
+    options = options or Options()
+    if stop_after is not None and stop_after not in STAGES:
+        raise CompileError(f"no stage {stop_after!r}; stages are {', '.join(STAGES)}")
+    if options.tables not in TABLES:
+        raise CompileError(f"tables {options.tables!r}; use one of {', '.join(TABLES)}")
+    chip = load_chip(target)
+    low, high = chip.weight_bits
+    if not low <= options.weight_bits <= high:
+        raise CompileError(f"{options.weight_bits} weight bits; {chip.title} has {low} to {high}")
+    if not 1 <= options.input_bits <= chip.message_bits_max:
+        raise CompileError(f"{options.input_bits} bits an input message; {chip.title} has 1 to "
+                           f"{chip.message_bits_max}")
+
+    def stage(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        began = time.perf_counter()
+        value = function(*arguments)
+        if observe:
+            observe(name, value, time.perf_counter() - began)
+        return value
+
+    network = stage("lower", lower, graph, options.conventions)
+    data = as_inputs(network, calibration) if calibration is not None else None
+    if stop_after == "lower":
+        return Compilation(network)
+    simple = stage("simplify", simplify, network)
+    if stop_after == "simplify":
+        return Compilation(simple)
+    retimed = stage("retime", retime, simple)
+    if stop_after == "retime":
+        return Compilation(network, retimed)
+    quantized = stage("quantize", _quantize, retimed, chip, options, data)
+    if stop_after == "quantize":
+        return Compilation(network, retimed, quantized)
+    split = stage("partition", partition, quantized, chip)
+    cores = stage("place", place, split, chip)
+    routes = stage("route", route, quantized, cores)
+    program = Program(chip.name, chip.version, quantized.populations, quantized.projections,
+                      quantized.inputs, quantized.outputs, cores, routes,
+                      _provenance(network, options, data))
+    if data is not None:
+        _check_range(program, network, data)
+    return Compilation(network, retimed, quantized, program)
+
+
+def _quantize(
+    retimed: RetimedNetwork, chip: Chip, options: Options, data: Mapping[str, Float] | None
+) -> QuantizedNetwork:
+    def made(split: bool) -> QuantizedNetwork:
+        return quantize(retimed, chip, options.weight_bits, options.input_bits, split, data)
+
+    if options.tables != "auto":
+        return made(options.tables == "sign")
+    one, by_sign = made(False), made(True)
+    try:
+        more = len(partition(by_sign, chip).cores) > len(partition(one, chip).cores)
+    except DoesNotFit:
+        more = True
+    return one if more else by_sign
+
+
+def _provenance(
+    network: Network, options: Options, data: Mapping[str, Float] | None
+) -> dict[str, str]:
+    contract = replace(network.contract, delays={})
+    facts = {"snn-compile": version("snn-compile"), "network": network.digest(),
+             "graph": network.source_digest, "weight_bits": str(options.weight_bits),
+             "contract": contract.to_json(network.source_digest),
+             "decided": json.dumps(dict(network.decided), sort_keys=True)}
+    if data is not None:
+        facts["calibration_samples"] = str(next(iter(data.values())).shape[0])
+    return {**facts, **options.provenance}
+
+
+def _check_range(program: Program, network: Network, data: Mapping[str, Float]) -> None:
+    """Raise PrecisionLost if a state leaves 24 bits on the calibration data itself."""
+    shaped = {port.name: np.reshape(data[port.name], (*data[port.name].shape[:2], *port.shape))
+              for port in network.inputs}
+    for name, overflow in execute(program, shaped, "loihi2-sim").overflows.items():
+        if overflow:
+            raise PrecisionLost(f"population {name!r} leaves its 24-bit range on the calibration data: "
+                                f"{overflow}; its integer dynamics differ too much from the float ones",
+                                tensor=name)

@@ -1,0 +1,266 @@
+"""snn-run: run a program on data; say what it did, got right and would cost.
+
+    snn-run PROGRAM --data DATA [--device NAME] [--against MODEL] [--max-drop PP] [--check]
+                    [--samples N] [--report FILE] [--threads N] [--json]
+    snn-run --list-devices
+
+stdout is the result, stderr the talk. Exit codes: 0 done; 1 the input is at fault; 2 usage; 3 a
+gate (--check, --max-drop) failed; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snn_compile.targets.errors import SnnCompileError, WrongInput, WrongProgram
+
+if TYPE_CHECKING:
+    from snn_compile.compiler.network import Network
+    from snn_compile.runtime.compare import Check
+    from snn_compile.runtime.data import Dataset
+    from snn_compile.runtime.report import Report
+    from snn_compile.targets.program import Program
+    from snn_compile.targets.record import RunRecord
+
+_DEVICES = {
+    "loihi2-sim": "fast simulator of the integer program, the default",
+    "oracle": "the definition of a program in plain integers, slow",
+    "lava": "Lava's fixed-point processes under Lava's own runtime, in a child process",
+    "lava-stepped": "Lava's fixed-point process models, stepped in this process",
+}
+_RESERVED = ("diverge",)
+_SPLIT = "test"
+
+Observer = Callable[[int, int], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments and arguments[0] in _RESERVED:
+            raise WrongInput(f"snn-run {arguments[0]} is not available yet; --check compares "
+                             f"devices (a program file of that name is ./{arguments[0]})")
+        parser = _parser()
+        options = parser.parse_args(arguments)
+        if options.list_devices:
+            _list_devices(options.json)
+            return 0
+        _check_usage(parser, options)
+        return _run(parser, options)
+    except SnnCompileError as error:
+        print(f"snn-run: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="snn-run", allow_abbrev=False,
+        description="Run a compiled program on data; say what it did, got right and would cost.",
+        epilog="Exit codes: 0 done, 1 the input is at fault, 2 usage, 3 --check or --max-drop "
+        "failed.")
+    add = parser.add_argument
+    add("program", nargs="?", metavar="PROGRAM", help="program file, as snn-compile -o writes it")
+    add("--data", metavar="DATA", help="name of a data set, or an .npz with inputs (batch, steps, "
+        "*shape) and maybe labels; default: the data the program was compiled for")
+    add("--device", metavar="NAME", default="loihi2-sim",
+        help="device to run on (default: loihi2-sim; see --list-devices)")
+    add("--against", metavar="MODEL", help="model.pt or .nir: compare with its float reference")
+    add("--max-drop", metavar="PP", type=float,
+        help="with --against: exit 3 if accuracy drops by more percentage points than this")
+    add("--convention", metavar="KEY=VALUE", action="append", default=[],
+        help="with --against: answer what the graph leaves open, e.g. dt=1e-4 (may be repeated)")
+    add("--check", action="store_true", help="compare u, v and spikes of every population with "
+        "loihi2-sim (loihi2-sim itself with the oracle); exit 3 if they differ")
+    add("--samples", metavar="N", type=int, help="use the first N samples only")
+    add("--report", metavar="FILE", action="append", default=[],
+        help="write a report; the ending says how: .html, .json or .png (may be repeated)")
+    add("--threads", metavar="N", type=int, help="threads of loihi2-sim")
+    add("--json", action="store_true", help="print the result as one JSON object")
+    add("--list-devices", action="store_true", help="list the devices and stop")
+    return parser
+
+
+def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.program is None:
+        parser.error("the following arguments are required: PROGRAM")
+    for name in ("max_drop", "convention"):
+        if getattr(options, name) not in (None, []) and options.against is None:
+            parser.error(f"--{name.replace('_', '-')} needs --against MODEL")
+    for name in ("samples", "threads"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} is {value}; it must be at least 1")
+
+
+def _list_devices(as_json: bool) -> None:
+    from snn_compile.targets.device import device_names
+
+    devices = {name: _DEVICES.get(name, "") for name in device_names()}
+    if as_json:
+        print(json.dumps({"schema": {"name": "snn-compile-devices", "version": 1},
+                          "devices": devices}))
+    else:
+        print("\n".join(f"{name:<14} {text}".rstrip() for name, text in devices.items()))
+
+
+def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    from snn_compile.runtime.compare import check_labels, report
+    from snn_compile.runtime.report import check_format
+    from snn_compile.targets.device import device_names, open_device
+    from snn_compile.targets.program_file import load_program
+
+    for file in options.report:
+        check_format(file)
+    if options.device not in device_names():
+        open_device(options.device)  # raises, naming the devices there are
+    program = load_program(options.program)
+    network = (_load_network(options.against, options.convention, program)
+               if options.against else None)
+    dataset = _load_dataset(parser, options, program)
+    inputs, labels = dataset.inputs[: options.samples], dataset.labels
+    labels = None if labels is None else labels[: options.samples]
+    check_labels(program, inputs, labels)
+    if options.max_drop is not None and labels is None:
+        raise WrongInput(f"--max-drop needs labels, and data {dataset.name} holds none")
+    record, outcome = _execute(program, inputs, options)
+    ideal = _reference(network, inputs)
+    made = report(program, record, labels, ideal, {**dataset.spec(), "split": dataset.split})
+    passed = outcome is None or outcome.difference is None
+    gates = {} if outcome is None else {"check": outcome.json()}
+    if options.max_drop is not None:
+        gates["max_drop"] = _drop_gate(made, options.max_drop)
+        passed = passed and gates["max_drop"]["passed"]
+    _write_reports(options, program, made, inputs, labels)
+    _print_result(options, made, outcome, gates)
+    return 0 if passed else 3
+
+
+def _load_network(file: str, stated: Sequence[str], program: Program) -> Network:
+    from snn_compile.compiler.cli import conventions, load_model
+    from snn_compile.compiler.lower import lower
+
+    try:
+        model = load_model(file)
+    except ModuleNotFoundError as error:
+        raise WrongInput(f"{file}: reading a checkpoint needs {error.name}; install "
+                         "snn-compile[train], or give the model as .nir") from error
+    network = lower(model.graph, conventions(stated))
+    expected = program.provenance.get("network")
+    if expected and network.digest() != expected:
+        _talk(f"{file} is not the network this program was compiled from (digest "
+              f"{network.digest()[:12]}, the program says {expected[:12]})")
+    return network
+
+
+def _load_dataset(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, program: Program
+) -> Dataset:
+    from snn_compile.runtime.data import load_data
+
+    spec = _data_spec(program)
+    if options.data is None and spec is None:
+        parser.error("--data is required: the program does not say what data it was compiled for")
+    name = options.data if options.data is not None else (spec or {})["name"]
+    chosen = spec["options"] if spec and spec["name"] == name else {}
+    dataset = load_data(name, _SPLIT, **chosen)
+    if chosen:
+        words = ", ".join(f"{key}={value}" for key, value in chosen.items())
+        _talk(f"data {name}, split {dataset.split}, as the program was compiled for: {words}")
+    return dataset
+
+
+def _data_spec(program: Program) -> dict[str, Any] | None:
+    text = program.provenance.get("data")
+    if not text:
+        return None
+    try:
+        spec = json.loads(text)
+        return {"name": str(spec["name"]), "options": dict(spec.get("options") or {})}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WrongProgram(f"the program's provenance names its data in an unknown form: {text!r}; "
+                           "give --data") from error
+
+
+def _execute(
+    program: Program, inputs: Any, options: argparse.Namespace
+) -> tuple[RunRecord, Check | None]:
+    from snn_compile.runtime.compare import check
+    from snn_compile.runtime.run import simulate_batches
+
+    if options.check:
+        against = "oracle" if options.device == "loihi2-sim" else "loihi2-sim"
+        with _progress(f"{options.device} and {against}") as observe:
+            outcome = check(program, inputs, options.device, against, options.threads, observe)
+        return outcome.record, outcome
+    with _progress(options.device) as observe:
+        return simulate_batches(program, inputs, options.device, options.threads, observe), None
+
+
+def _reference(network: Network | None, inputs: Any) -> RunRecord | None:
+    from snn_compile.runtime.run import reference_batches
+
+    if network is None:
+        return None
+    with _progress("float reference") as observe:
+        return reference_batches(network, inputs, observe=observe)
+
+
+def _drop_gate(made: Report, limit: float) -> dict[str, Any]:
+    drop = made.accuracy.drop if made.accuracy else None
+    if drop is None:
+        raise WrongInput("--max-drop needs a program that classifies; this one has no accuracy")
+    passed = drop <= limit + 1e-9  # a drop of exactly the limit passes, whatever its last bit
+    if not passed:
+        _talk(f"accuracy drops by {drop:.2f} points, more than the {limit:g} allowed")
+    return {"limit": limit, "drop": drop, "passed": passed}
+
+
+def _write_reports(
+    options: argparse.Namespace, program: Program, made: Report, inputs: Any, labels: Any
+) -> None:
+    trace = None
+    if any(Path(file).suffix != ".json" for file in options.report):
+        from snn_compile.runtime.figure import trace as run_trace
+
+        trace = run_trace(program, inputs, labels, 0, options.device)
+    for file in options.report:
+        made.save(file, trace)
+        _talk(f"wrote {file}")
+
+
+def _print_result(
+    options: argparse.Namespace, made: Report, outcome: Check | None, gates: dict[str, Any]
+) -> None:
+    if options.json:
+        print(json.dumps({**made.json(), **gates}, allow_nan=False))
+        return
+    print(made.text(), end="")
+    if outcome is not None:
+        print(f"check: {outcome}")
+
+
+def _talk(text: str) -> None:
+    print(f"snn-run: {text}", file=sys.stderr)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Observer]:
+    """Show a bar on stderr, if that is a terminal, until the block ends."""
+    if not sys.stderr.isatty():
+        yield lambda done, samples: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, samples: bar.update(task, completed=done, total=samples)

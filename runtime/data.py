@@ -1,0 +1,304 @@
+"""Data sets by name or file, cut into fixed splits and coded as steps.
+
+    load_data("digits", "test", coding="rate", steps=16)     a name of the registry
+    load_data("mine.npz")                                    inputs (batch, steps, *shape)
+
+Codings of an intensity p in [0, 1]: `direct` shows p at every step, `rate` draws a spike with
+probability p at every step, `latency` gives one spike at the step round((1 - p) (n - 1)) of n,
+none for p = 0. Everything random has a fixed seed, so a name with its options is always the same
+numbers: `Dataset.spec()` writes them as plain values and `load_data(spec["name"], split,
+**spec["options"])` reads them back.
+
+`digits` is scikit-learn's copy of the UCI optical digits (8 x 8 pixels of 0 to 16, 1797 images).
+"""
+
+from __future__ import annotations
+
+import inspect
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_compile.targets.errors import WrongInput
+
+SPLITS = ("train", "validation", "test", "calibration")
+CODINGS = ("direct", "rate", "latency", "none")
+_SPLIT_SEED = 1797
+_CALIBRATION_SAMPLES = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Samples ready to run: `inputs` (batch, steps, *shape) and `labels` (batch,) or None.
+
+    `options` are the ones that `load_data` was given or assumed. Arrays are made read-only. Raises
+    WrongInput when shapes, types or values do not fit each other.
+    """
+
+    name: str
+    inputs: NDArray[np.float64]
+    labels: NDArray[np.int64] | None
+    coding: str
+    split: str = "test"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the arrays and make them read-only."""
+        inputs = _checked_inputs(self.name, self.inputs)
+        labels = (
+            None if self.labels is None else _checked_labels(self.name, self.labels, len(inputs))
+        )
+        for array in (inputs, labels):
+            if array is not None:
+                array.flags.writeable = False
+        object.__setattr__(self, "inputs", inputs)
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
+
+    def spec(self) -> dict[str, Any]:
+        """Return, as plain values, what `load_data` needs to give this data again."""
+        return {"name": self.name, "options": dict(self.options)}
+
+
+def load_data(name_or_path: str | Path, split: str = "test", **options: Any) -> Dataset:
+    """Return one split of a registered data set, or of an `.npz` file.
+
+    Splits are train (without validation), validation, test, and calibration (a fixed 128 samples
+    of train). An `.npz` is one whole, the same for every split, unless `partition=True` cuts it
+    as digits is cut. Raises WrongInput for an unknown name, split or option, and for a file that
+    does not hold `inputs` (batch, steps, *shape) and optionally `labels` (batch,).
+    """
+    name = str(name_or_path)
+    if split not in SPLITS:
+        raise WrongInput(
+            f"data {name}: no split {split!r}; use one of {', '.join(SPLITS)}", split=split
+        )
+    if name in _REGISTRY:
+        loader = _REGISTRY[name][1]
+    elif name.endswith(".npz"):
+        loader = _npz
+    else:
+        raise WrongInput(
+            f"data {name}: not a known data set ({', '.join(_REGISTRY)}) and not an .npz file",
+            name=name,
+        )
+    known = list(inspect.signature(loader).parameters)[2:]
+    if unknown := sorted(options.keys() - set(known)):
+        raise WrongInput(
+            f"data {name}: no option {', '.join(unknown)}; known are {', '.join(known)}",
+            unknown=unknown,
+        )
+    return loader(name, split, **options)
+
+
+def data_names() -> dict[str, str]:
+    """Return the registered data sets, each with one line that describes it."""
+    return {name: summary for name, (summary, _) in _REGISTRY.items()}
+
+
+def _digits(
+    name: str,
+    split: str,
+    coding: str = "direct",
+    layout: str = "flat",
+    steps: int = 16,
+    repeat: int = 1,
+    settle: int = 0,
+    copies: int = 0,
+    seed: int = 0,
+) -> Dataset:
+    """Load digits: `flat` shows 64 pixels for `steps` steps, `rows` each row for `repeat` steps.
+
+    `settle` silent steps follow. `copies` adds that many moved and scaled copies of every image
+    to the train split, and to no other.
+    """
+    from sklearn.datasets import load_digits
+
+    options = {
+        "coding": coding,
+        "layout": layout,
+        "steps": steps,
+        "repeat": repeat,
+        "settle": settle,
+        "copies": copies,
+        "seed": seed,
+    }
+    _check_digits_options(name, options)
+    bunch = load_digits()
+    images = np.asarray(bunch.images, dtype=np.float64) / 16.0
+    labels = np.asarray(bunch.target, dtype=np.int64)
+    chosen = _split_indices(len(images), split)
+    rng = np.random.default_rng([seed, SPLITS.index(split)])
+    images, labels = images[chosen], labels[chosen]
+    if split == "train" and copies:
+        moved = [_moved(images, rng) for _ in range(copies)]
+        images, labels = np.concatenate([images, *moved]), np.tile(labels, copies + 1)
+    if layout == "flat":
+        inputs = _coded(images.reshape(len(images), 1, 64), coding, steps, rng)
+    else:
+        inputs = _coded(images, coding, repeat, rng)
+    silence = np.zeros((len(inputs), settle, inputs.shape[2]))
+    return Dataset(name, np.concatenate([inputs, silence], axis=1), labels, coding, split, options)
+
+
+def _npz(name: str, split: str, partition: bool = False) -> Dataset:
+    arrays = _read_npz(name)
+    data = Dataset(
+        name, arrays["inputs"], arrays.get("labels"), "none", split, {"partition": partition}
+    )
+    if not partition:
+        return data
+    chosen = _split_indices(len(data.inputs), split)
+    if not len(chosen):
+        raise WrongInput(
+            f"data {name}: {len(data.inputs)} samples leave none for split {split!r}; give at "
+            "least 10",
+            split=split,
+        )
+    labels = None if data.labels is None else data.labels[chosen]
+    return Dataset(name, data.inputs[chosen], labels, "none", split, data.options)
+
+
+_REGISTRY: dict[str, tuple[str, Callable[..., Dataset]]] = {
+    "digits": (
+        "scikit-learn's 8x8 handwritten digits, 10 classes; 1294 train, 143 validation, 360 test",
+        _digits,
+    ),
+}
+
+
+def _split_indices(count: int, split: str) -> NDArray[np.int64]:
+    """Return the samples of a split: every fifth tests, a fixed tenth of the others validates."""
+    everything = np.arange(count)
+    if split == "test":
+        return np.flatnonzero(everything % 5 == 0)
+    training = np.flatnonzero(everything % 5)
+    rng = np.random.default_rng(_SPLIT_SEED)
+    shuffled = rng.permutation(training)
+    held_out = len(training) // 10
+    if split == "validation":
+        return np.sort(shuffled[:held_out])
+    train = shuffled[held_out:]
+    return np.sort(train[:_CALIBRATION_SAMPLES] if split == "calibration" else train)
+
+
+def _coded(
+    frames: NDArray[np.float64], coding: str, steps: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Turn frames (batch, frames, pixels) into (batch, frames * steps, pixels)."""
+    repeated = np.repeat(frames, steps, axis=1)
+    if coding == "direct":
+        return repeated
+    if coding == "rate":
+        return (rng.random(repeated.shape) < repeated).astype(np.float64)
+    when = np.rint((1.0 - repeated) * (steps - 1))
+    now = np.tile(np.arange(steps), frames.shape[1])[:, None]
+    return ((when == now) & (repeated > 0)).astype(np.float64)
+
+
+def _moved(images: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return every image moved by up to a pixel and scaled by up to a tenth, interpolated."""
+    count, height, width = images.shape
+
+    def axis(size: int) -> NDArray[np.float64]:
+        centre = (size - 1) / 2
+        scale = rng.uniform(0.9, 1.1, (count, 1))
+        places = (np.arange(size) - centre) * scale + centre + rng.uniform(-1, 1, (count, 1))
+        return np.maximum(0.0, 1.0 - np.abs(places[:, :, None] - np.arange(size)))
+
+    moved: NDArray[np.float64] = axis(height) @ images @ axis(width).transpose(0, 2, 1)
+    return moved
+
+
+def _check_digits_options(name: str, options: Mapping[str, Any]) -> None:
+    words = {"coding": CODINGS[:3], "layout": ("flat", "rows")}
+    for key, allowed in words.items():
+        if options[key] not in allowed:
+            raise WrongInput(
+                f"data {name}: {key} is {options[key]!r}; use one of {', '.join(allowed)}",
+                option=key,
+            )
+    least = {"steps": 1, "repeat": 1, "settle": 0, "copies": 0, "seed": 0}
+    for key, low in least.items():
+        value = options[key]
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise WrongInput(
+                f"data {name}: {key} is {value!r}; it must be a whole number of at least {low}",
+                option=key,
+            )
+
+
+def _read_npz(name: str) -> dict[str, NDArray[Any]]:
+    if not Path(name).is_file():
+        raise WrongInput(f"data {name}: no such file", path=name)
+    try:
+        with open(name, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            keys = list(archive.files)
+            arrays = {key: archive[key] for key in ("inputs", "labels") if key in keys}
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        zipfile.BadZipFile,
+    ) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise WrongInput(
+            f"data {name}: cannot be read as an .npz of plain arrays ({reason}); write it with "
+            "numpy.savez",
+            path=name,
+        ) from error
+    if "inputs" not in arrays:
+        raise WrongInput(
+            f"data {name}: holds no array 'inputs', only {', '.join(keys) or 'nothing'}; save "
+            "inputs (batch, steps, *shape)",
+            path=name,
+        )
+    return arrays
+
+
+def _checked_inputs(name: str, inputs: NDArray[Any]) -> NDArray[np.float64]:
+    inputs = np.asarray(inputs)
+    if inputs.dtype.kind not in "buif":
+        raise WrongInput(
+            f"data {name}: inputs are of type {inputs.dtype}; they must be real numbers"
+        )
+    if inputs.ndim < 3 or 0 in inputs.shape:
+        raise WrongInput(
+            f"data {name}: inputs have shape {inputs.shape}; they must be (batch, steps, *shape), "
+            "none of it empty",
+            shape=inputs.shape,
+        )
+    values = np.array(inputs, dtype=np.float64, order="C")
+    if not np.isfinite(values).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+        raise WrongInput(
+            f"data {name}: inputs{list(where)} is {values[where]}; every input must be finite",
+            where=where,
+        )
+    return values
+
+
+def _checked_labels(name: str, labels: NDArray[Any], samples: int) -> NDArray[np.int64]:
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "bui":
+        raise WrongInput(
+            f"data {name}: labels are of type {labels.dtype}; they must be whole numbers"
+        )
+    if labels.shape != (samples,):
+        raise WrongInput(
+            f"data {name}: labels have shape {labels.shape} for {samples} samples; they must be "
+            f"({samples},)",
+            shape=labels.shape,
+        )
+    if (labels < 0).any():
+        raise WrongInput(f"data {name}: a label is {labels.min()}; labels are class numbers from 0")
+    return np.array(labels, dtype=np.int64)

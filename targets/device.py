@@ -1,0 +1,151 @@
+"""Devices: things that execute a program, and the one way to run them.
+
+`execute` encodes the inputs, lets the device run long enough to fill and drain the pipeline, and turns
+what it returns into a RunRecord in logical time. Every sample starts from the initial state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_compile.targets.counts import count
+from snn_compile.targets.errors import DeviceError, WrongInput
+from snn_compile.targets.program import Program
+from snn_compile.targets.record import DeviceRun, RunRecord, read_out
+
+_DEVICES = {
+    "oracle": ("snn_compile.targets.oracle", "Oracle"),
+    "loihi2-sim": ("snn_compile.targets.loihi2_sim", "Loihi2Sim"),
+    "lava": ("snn_compile.targets.lava", "Lava"),
+    "lava-stepped": ("snn_compile.targets.lava_stepped", "LavaStepped"),
+}
+
+
+class Device(Protocol):
+    """Executes programs in device time."""
+
+    name: str
+
+    def run(
+        self,
+        program: Program,
+        messages: Mapping[str, npt.NDArray[np.int32]],
+        device_steps: int,
+        probes: Sequence[str],
+    ) -> DeviceRun:
+        """Run every sample from the initial state for `device_steps` steps.
+
+        `messages`: input port to (batch, device_steps, size) int32, already shifted by the port's
+        start step and padded with zeros. `probes`: "population.u" or "population.v".
+        """
+        ...
+
+
+def device_names() -> list[str]:
+    """Return the names that `open_device` knows."""
+    return list(_DEVICES)
+
+
+def open_device(name: str, **options: Any) -> Device:
+    """Return a device by name; raises DeviceError on an unknown name or a missing installation."""
+    if name not in _DEVICES:
+        raise DeviceError(f"unknown device {name!r}; devices are: {', '.join(_DEVICES)}", device=name)
+    module, attribute = _DEVICES[name]
+    device: Device = getattr(import_module(module), attribute)(**options)
+    return device
+
+
+def execute(
+    program: Program,
+    inputs: npt.ArrayLike | Mapping[str, npt.ArrayLike],
+    device: str | Device = "loihi2-sim",
+    *,
+    record: Iterable[str] = (),
+    probes: Iterable[str] = (),
+    **options: Any,
+) -> RunRecord:
+    """Run `program` on inputs (batch, steps, *shape), or a mapping of input port to such an array.
+
+    `record` names populations whose spikes the record shall hold, `probes` states ("hidden.v").
+    Options go to the device. Raises WrongInput on unknown names or unfitting data, DeviceError if the
+    device fails.
+    """
+    runner = open_device(device, **options) if isinstance(device, str) else device
+    probes, record = tuple(probes), tuple(record)
+    _check_names(program, record, probes)
+    messages, clipped = _encode(program, inputs)
+    steps = next(iter(messages.values())).shape[1]
+    device_steps = steps + program.latency_steps
+    port = program.outputs[0]
+    wanted = list(dict.fromkeys(
+        [*probes, *(f"{o.population}.v" for o in program.outputs if o.signal == "membrane")]))
+    padded = {p.name: _pad(messages[p.name], p.start_step, device_steps) for p in program.inputs}
+    began = time.perf_counter()
+    run = runner.run(program, padded, device_steps, wanted)
+    wall = time.perf_counter() - began
+
+    def states(name: str) -> npt.NDArray[np.int32]:
+        start = program.start_step(name.rsplit(".", 1)[0])
+        return run.states[name][:, start : start + steps]
+
+    def events(name: str) -> Any:
+        start = program.start_step(name)
+        return run.spikes[name].window(start, start + steps)
+
+    population = program.population(port.population)
+    signal = (states(f"{port.population}.v") if port.signal == "membrane"
+              else events(port.population).dense())
+    outputs = signal.reshape(*signal.shape[:2], *population.shape)
+    predictions, ties = read_out(outputs, port.readout, port.task)
+    return RunRecord(
+        device=runner.name, digest=program.digest(), outputs=outputs, predictions=predictions,
+        ties=ties, counts=count(program, messages, run.spikes), overflows=run.overflows,
+        latency_steps=program.latency_steps, wall_s=wall, input_clipped=clipped,
+        witness=run.witness, shapes={p.name: p.shape for p in program.populations},
+        spike_events={name: events(name) for name in record},
+        state_arrays={name: states(name) for name in probes},
+    )
+
+
+def _check_names(program: Program, record: Sequence[str], probes: Sequence[str]) -> None:
+    for name in record:
+        if not program.population(name).spiking:
+            raise WrongInput(f"population {name!r} never spikes; probe {name + '.v'!r} instead")
+    for probe in probes:
+        name, _, state = probe.rpartition(".")
+        program.population(name)
+        if state not in ("u", "v"):
+            raise WrongInput(f"probe {probe!r}: states are {name}.u and {name}.v")
+
+
+def _encode(
+    program: Program, inputs: npt.ArrayLike | Mapping[str, npt.ArrayLike]
+) -> tuple[dict[str, npt.NDArray[np.int32]], int]:
+    if not isinstance(inputs, Mapping):
+        if len(program.inputs) > 1:
+            names = ", ".join(port.name for port in program.inputs)
+            raise WrongInput(f"the program has several inputs ({names}); give a mapping of arrays")
+        inputs = {program.inputs[0].name: inputs}
+    if set(inputs) != {port.name for port in program.inputs}:
+        raise WrongInput(f"inputs {sorted(inputs)} given; the program has "
+                         f"{[port.name for port in program.inputs]}")
+    encoded = {port.name: port.encode(inputs[port.name]) for port in program.inputs}
+    if len({messages.shape[:2] for messages, _ in encoded.values()}) > 1:
+        raise WrongInput("the inputs differ in their number of samples or steps")
+    return ({name: messages for name, (messages, _) in encoded.items()},
+            sum(clipped for _, clipped in encoded.values()))
+
+
+def _pad(
+    messages: npt.NDArray[np.int32], start: int, device_steps: int
+) -> npt.NDArray[np.int32]:
+    batch, steps, size = messages.shape
+    padded = np.zeros((batch, device_steps, size), np.int32)
+    padded[:, start : start + steps] = messages[:, : device_steps - start]
+    return padded

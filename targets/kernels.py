@@ -1,0 +1,255 @@
+"""The kernels of `loihi2-sim`: one function that interprets a network given as flat arrays.
+
+One compilation serves every program. All arithmetic is 32-bit: with a = |x| <= 2**31 and d <= 4096 the
+decay (a * d) >> 12 equals (a >> 12) * d + (((a & 4095) * d) >> 12) exactly, in unsigned 32 bits.
+Synaptic sums are plain integer additions, so the order of rows does not matter; eight int8 rows are
+summed in 16 bits before they are added to the 32-bit accumulator.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+RESET_VALUE, RESET_SUBTRACT, RESET_NONE, NEVER_SPIKES = 0, 1, 2, 3
+ROWS_SIGNED, ROWS_POSITIVE, ROWS_NEGATIVE = 0, 1, 2
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _add_rows(rows: Any, base: int, stride: int, n: int, who: Any, k: int, total: Any) -> None:
+    """Add the rows `who[:k]` of a table to `total` (int32); rows hold int8 or uint8."""
+    q = 0
+    while q + 8 <= k:
+        r0 = rows[base + who[q] * stride :][:n]
+        r1 = rows[base + who[q + 1] * stride :][:n]
+        r2 = rows[base + who[q + 2] * stride :][:n]
+        r3 = rows[base + who[q + 3] * stride :][:n]
+        r4 = rows[base + who[q + 4] * stride :][:n]
+        r5 = rows[base + who[q + 5] * stride :][:n]
+        r6 = rows[base + who[q + 6] * stride :][:n]
+        r7 = rows[base + who[q + 7] * stride :][:n]
+        for j in range(n):
+            eight = np.int16(np.int16(r0[j]) + np.int16(r1[j]) + np.int16(r2[j]) + np.int16(r3[j])
+                             + np.int16(r4[j]) + np.int16(r5[j]) + np.int16(r6[j]) + np.int16(r7[j]))
+            total[j] = np.int32(total[j] + np.int32(eight))
+        q += 8
+    while q + 2 <= k:
+        r0 = rows[base + who[q] * stride :][:n]
+        r1 = rows[base + who[q + 1] * stride :][:n]
+        for j in range(n):
+            two = np.int16(np.int16(r0[j]) + np.int16(r1[j]))
+            total[j] = np.int32(total[j] + np.int32(two))
+        q += 2
+    if q < k:
+        r0 = rows[base + who[q] * stride :][:n]
+        for j in range(n):
+            total[j] = np.int32(total[j] + np.int32(r0[j]))
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _add_graded(rows: Any, base: int, stride: int, n: int, who: Any, k: int, values: Any,
+                total: Any) -> None:
+    """Add value * row for the messages `who[:k]` to `total` (int32, wrapping)."""
+    for q in range(k):
+        value = values[who[q]]
+        row = rows[base + who[q] * stride :][:n]
+        for j in range(n):
+            total[j] = np.int32(total[j] + np.int32(value * np.int32(row[j])))
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _update(n: int, acc: Any, u: Any, v: Any, keep_u: Any, keep_v: Any, threshold: Any, bias: Any,
+            reset: int, fired: Any, spikes: Any, overflow: Any) -> int:
+    """Advance n neurons by one step, write who fired to `spikes` and return how many did."""
+    half = np.int32(1 << 23)
+    full = np.int32(1 << 24)
+    top = np.int32((1 << 23) - 1)
+    wraps = np.int32(0)
+    high = np.int32(0)
+    low = np.int32(0)
+    for i in range(n):
+        a = acc[i]
+        acc[i] = np.int32(0)
+        x = u[i]
+        m = np.uint32(-x) if x < 0 else np.uint32(x)
+        d = keep_u[i]
+        m = np.uint32(np.uint32(np.uint32(m >> np.uint32(12)) * d)
+                      + np.uint32(np.uint32(np.uint32(m & np.uint32(4095)) * d) >> np.uint32(12)))
+        kept = np.int32(-np.int32(m)) if x < 0 else np.int32(m)
+        shifted = np.int32(a << 6)
+        y = np.int32(kept + shifted)
+        w = np.int32(y - full) if y > half else (np.int32(y + full) if y <= -half else y)
+        lost = (np.int32(shifted >> 6) != a) or (((kept ^ y) & (shifted ^ y)) < 0) or (w != y)
+        wraps += np.int32(lost)
+        u[i] = w
+        x = v[i]
+        m = np.uint32(-x) if x < 0 else np.uint32(x)
+        d = keep_v[i]
+        m = np.uint32(np.uint32(np.uint32(m >> np.uint32(12)) * d)
+                      + np.uint32(np.uint32(np.uint32(m & np.uint32(4095)) * d) >> np.uint32(12)))
+        kept = np.int32(-np.int32(m)) if x < 0 else np.int32(m)
+        y = np.int32(np.int32(kept + w) + bias[i])
+        high += np.int32(y > top)
+        low += np.int32(y < -top)
+        y = top if y > top else (np.int32(-top) if y < -top else y)
+        fires = (y > threshold[i]) and (reset != 3)
+        fired[i] = np.uint8(fires)
+        if reset == 0:
+            y = np.int32(0) if fires else y
+        elif reset == 1:
+            y = np.int32(y - threshold[i]) if fires else y
+        v[i] = y
+    overflow[0] += wraps
+    overflow[1] += high
+    overflow[2] += low
+    if reset == 3:
+        return 0
+    k = 0
+    for i in range(n):
+        spikes[k] = i
+        k += fired[i]
+    return k
+
+
+@njit(nogil=True, cache=True)
+def run_network(
+    # populations: where each begins in the state arrays, its size, start step and kind of reset
+    pop_at: Any, pop_n: Any, pop_start: Any, pop_reset: Any,
+    keep_u: Any, keep_v: Any, threshold: Any, bias: Any, v_init: Any, u: Any, v: Any,
+    ring_at: Any, ring_depth: Any, ring_stride: Any, ring: Any,
+    # tables, by source: populations first, then inputs
+    tab_source: Any, tab_target: Any, tab_delay: Any, tab_exponent: Any, tab_rows: Any,
+    tab_graded: Any, tab_at: Any, tab_stride: Any, sum_at: Any, sums: Any, signed: Any, unsigned: Any,
+    # inputs: messages (batch, steps, all channels), where each input's channels begin, and how many
+    messages: Any, in_at: Any, in_n: Any,
+    # who fired now, by source: start in `who`, count in `who_n`
+    who_at: Any, who_n: Any, who: Any, fired: Any,
+    # results: events by population, their counts a row, overflows, probes
+    event_at: Any, event_n: Any, event_capacity: Any, events: Any, row_counts: Any, overflow: Any,
+    probe_pop: Any, probe_is_v: Any, probe_at: Any, probe_out: Any,
+    # (sample, step, last sample): where to go on; the kernel returns early when events are full
+    cursor: Any,
+) -> None:
+    """Run samples cursor[0]..cursor[2]-1 from step cursor[1]; update the cursor."""
+    populations = pop_n.size
+    steps = messages.shape[1]
+    while cursor[0] < cursor[2]:
+        s = cursor[0]
+        if cursor[1] == 0:
+            u[:] = 0
+            v[:] = v_init
+            ring[:] = 0
+        while cursor[1] < steps:
+            t = cursor[1]
+            for p in range(populations):
+                if event_n[p] + pop_n[p] > event_capacity[p]:
+                    return
+            for p in range(populations):
+                n = pop_n[p]
+                at = pop_at[p]
+                k = 0
+                if t >= pop_start[p]:
+                    slot = ring_at[p] + (t % ring_depth[p]) * ring_stride[p]
+                    k = _update(n, ring[slot : slot + n], u[at : at + n], v[at : at + n],
+                                keep_u[at : at + n], keep_v[at : at + n], threshold[at : at + n],
+                                bias[at : at + n], pop_reset[p], fired,
+                                who[who_at[p] : who_at[p] + n + 1], overflow[p])
+                who_n[p] = k
+                row_counts[p, s, t] = k
+                start = event_at[p] + event_n[p]
+                for q in range(k):
+                    events[start + q] = who[who_at[p] + q]
+                event_n[p] += k
+            for i in range(in_n.size):
+                k = 0
+                at = who_at[populations + i]
+                line = messages[s, t, in_at[i] : in_at[i] + in_n[i]]
+                for j in range(in_n[i]):
+                    who[at + k] = j
+                    k += line[j] != 0
+                who_n[populations + i] = k
+            for e in range(tab_source.size):
+                source = tab_source[e]
+                k = who_n[source]
+                if k == 0:
+                    continue
+                p = tab_target[e]
+                n = pop_n[p]
+                total = sums[sum_at[e] : sum_at[e] + n]
+                listed = who[who_at[source] : who_at[source] + k]
+                if tab_graded[e] and source >= populations:
+                    i = source - populations
+                    line = messages[s, t, in_at[i] : in_at[i] + in_n[i]]
+                    held = False
+                    if t > 0:
+                        # A constant (direct-current) input gives the same sums again.
+                        before = messages[s, t - 1, in_at[i] : in_at[i] + in_n[i]]
+                        held = True
+                        for j in range(in_n[i]):
+                            if line[j] != before[j]:
+                                held = False
+                                break
+                    if not held:
+                        total[:] = 0
+                        if tab_rows[e] == 0:
+                            _add_graded(signed, tab_at[e], tab_stride[e], n, listed, k, line, total)
+                        else:
+                            _add_graded(unsigned, tab_at[e], tab_stride[e], n, listed, k, line, total)
+                else:
+                    total[:] = 0
+                    if tab_rows[e] == 0:
+                        _add_rows(signed, tab_at[e], tab_stride[e], n, listed, k, total)
+                    else:
+                        _add_rows(unsigned, tab_at[e], tab_stride[e], n, listed, k, total)
+                slot = ring_at[p] + ((t + 1 + tab_delay[e]) % ring_depth[p]) * ring_stride[p]
+                _deliver(total, n, tab_rows[e], tab_exponent[e], ring[slot : slot + n])
+            for q in range(probe_pop.size):
+                p = probe_pop[q]
+                at = pop_at[p]
+                out = probe_at[q] + (s * steps + t) * pop_n[p]
+                state = v if probe_is_v[q] else u
+                for j in range(pop_n[p]):
+                    probe_out[out + j] = state[at + j]
+            cursor[1] = t + 1
+        cursor[0] = s + 1
+        cursor[1] = 0
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _deliver(total: Any, n: int, rows: int, exponent: int, slot: Any) -> None:
+    """Scale one table's sum by its exponent and add it to the accumulator of the arrival step.
+
+    Mixed tables are stored halved (their lowest bit is always clear), hence the doubling; it comes
+    before a right shift, so that the shift floors the whole sum.
+    """
+    doubling = 1 if rows == 0 else 0
+    sign = np.int32(-1) if rows == 2 else np.int32(1)
+    if exponent >= 0:
+        shift = exponent + doubling
+        for j in range(n):
+            slot[j] = np.int32(slot[j] + np.int32(np.int32(sign * total[j]) << shift))
+    else:
+        shift = -exponent
+        for j in range(n):
+            whole = np.int32(np.int32(sign * total[j]) << doubling)
+            slot[j] = np.int32(slot[j] + np.int32(whole >> shift))
+
+
+@njit(nogil=True, cache=True)
+def mark_reached(
+    reached: Any, masks: Any, row_starts: Any, neurons: Any, steps: int, late: int
+) -> None:
+    """OR each event's bit mask of reached targets (source, words) into row + late of `reached`.
+
+    Rows are sample * steps + step; what would arrive after the last step is dropped.
+    """
+    words = masks.shape[1]
+    for row in range(row_starts.size - 1):
+        if row % steps + late >= steps:
+            continue
+        for k in range(row_starts[row], row_starts[row + 1]):
+            source = neurons[k]
+            for w in range(words):
+                reached[row + late, w] |= masks[source, w]

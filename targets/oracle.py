@@ -1,0 +1,127 @@
+"""The oracle: what a program means, in plain integers.
+
+Every other device is compared with this one. It computes in int64, wraps and saturates where the
+hardware format says so, and can refuse to (`strict=True`). One device step:
+
+    a  = sum over tables of shift(W @ messages sent 1 + delay steps ago, exponent)      wrapped to 32 bits
+    u  = turn( shift_toward_zero(u * (4096 - (du + 1)), 12) + (a << 6) )
+    v  = saturate( shift_toward_zero(v * (4096 - dv), 12) + u + bias )
+    s  = v > (vth << 6)
+    v  = 0 where s (reset "value"), v - (vth << 6) where s (reset "subtract")
+
+A population does nothing before its start step. Source: Lava 0.10.0's fixed-point LIF, Dense and
+DelayDense, as measured on random programs; reset "subtract", "none" and start steps are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_compile.targets.errors import DeviceError
+from snn_compile.targets.events import SpikeEvents
+from snn_compile.targets.integer import (
+    DECAY_BITS,
+    DECAY_ONE,
+    STATE_SHIFT,
+    Int,
+    M,
+    saturate,
+    shift_sum,
+    shift_toward_zero,
+    wrap24,
+    wrap32,
+)
+from snn_compile.targets.program import Population, Program, Projection
+from snn_compile.targets.record import DeviceRun, Overflow
+
+
+class Oracle:
+    """The definition, slow and readable. `strict=True` raises DeviceError on wrap or saturation."""
+
+    name = "oracle"
+
+    def __init__(self, strict: bool = False) -> None:
+        self.strict = strict
+
+    def run(
+        self,
+        program: Program,
+        messages: Mapping[str, npt.NDArray[np.int32]],
+        device_steps: int,
+        probes: Sequence[str],
+    ) -> DeviceRun:
+        """Run all samples side by side; see `Device.run`."""
+        batch = next(iter(messages.values())).shape[0]
+        neurons = {p.name: _Neurons(p, batch) for p in program.populations}
+        sent: dict[str, list[Int]] = {p.name: [] for p in (*program.populations, *program.inputs)}
+        states: dict[str, list[Int]] = {probe: [] for probe in probes}
+        for step in range(device_steps):
+            emitted = {p.name: messages[p.name][:, step].astype(np.int64) for p in program.inputs}
+            for name, group in neurons.items():
+                total = np.zeros((batch, group.population.size), np.int64)
+                for edge in program.projections:
+                    if edge.target == name and step - 1 - edge.delay_steps >= 0:
+                        total += synaptic_input(edge, sent[edge.source][step - 1 - edge.delay_steps])
+                emitted[name] = group.step(step, wrap32(total))
+                if self.strict and group.overflow:
+                    raise DeviceError(f"{name!r} left its 24-bit range at device step {step}: "
+                                      f"{group.overflow}", device=self.name, population=name, step=step)
+            for name, values in emitted.items():
+                sent[name].append(values)
+            for probe, trace in states.items():
+                name, _, state = probe.rpartition(".")
+                trace.append(getattr(neurons[name], state).copy())
+        return DeviceRun(
+            spikes={p.name: SpikeEvents.from_dense(np.stack(sent[p.name], axis=1))
+                    for p in program.populations if p.spiking},
+            states={probe: np.stack(trace, axis=1).astype(np.int32)
+                    for probe, trace in states.items()},
+            overflows={name: group.overflow for name, group in neurons.items()},
+        )
+
+
+def synaptic_input(edge: Projection, messages: Int) -> Int:
+    """Return what a projection delivers for messages (batch, source): (batch, target)."""
+    total = np.zeros((messages.shape[0], edge.tables[0].weights.shape[0]), np.int64)
+    for table in edge.tables:
+        values = messages if table.message_bits else (messages != 0).astype(np.int64)
+        total += shift_sum(values @ table.weights.T.astype(np.int64), table.exponent)
+    return total
+
+
+class _Neurons:
+    """The state of one population over a batch."""
+
+    def __init__(self, population: Population, batch: int) -> None:
+        parameters = {key: array.astype(np.int64) for key, array in population.parameters.items()}
+        self.population = population
+        self.keep_u = DECAY_ONE - (parameters["du"] + 1)
+        self.keep_v = DECAY_ONE - parameters["dv"]
+        self.threshold = parameters["vth"] << STATE_SHIFT if population.spiking else None
+        self.bias = population.bias
+        self.u = np.zeros((batch, population.size), np.int64)
+        self.v = self.u + parameters["v_init"]
+        self.overflow = Overflow()
+
+    def step(self, step: int, a: Int) -> Int:
+        """Advance by one device step with synaptic input `a` (batch, size); return the spikes."""
+        if step < self.population.start_step:
+            return np.zeros_like(self.v)
+        exact = shift_toward_zero(self.u * self.keep_u, DECAY_BITS) + (a << STATE_SHIFT)
+        # Two wraps, as in Lava: the shifted input to 32 bits, then the sum, then one turn of 24 bits.
+        self.u = wrap24(wrap32(exact))
+        raw = wrap32(shift_toward_zero(self.v * self.keep_v, DECAY_BITS) + self.u + self.bias)
+        self.v = saturate(raw)
+        self.overflow += Overflow(int((self.u != exact).sum()), int((raw > M - 1).sum()),
+                                  int((raw < -(M - 1)).sum()))
+        if self.threshold is None:
+            return np.zeros_like(self.v)
+        spikes = self.v > self.threshold
+        if self.population.reset == "value":
+            self.v = np.where(spikes, 0, self.v)
+        elif self.population.reset == "subtract":
+            self.v = np.where(spikes, self.v - self.threshold, self.v)
+        return spikes.astype(np.int64)

@@ -1,0 +1,426 @@
+"""The Program: what a device is loaded with.
+
+Integers only, in device time. A spike emitted at device step t through a projection of delay d reaches
+its target at t + 1 + d. A population whose `start_step` is r is inert before device step r (no input, no
+decay, no bias, no spike) and its device step r + t is logical step t of the network. Weight matrices are
+(target, source). A Program checks itself against its chip when built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cached_property
+from math import isfinite, prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_compile.targets.chip import Chip, load_chip
+from snn_compile.targets.errors import DoesNotFit, WrongInput, WrongProgram
+from snn_compile.targets.integer import SIGN_MODES, M, effective_bias, truncate_weights
+
+IntArray = npt.NDArray[np.integer[Any]]
+
+MODELS: dict[str, tuple[str, ...]] = {
+    "lif": ("du", "dv", "vth", "bias_mant", "bias_exp", "v_init"),
+    "li": ("du", "dv", "bias_mant", "bias_exp", "v_init"),
+}
+"""Neuron models and their integer parameters, by the names of Lava's registers.
+
+du: current decay, (du + 1)/4096 of u is lost a step. dv: voltage decay, dv/4096. vth: threshold in units
+of 64. bias_mant, bias_exp: bias = mant * 2**exp in membrane units. v_init: membrane at start_step.
+`li` is a leaky integrator that never spikes.
+"""
+
+RESETS = ("value", "subtract", "none")
+SIGNALS = ("spikes", "membrane")
+READOUTS = ("count", "mean", "last", "max", "per_step")
+TASKS = ("classify", "regress")
+
+
+def _frozen(array: npt.ArrayLike, dtype: Any) -> npt.NDArray[Any]:
+    wanted = np.asarray(array)
+    result = np.array(wanted, dtype=dtype)
+    if wanted.dtype.kind not in "biu" or not np.array_equal(result, wanted):
+        raise WrongProgram(f"an array of {wanted.dtype} does not hold {np.dtype(dtype).name} integers")
+    result.flags.writeable = False
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Neurons of one model; parameters are int32 arrays of length 1 (shared) or size (per neuron).
+
+    `reset`: what a spike does to v: "value" sets 0, "subtract" takes 64 * vth off, "none" leaves it.
+    `scale`: membrane units per unit of the float network's membrane.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    model: str
+    parameters: Mapping[str, IntArray]
+    reset: str = "value"
+    start_step: int = 0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.model not in MODELS or self.reset not in RESETS:
+            raise WrongProgram(f"population {self.name!r}: model {self.model!r} with reset "
+                               f"{self.reset!r}; models are {sorted(MODELS)}, resets {RESETS}")
+        if set(self.parameters) != set(MODELS[self.model]):
+            raise WrongProgram(f"population {self.name!r}: parameters {sorted(self.parameters)}; "
+                               f"model {self.model} has {sorted(MODELS[self.model])}")
+        frozen = {key: _frozen(np.atleast_1d(self.parameters[key]), np.int32)
+                  for key in MODELS[self.model]}
+        for key, array in frozen.items():
+            if array.shape not in ((1,), (self.size,)):
+                raise WrongProgram(f"population {self.name!r}: {key} has shape {array.shape}; "
+                                   f"expected (1,) or ({self.size},)")
+        object.__setattr__(self, "parameters", frozen)
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+
+    @property
+    def size(self) -> int:
+        """Number of neurons."""
+        return prod(self.shape)
+
+    @property
+    def spiking(self) -> bool:
+        """Whether the model emits spikes."""
+        return "vth" in MODELS[self.model]
+
+    @cached_property
+    def bias(self) -> npt.NDArray[np.int64]:
+        """Bias in membrane units, shape (1,) or (size,)."""
+        return effective_bias(self.parameters["bias_mant"].astype(np.int64),
+                              self.parameters["bias_exp"].astype(np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class WeightTable:
+    """One table of synapse memory: (target, source) integers, one exponent, one sign mode.
+
+    What arrives at the target is shift(weights @ messages, exponent). `message_bits` 0 means that
+    sources send spikes (any non-zero message counts as 1); otherwise messages are taken as numbers.
+    Weights must be exactly what `bits` bits hold.
+    """
+
+    weights: IntArray
+    exponent: int = 0
+    bits: int = 8
+    sign_mode: str = "mixed"
+    message_bits: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sign_mode not in SIGN_MODES:
+            raise WrongProgram(f"sign mode {self.sign_mode!r}; use one of {SIGN_MODES}")
+        if not 1 <= self.bits <= 8:
+            raise WrongProgram(f"a weight table of {self.bits} bits; 1 to 8 are possible")
+        weights = _frozen(self.weights, np.int16)
+        if weights.ndim != 2:
+            raise WrongProgram(f"a weight table has shape {weights.shape}; expected (target, source)")
+        if not np.array_equal(truncate_weights(weights.astype(np.int64), self.bits, self.sign_mode),
+                              weights):
+            raise WrongProgram(f"weights are not {self.bits}-bit {self.sign_mode} integers")
+        object.__setattr__(self, "weights", weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """An edge between populations (or from an input port), split into tables that add up."""
+
+    name: str
+    source: str
+    target: str
+    tables: tuple[WeightTable, ...]
+    delay_steps: int = 0
+
+
+@dataclass(frozen=True)
+class InputPort:
+    """Where data enters; "spikes" are 0 or 1, "graded" messages are round(x * scale).
+
+    Graded messages hold `bits` bits, or `bits` and a sign if `signed`; what lies outside is clipped.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str = "spikes"
+    scale: float = 1.0
+    bits: int = 1
+    signed: bool = False
+    start_step: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("spikes", "graded"):
+            raise WrongProgram(f"input {self.name!r}: kind {self.kind!r}; use spikes or graded")
+        if self.bits < 1 or not (isfinite(self.scale) and self.scale > 0):
+            raise WrongProgram(f"input {self.name!r}: {self.bits} bits at scale {self.scale}; "
+                               "both must be above 0")
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+
+    @property
+    def size(self) -> int:
+        """Number of input channels."""
+        return prod(self.shape)
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Lowest and highest message."""
+        top = (1 << self.bits) - 1
+        return (-top if self.signed else 0), top
+
+    def encode(self, inputs: npt.ArrayLike) -> tuple[npt.NDArray[np.int32], int]:
+        """Return the messages (batch, steps, size) for inputs (batch, steps, *shape), and how many
+        values were clipped. Raises WrongInput on another shape, a non-finite value, or a spike input
+        that is neither 0 nor 1.
+        """
+        data = np.asarray(inputs)
+        if data.dtype.kind not in "biuf":
+            raise WrongInput(f"input {self.name!r}: values of type {data.dtype}; expected numbers")
+        if data.ndim != 2 + len(self.shape) or data.shape[2:] != self.shape:
+            raise WrongInput(f"input {self.name!r}: data of shape {data.shape}; the program takes "
+                             f"(batch, steps, {', '.join(map(str, self.shape))})",
+                             shape=data.shape, expected=self.shape)
+        if 0 in data.shape:
+            raise WrongInput(f"input {self.name!r}: data of shape {data.shape} holds nothing to run")
+        if not np.isfinite(data).all():
+            raise WrongInput(f"input {self.name!r}: data holds a value that is not finite, first at "
+                             f"{tuple(int(i) for i in np.argwhere(~np.isfinite(data))[0])}")
+        flat = data.reshape(data.shape[0], data.shape[1], -1)
+        if self.kind == "spikes":
+            if not np.isin(flat, (0, 1)).all():
+                bad = float(flat[~np.isin(flat, (0, 1))][0])
+                raise WrongInput(f"input {self.name!r} takes spikes, 0 or 1, and got {bad:g}; compile "
+                                 "with calibration data of the same coding for graded input")
+            return flat.astype(np.int32), 0
+        low, high = self.limits
+        messages = np.rint(flat.astype(np.float64) * self.scale)
+        clipped = int(np.count_nonzero((messages < low) | (messages > high)))
+        return np.clip(messages, low, high).astype(np.int32), clipped
+
+
+@dataclass(frozen=True)
+class OutputPort:
+    """What is read: a population's `signal` (spikes, membrane), reduced by `readout`, for `task`."""
+
+    name: str
+    population: str
+    signal: str = "spikes"
+    readout: str = "count"
+    task: str = "classify"
+
+    def __post_init__(self) -> None:
+        for key, choices in (("signal", SIGNALS), ("readout", READOUTS), ("task", TASKS)):
+            if getattr(self, key) not in choices:
+                raise WrongProgram(f"output {self.name!r}: {key} {getattr(self, key)!r}; use one of "
+                                   f"{', '.join(choices)}")
+
+
+@dataclass(frozen=True)
+class Core:
+    """One neurocore: its tile, the slices (population, start, stop) it holds, its use by resource."""
+
+    index: int
+    tile: tuple[int, int]
+    slices: tuple[tuple[str, int, int], ...]
+    use: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Route:
+    """Spikes of one slice go from `core` (-1: the host) to the cores `destinations`."""
+
+    source: str
+    start: int
+    stop: int
+    core: int
+    destinations: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """An integer network mapped onto a chip. `provenance` leads back to what it was made from."""
+
+    chip: str
+    chip_version: int
+    populations: tuple[Population, ...]
+    projections: tuple[Projection, ...]
+    inputs: tuple[InputPort, ...]
+    outputs: tuple[OutputPort, ...]
+    cores: tuple[Core, ...] = ()
+    routes: tuple[Route, ...] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        chip = load_chip(self.chip)
+        if chip.version != self.chip_version:
+            raise WrongProgram(f"compiled for {self.chip} version {self.chip_version}; this "
+                               f"installation has version {chip.version}; compile again")
+        self._check_names()
+        violations = chip_violations(self, chip)
+        if violations:
+            raise DoesNotFit(f"{len(violations)} violation(s) of {chip.title}: "
+                             + "; ".join(violations), violations=violations)
+
+    def _check_names(self) -> None:
+        names = [p.name for p in self.populations] + [p.name for p in self.inputs]
+        if len(set(names)) != len(names):
+            raise WrongProgram("two populations or inputs share a name")
+        if len({edge.name for edge in self.projections}) != len(self.projections):
+            raise WrongProgram("two projections share a name")
+        for node in (*self.populations, *self.inputs):
+            if node.size < 1 or node.start_step < 0:
+                raise WrongProgram(f"{node.name!r} has shape {node.shape} and start step "
+                                   f"{node.start_step}; it needs a neuron and a step from 0 on")
+        for edge in self.projections:
+            if edge.source not in names or edge.target not in names or edge.target in self._inputs:
+                raise WrongProgram(f"projection {edge.name!r} joins {edge.source!r} to "
+                                   f"{edge.target!r}, and one of them is not there")
+            shape = (self.size(edge.target), self.size(edge.source))
+            if not edge.tables:
+                raise WrongProgram(f"projection {edge.name!r} has no weight table")
+            for table in edge.tables:
+                if table.weights.shape != shape:
+                    raise WrongProgram(f"projection {edge.name!r}: weights {table.weights.shape}; "
+                                       f"its ends need {shape}")
+            arrival = self.start_step(edge.source) + 1 + edge.delay_steps
+            if edge.delay_steps < 0 or arrival < self.start_step(edge.target):
+                raise WrongProgram(f"projection {edge.name!r} reaches {edge.target!r} at device step "
+                                   f"{arrival}, before its start step "
+                                   f"{self.start_step(edge.target)}")
+            if edge.source in self._populations and not self._populations[edge.source].spiking:
+                raise WrongProgram(f"projection {edge.name!r} starts at {edge.source!r}, "
+                                   "which never spikes")
+        for port in self.outputs:
+            if port.population not in self._populations:
+                raise WrongProgram(f"output {port.name!r} reads {port.population!r}, which is not there")
+            if port.signal == "spikes" and not self._populations[port.population].spiking:
+                raise WrongProgram(f"output {port.name!r} reads spikes of {port.population!r}, "
+                                   "which never spikes; read its membrane")
+        if not self.inputs or not self.outputs:
+            raise WrongProgram("a program needs at least one input and one output")
+
+    @cached_property
+    def _populations(self) -> dict[str, Population]:
+        return {p.name: p for p in self.populations}
+
+    @cached_property
+    def _inputs(self) -> dict[str, InputPort]:
+        return {p.name: p for p in self.inputs}
+
+    def population(self, name: str) -> Population:
+        """Return a population by name; raises WrongInput with the names there are."""
+        if name not in self._populations:
+            raise WrongInput(f"no population {name!r}; there are {', '.join(self._populations)}",
+                             name=name)
+        return self._populations[name]
+
+    def size(self, name: str) -> int:
+        """Return the number of neurons of a population, or of channels of an input."""
+        return self._inputs[name].size if name in self._inputs else self._populations[name].size
+
+    def start_step(self, name: str) -> int:
+        """Return the device step at which a population or input begins logical step 0."""
+        port = self._inputs.get(name)
+        return port.start_step if port else self._populations[name].start_step
+
+    def tables(self, projection: Projection | str) -> tuple[WeightTable, ...]:
+        """Return the weight tables that a projection was split into."""
+        if isinstance(projection, Projection):
+            return projection.tables
+        return next(p.tables for p in self.projections if p.name == projection)
+
+    @cached_property
+    def latency_steps(self) -> int:
+        """Device steps beyond the logical ones that a run takes: the largest start step."""
+        return max(p.start_step for p in self.populations)
+
+    @cached_property
+    def _digest(self) -> str:
+        return content_digest(*encode(self))
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the program's content."""
+        return self._digest
+
+    def save(self, path: Any) -> None:
+        """Write the program to one file, whole or not at all."""
+        from snn_compile.targets.program_file import save_program
+
+        save_program(self, path)
+
+    def describe(self) -> str:
+        """Return the program as text for people and golden tests."""
+        from snn_compile.targets.describe import describe
+
+        return describe(self)
+
+
+def _outside(array: npt.NDArray[Any], low: int, high: int) -> str | None:
+    if array.size and (array.min() < low or array.max() > high):
+        return f"spans {array.min()}..{array.max()}, the chip holds {low}..{high}"
+    return None
+
+
+def chip_violations(program: Program, chip: Chip) -> list[str]:
+    """Return every limit of the chip that the program breaks, one line each."""
+    mantissa = chip.bias_mantissa_max
+    ranges = {
+        "du": (0, chip.decay_max), "dv": (0, chip.decay_max), "vth": (0, chip.threshold_max),
+        "bias_mant": (-mantissa - 1, mantissa), "bias_exp": chip.bias_exponent,
+        "v_init": (-(M - 1), M - 1),
+    }
+    found = []
+    for population in program.populations:
+        for key, array in population.parameters.items():
+            if text := _outside(array, *ranges[key]):
+                found.append(f"population {population.name!r}: {key} {text}")
+    for edge in program.projections:
+        if edge.delay_steps > chip.delay_max:
+            found.append(f"projection {edge.name!r}: delay {edge.delay_steps} steps, the chip has "
+                         f"{chip.delay_max}")
+        for table in edge.tables:
+            if text := _outside(np.array([table.exponent]), *chip.weight_exponent):
+                found.append(f"projection {edge.name!r}: weight exponent {text}")
+            if text := _outside(np.array([table.bits]), *chip.weight_bits):
+                found.append(f"projection {edge.name!r}: weight bits {text}")
+    for port in program.inputs:
+        if port.kind == "graded" and not chip.graded_messages:
+            found.append(f"input {port.name!r} is graded; {chip.title} has spikes without payload")
+        elif port.bits > chip.message_bits_max:
+            found.append(f"input {port.name!r}: {port.bits} bits a message, the chip has "
+                         f"{chip.message_bits_max}")
+    if len(program.cores) > chip.cores:
+        found.append(f"cores: {len(program.cores)} needed, {chip.cores} available")
+    return found
+
+
+def encode(value: Any, arrays: list[npt.NDArray[Any]] | None = None) -> tuple[Any, list[Any]]:
+    """Return a dataclass tree as JSON values and the arrays that it refers to by index."""
+    found: list[npt.NDArray[Any]] = [] if arrays is None else arrays
+    if is_dataclass(value):
+        body: Any = {f.name: encode(getattr(value, f.name), found)[0] for f in fields(value)}
+    elif isinstance(value, Mapping):
+        body = {str(key): encode(item, found)[0] for key, item in value.items()}
+    elif isinstance(value, (tuple, list)):
+        body = [encode(item, found)[0] for item in value]
+    elif isinstance(value, np.ndarray):
+        found.append(value)
+        body = {"array": len(found) - 1}
+    else:
+        body = value
+    return body, found
+
+
+def content_digest(body: Any, arrays: list[npt.NDArray[Any]]) -> str:
+    """Return the SHA-256 over canonical JSON and every array's type, shape and bytes."""
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
+    for array in arrays:
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(f"{array.dtype.name}{array.shape}".encode() + little.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,284 @@
+"""Random programs and inputs for them: one recipe, fed by a seeded generator or by hypothesis.
+
+The recipe asks a `Picker` for every choice, the plainest value first, so hypothesis shrinks what fails to
+a small program. Ranges are the chip's full ones; the common values are those at which states spike, wrap
+and saturate within a few steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from snn_compile.targets.integer import truncate_weights, weight_range
+from snn_compile.targets.program import (
+    InputPort,
+    OutputPort,
+    Population,
+    Program,
+    Projection,
+    WeightTable,
+)
+
+Ints = npt.NDArray[np.int64]
+
+BIAS_EXPONENTS, WEIGHT_EXPONENTS = range(8), range(-8, 8)
+READOUTS = ("count", "mean", "last", "max", "per_step")
+
+
+class Picker(Protocol):
+    """Where choices come from."""
+
+    def integer(self, low: int, high: int) -> int: ...
+
+    def choice(self, values: Sequence[Any]) -> Any: ...
+
+    def integers(self, low: int, high: int, shape: tuple[int, ...]) -> Ints: ...
+
+
+class SeededPicker:
+    """Choices of a seeded numpy generator."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def integer(self, low: int, high: int) -> int:
+        return int(self.rng.integers(low, high + 1))
+
+    def choice(self, values: Sequence[Any]) -> Any:
+        return values[int(self.rng.integers(len(values)))]
+
+    def integers(self, low: int, high: int, shape: tuple[int, ...]) -> Ints:
+        return self.rng.integers(low, high + 1, shape)
+
+
+class DrawnPicker:
+    """Choices of hypothesis; they shrink to the first value or to the one nearest zero."""
+
+    def __init__(self, draw: Any) -> None:
+        self.draw = draw
+
+    def integer(self, low: int, high: int) -> int:
+        return int(self.draw(st.integers(low, high)))
+
+    def choice(self, values: Sequence[Any]) -> Any:
+        return self.draw(st.sampled_from(values))
+
+    def integers(self, low: int, high: int, shape: tuple[int, ...]) -> Ints:
+        return np.asarray(self.draw(hnp.arrays(np.int64, shape, elements=st.integers(low, high))))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large programs get."""
+
+    neurons: int = 40
+    populations: int = 4
+    inputs: int = 2
+    channels: int = 8
+    steps: int = 40
+    samples: int = 4
+    tables: int = 3
+    delay: int = 62
+
+
+SMALL = Limits(neurons=4, populations=3, channels=3, steps=12, samples=2, tables=2)
+TINY = Limits(neurons=5, populations=3, channels=3, steps=8, samples=3, tables=2, delay=3)
+SHORT = Limits(neurons=12, populations=3, channels=10, steps=10, samples=5, tables=2, delay=4)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A program, inputs for it, and the seed it came from."""
+
+    program: Program
+    inputs: dict[str, Ints]
+    seed: int = -1
+
+
+def case(seed: int, limits: Limits | None = None) -> Case:
+    """Return the random program and inputs of a seed."""
+    return replace(build(SeededPicker(seed), limits or Limits()), seed=seed)
+
+
+def cases(limits: Limits | None = None) -> st.SearchStrategy[Case]:
+    """Return the strategy of small random programs with inputs."""
+    return st.composite(lambda draw: build(DrawnPicker(draw), limits or SMALL))()
+
+
+def build(pick: Picker, limits: Limits) -> Case:
+    """Make one program and inputs for it."""
+    steps, samples = pick.integer(5, limits.steps), pick.integer(1, limits.samples)
+    ports = tuple(input_port(pick, f"in{i}", limits)
+                  for i in range(pick.integer(1, limits.inputs)))
+    count = pick.integer(1, limits.populations)
+    populations: list[Population] = []
+    for i in range(count):
+        model = pick.choice(("lif", "lif", "lif", "li")) if i == count - 1 else "lif"
+        populations.append(population(pick, f"pop{i}", model, limits))
+    projections = []
+    for index, target in enumerate(populations):
+        # One edge that makes sure it is driven, then any others: skips, cycles, second edges.
+        first = pick.choice([*ports, *populations[:index]])
+        others = [*ports, *(p for p in populations if p.spiking)]
+        for source in (first, *(pick.choice(others) for _ in range(pick.integer(0, 2)))):
+            projections.append(projection(pick, len(projections), source, target, limits))
+    program = Program("loihi2", 1, tuple(populations), tuple(projections), ports,
+                      (output_port(pick, populations),))
+    return Case(program, {port.name: data(pick, port, samples, steps) for port in ports})
+
+
+def input_port(pick: Picker, name: str, limits: Limits) -> InputPort:
+    """Make an input port."""
+    shape = (pick.integer(1, limits.channels),)
+    start = pick.choice((0, 0, 0, 0, 1, 3))
+    if pick.choice((True, True, False)):
+        return InputPort(name, shape, start_step=start)
+    return InputPort(name, shape, kind="graded", bits=pick.choice((4, 8, 24, 1, 12, 20, 24)),
+                     signed=pick.choice((False, True)), start_step=start)
+
+
+def population(pick: Picker, name: str, model: str, limits: Limits) -> Population:
+    """Make a population, each parameter shared or per neuron."""
+    size = pick.integer(1, limits.neurons)
+
+    def parameter(*spans: tuple[int, int]) -> Ints:
+        low, high = pick.choice(spans)
+        return pick.integers(low, high, (pick.choice((1, size)),))
+
+    parameters = {
+        "du": parameter((4095, 4095), (0, 4095), (0, 0), (2000, 3000)),
+        "dv": parameter((0, 0), (0, 4095), (0, 40), (100, 900), (4095, 4095)),
+        "bias_mant": parameter((0, 0), (0, 0), (-4096, 4095), (-64, 64), (4000, 4095)),
+        "bias_exp": np.array([pick.choice(BIAS_EXPONENTS)]),
+        "v_init": parameter((0, 0), (0, 0), (-(2**23) + 1, 2**23 - 1), (-9999, 9999)),
+    }
+    if model == "lif":
+        parameters["vth"] = parameter((0, 3), (1, 60), (10, 400), (0, 131071), (131071, 131071))
+    return Population(name, (size,), model, parameters, start_step=pick.choice((0, 0, 1, 2, 3, 5)),
+                      reset=pick.choice(("value", "value", "subtract", "subtract", "none")))
+
+
+def projection(
+    pick: Picker, index: int, source: InputPort | Population, target: Population, limits: Limits
+) -> Projection:
+    """Make an edge that reaches its target at or after the target's start step."""
+    least = max(0, target.start_step - source.start_step - 1)
+    delay = least + pick.choice((0, 0, 0, 0, 1, 1, 2, 3, pick.integer(0, max(0, limits.delay - least))))
+    graded = isinstance(source, InputPort) and source.kind == "graded"
+    bits = source.bits if isinstance(source, InputPort) else 1
+    message_bits = pick.choice((bits, bits, bits, 0) if graded else (0, 0, 0, 0, 0, 0, 0, bits))
+    tables = tuple(table(pick, (target.size, source.size), message_bits)
+                   for _ in range(pick.integer(1, limits.tables)))
+    if delay:
+        tables = tuple(replace(t, exponent=0) if sums_past_32_bits(t) else t for t in tables)
+    return Projection(f"edge{index}", source.name, target.name, tables, delay)
+
+
+def sums_past_32_bits(table: WeightTable) -> bool:
+    """Return whether the right shift of a sum may show that it had left 32 bits.
+
+    With a delay, Lava is no judge of these: its DelayDense adds in 64 bits and wraps after the shift,
+    where its Dense adds in 32. A shift by up to 6 does not show it, since u shifts back by as many.
+    `edge_cases` has such sums without a delay.
+    """
+    largest = np.abs(table.weights.astype(np.int64)).sum(axis=1).max() << table.message_bits
+    return bool(table.exponent < -6 and table.message_bits and largest >= 1 << 31)
+
+
+def table(pick: Picker, shape: tuple[int, int], message_bits: int = 0) -> WeightTable:
+    """Make a weight table, dense or with zeros."""
+    bits, mode = pick.choice((8, 8, 7, 6, 4, 2, 1)), pick.choice(("mixed", "excitatory", "inhibitory"))
+    low, high = weight_range(bits, mode)
+    low, high = pick.choice(((low, high), (max(low, -20), min(high, 20))))
+    raw = pick.integers(low, high, shape)
+    if pick.choice((False, True)):
+        raw = raw * pick.integers(0, 1, shape)
+    return WeightTable(truncate_weights(raw, bits, mode), pick.choice((0, 0, 7, 6, *WEIGHT_EXPONENTS)),
+                       bits, mode, message_bits)
+
+
+def output_port(pick: Picker, populations: list[Population]) -> OutputPort:
+    """Make an output that reads any population."""
+    read = pick.choice(populations)
+    signal = pick.choice(("spikes", "membrane")) if read.spiking else "membrane"
+    return OutputPort("out", read.name, signal, pick.choice(READOUTS),
+                      pick.choice(("classify", "regress")))
+
+
+def data(pick: Picker, port: InputPort, samples: int, steps: int) -> Ints:
+    """Make inputs (samples, steps, channels): dense, sparse, or constant over time (direct current)."""
+    low, high = port.limits if port.kind == "graded" else (0, 1)
+    held = pick.choice((False, False, True))
+    rows = pick.integers(low, high, (samples, 1 if held else steps, *port.shape))
+    if pick.choice((False, True)):
+        rows = rows * pick.integers(0, 1, rows.shape)
+    # A held input is switched off somewhere, else nothing tests what follows it.
+    values = np.repeat(rows, steps, axis=1) if held else rows.copy()
+    if held:
+        values[:, pick.choice((steps, pick.integer(1, steps))) :] = 0
+    return values
+
+
+EDGE_SUMS = sorted({sign * (turns * 2**17 + near) for sign in (1, -1) for near in (-1, 0, 1, 5)
+                    for turns in (0, 1, 2, 3, 4, 128, 256)})
+"""Sums that arrive at, or next to, a full turn of u and a turn of 32 bits after the shift by 6."""
+
+EDGE_BIASES = (0, 62, 63, 64, 65, -62, -63, -64, -65)
+"""u is a multiple of 64; these take v to its bounds, and to the threshold, exactly and just beyond."""
+
+
+def edge_cases() -> dict[str, Case]:
+    """Return programs made by hand, by name."""
+    return {**{f"edges {reset}": _edges(reset) for reset in ("value", "subtract", "none")},
+            "held": _held()}
+
+
+def _held() -> Case:
+    """Return direct current that differs between samples only, or only in its last channel."""
+    pick = SeededPicker(0)
+    ports = (InputPort("in0", (3,), kind="graded", bits=8, signed=True),)
+    leaks = {"du": np.array([1000]), "dv": np.array([100]), "bias_mant": np.array([3]),
+             "bias_exp": np.array([2]), "v_init": np.array([5])}
+    populations = (Population("pop0", (4,), "lif", leaks | {"vth": np.array([300])}),
+                   Population("pop1", (2,), "li", leaks))
+    edges = tuple(Projection(f"edge{i}", "in0", p.name, (table(pick, (p.size, 3), 8),) * 2)
+                  for i, p in enumerate(populations))
+    held = np.repeat([[[90, 3, 5]], [[-7, 60, 9]], [[-7, 60, 99]]], 8, axis=1)
+    held[:, 5, 2] += 1
+    return Case(Program("loihi2", 1, populations, edges, ports, (OutputPort("out", "pop1", "membrane"),)),
+                {"in0": np.concatenate([held, held[::-1]])})
+
+
+def _edges(reset: str) -> Case:
+    """Return a program whose neurons meet the edges of wrap, saturation and threshold exactly."""
+    sums, biases = (np.array(grid).reshape(-1)
+                    for grid in np.meshgrid(EDGE_SUMS, EDGE_BIASES, indexing="ij"))
+    n = len(EDGE_SUMS)
+    wires = np.repeat(np.eye(n, dtype=np.int64), len(EDGE_BIASES), axis=0)
+    # Each sum is 4 * first + second message, since a message holds no more than 24 bits and a sign.
+    table = WeightTable(np.hstack([4 * wires, wires]), 0, 8, "excitatory", 24)
+    # Sums far beyond 32 bits, wrapped before the right shift: another table of the same edge.
+    large = np.hstack([255 * np.tril(np.ones((n, n), np.int64)), np.zeros((n, n), np.int64)])
+    wide = WeightTable(np.repeat(large, len(EDGE_BIASES), axis=0), -8, 8, "excitatory", 24)
+    settings = {"turn": (4095, 0, np.array([131071])), "decay": (2047, 300, np.array([131071])),
+                "threshold": (4095, 0, np.clip(sums, 0, 131071)), "wide": (0, 4095, np.array([0]))}
+    populations = tuple(
+        Population(name, (len(sums),), "lif", {
+            "du": np.array([du]), "dv": np.array([dv]), "vth": vth, "bias_mant": biases,
+            "bias_exp": np.array([0]), "v_init": np.array([0])}, reset, start_step=1)
+        for name, (du, dv, vth) in settings.items())
+    program = Program(
+        "loihi2", 1, populations,
+        tuple(Projection(f"to {p.name}", "in0", p.name,
+                         (table, wide) if p.name == "wide" else (table,))
+               for p in populations),
+        (InputPort("in0", (2 * n,), kind="graded", bits=24, signed=True),),
+        (OutputPort("out", "turn"),))
+    row = np.concatenate([np.array(EDGE_SUMS) >> 2, np.array(EDGE_SUMS) & 3])
+    return Case(program, {"in0": np.array([[row, 0 * row, row, row, 0 * row]])})

@@ -1,0 +1,236 @@
+"""Every device executes random programs exactly as the oracle does: u, v, spikes, overflows, counts."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from snn_compile.targets import loihi2_sim
+from snn_compile.targets.device import open_device
+from snn_compile.targets.errors import DeviceError
+from snn_compile.targets.program import (
+    InputPort,
+    OutputPort,
+    Population,
+    Program,
+    Projection,
+    WeightTable,
+)
+from snn_compile.targets.program_file import load_program
+
+PROGRAMS = 320
+BLOCKS = 16
+TINY_SEEDS = range(1000, 1044)
+
+needs_lava = pytest.mark.skipif(importlib.util.find_spec("lava.magma") is None,
+                                reason="lava-nc is not installed; the README says how")
+
+
+def block(index: int) -> range:
+    """Return the seeds of one block; blocks are tests of their own so that they run in parallel."""
+    return range(index * PROGRAMS // BLOCKS, (index + 1) * PROGRAMS // BLOCKS)
+
+
+@pytest.fixture(scope="module")
+def oracle(random_programs: Any, comparing: Any) -> Any:
+    """Return run(seed): the case of a seed and the oracle's record of it, made once."""
+    kept: dict[int, Any] = {}
+
+    def run(seed: int) -> Any:
+        if seed not in kept:
+            case = random_programs.case(seed)
+            kept[seed] = case, comparing.run_all(case.program, case.inputs, "oracle")
+        return kept[seed]
+
+    return run
+
+
+@pytest.mark.parametrize("index", range(BLOCKS))
+@pytest.mark.parametrize("threads", [1, 2])
+def test_loihi2_sim(oracle: Any, comparing: Any, index: int, threads: int) -> None:
+    for seed in block(index):
+        case, wanted = oracle(seed)
+        got = comparing.run_all(case.program, case.inputs, "loihi2-sim", threads=threads)
+        assert not comparing.first_difference(wanted, got), f"seed {seed}"
+
+
+@pytest.mark.parametrize("device", ["oracle", "loihi2-sim"])
+def test_a_saved_program_runs_the_same(
+    oracle: Any, comparing: Any, tmp_path: Any, device: str
+) -> None:
+    for seed in range(0, PROGRAMS, 4):
+        case, wanted = oracle(seed)
+        case.program.save(tmp_path / "program")
+        loaded = load_program(tmp_path / "program")
+        got = comparing.run_all(loaded, case.inputs, device)
+        assert not comparing.first_difference(wanted, got), f"seed {seed}"
+
+
+@pytest.mark.parametrize("name", ["edges value", "edges subtract", "edges none", "held"])
+@pytest.mark.parametrize("device", [
+    "loihi2-sim", pytest.param("lava-stepped", marks=needs_lava), pytest.param("lava", marks=needs_lava)])
+def test_edges(random_programs: Any, comparing: Any, device: str, name: str) -> None:
+    case = random_programs.edge_cases()[name]
+    wanted = comparing.run_all(case.program, case.inputs, "oracle")
+    if name != "held":
+        assert set(np.abs(wanted.states("turn.u")).flat) >= {1 << 23, (1 << 23) - 64, 1 << 24}
+        assert all(count > 0 for count in vars(wanted.overflows["turn"]).values())
+    if name == "edges none":
+        low = 1 - (1 << 23)
+        assert set(wanted.states("turn.v").flat) >= {low, low + 1, -low, -low - 1}
+    got = comparing.run_all(case.program, case.inputs, device)
+    assert not comparing.first_difference(wanted, got, overflows="lava" not in device)
+
+
+def test_full_event_buffers_change_nothing(
+    oracle: Any, comparing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The kernel then returns after nearly every step and goes on where it stopped.
+    monkeypatch.setattr(loihi2_sim, "EVENT_BUFFER", 1)
+    for seed in range(0, PROGRAMS, 4):
+        case, wanted = oracle(seed)
+        got = comparing.run_all(case.program, case.inputs, "loihi2-sim", threads=1)
+        assert not comparing.first_difference(wanted, got), f"seed {seed}"
+
+
+@pytest.mark.parametrize("device", ["oracle", "loihi2-sim"])
+def test_a_sample_alone_runs_as_in_a_batch(oracle: Any, comparing: Any, device: str) -> None:
+    several = 0
+    for seed in range(0, PROGRAMS, 8):
+        case, wanted = oracle(seed)
+        batch = comparing.traces(wanted)
+        several += wanted.samples > 1
+        for sample in range(wanted.samples):
+            inputs = {name: array[sample : sample + 1] for name, array in case.inputs.items()}
+            alone = comparing.traces(comparing.run_all(case.program, inputs, device))
+            for key, array in alone.items():
+                assert np.array_equal(array[0], batch[key][sample]), (seed, sample, key)
+    assert several > PROGRAMS // 8 / 2
+
+
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@given(drawn=st.data())
+def test_loihi2_sim_shrinks_to_a_small_program(
+    random_programs: Any, comparing: Any, drawn: st.DataObject
+) -> None:
+    case = drawn.draw(random_programs.cases())
+    wanted = comparing.run_all(case.program, case.inputs, "oracle")
+    got = comparing.run_all(case.program, case.inputs, "loihi2-sim", threads=1)
+    assert not comparing.first_difference(wanted, got)
+
+
+def properties(case: Any, record: Any, traces: dict[tuple[str, str], Any]) -> set[str]:
+    """Return what a program and its run show."""
+    program, seen = case.program, set()
+    for p in program.populations:
+        overflow = record.overflows[p.name]
+        seen |= {key for key in ("u_wraps", "v_high", "v_low") if getattr(overflow, key)}
+        if p.spiking and record.counts.spikes[p.name]:
+            seen |= {f"spikes with reset {p.reset}"}
+            seen |= {"spikes after a wrap"} if overflow.u_wraps else set()
+        if not p.spiking:
+            seen |= {"li"}
+        if p.start_step >= 2 and p.parameters["bias_mant"].any():
+            seen |= {"biased layer at latency >= 2"}
+        if any(len(array) > 1 for array in p.parameters.values()):
+            seen |= {"per-neuron parameters"}
+        for key, ends in (("du", (0, 4095)), ("dv", (0, 4095)), ("vth", (0, 131071))):
+            seen |= {f"{key} {end}" for end in ends if end in p.parameters.get(key, ())}
+        # One turn of 24 bits did not bring u back: the shifted sum came near or past 32 bits.
+        if np.abs(traces[p.name, "u"]).max() > 1 << 23:
+            seen |= {"u beyond one turn"}
+    order = [node.name for node in (*program.inputs, *program.populations)]
+    for edge in program.projections:
+        if order.index(edge.source) >= order.index(edge.target):
+            seen |= {"self loop" if edge.source == edge.target else "longer cycle"}
+        seen |= {f"delay {edge.delay_steps}"}
+        seen |= {"several tables"} if len(edge.tables) > 1 else set()
+        for table in edge.tables:
+            if table.weights.any() and record.counts.synops[edge.name]:
+                seen |= {table.sign_mode, f"bits {table.bits}", f"exponent {table.exponent}"}
+    if record.counts.graded_synops:
+        seen |= {"graded"}
+    if any(port.signed and (array < 0).any()
+           for port, array in zip(program.inputs, case.inputs.values(), strict=True)):
+        seen |= {"negative messages"}
+    return seen
+
+
+def test_the_random_programs_show_everything(oracle: Any, comparing: Any) -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(PROGRAMS):
+        case, record = oracle(seed)
+        seen.update(properties(case, record, comparing.traces(record)))
+    share = {
+        0.25: ["u_wraps", "v_high", "v_low", "per-neuron parameters", "several tables", "graded",
+               "spikes with reset value", "spikes with reset subtract", "mixed", "excitatory",
+               "inhibitory", "biased layer at latency >= 2", "self loop"],
+        0.10: ["spikes with reset none", "spikes after a wrap", "u beyond one turn", "li",
+               "negative messages", "longer cycle", "du 0", "du 4095", "dv 0", "dv 4095",
+               *(f"bits {bits}" for bits in (1, 2, 4, 6, 7, 8)), "vth 0", "vth 131071"],
+        0.04: [*(f"exponent {e}" for e in range(-8, 8)), *(f"delay {d}" for d in range(4))],
+    }
+    short = {name: seen[name] for least, names in share.items() for name in names
+             if seen[name] < least * PROGRAMS}
+    assert not short
+    assert max(int(name.split()[1]) for name in seen if name.startswith("delay")) >= 60
+
+
+@needs_lava
+@pytest.mark.parametrize("index", range(BLOCKS))
+def test_lava_stepped(oracle: Any, comparing: Any, index: int) -> None:
+    device = open_device("lava-stepped")
+    for seed in block(index):
+        case, wanted = oracle(seed)
+        got = comparing.run_all(case.program, case.inputs, device)
+        assert not comparing.first_difference(wanted, got, overflows=False), f"seed {seed}"
+        assert got.witness.keys() == wanted.shapes.keys(), f"seed {seed}"
+
+
+@needs_lava
+@pytest.mark.parametrize("seed", TINY_SEEDS)
+def test_lava(random_programs: Any, comparing: Any, seed: int) -> None:
+    case = random_programs.case(seed, random_programs.TINY)
+    wanted = comparing.run_all(case.program, case.inputs, "oracle")
+    got = comparing.run_all(case.program, case.inputs, "lava")
+    assert not comparing.first_difference(wanted, got, overflows=False)
+
+
+@needs_lava
+@pytest.mark.parametrize(("delay", "exponent", "agrees"), [(0, -8, True), (1, -6, True), (1, -8, False)])
+def test_where_lava_disagrees_with_itself(
+    comparing: Any, delay: int, exponent: int, agrees: bool
+) -> None:
+    # DelayDense adds in 64 bits, Dense in 32. Devices of ours add as Dense does, whatever the delay.
+    leaks = {"du": np.array([4095]), "dv": np.array([0]), "bias_mant": np.array([0]),
+             "bias_exp": np.array([0]), "v_init": np.array([0])}
+    table = WeightTable(np.array([[255, 255]]), exponent, 8, "excitatory", 24)
+    program = Program("loihi2", 1, (Population("pop0", (1,), "li", leaks),),
+                      (Projection("edge0", "in0", "pop0", (table,), delay),),
+                      (InputPort("in0", (2,), kind="graded", bits=24),),
+                      (OutputPort("out", "pop0", "membrane"),))
+    inputs = {"in0": np.array([[[6_000_000, 6_000_000], [0, 0], [0, 0]]])}
+    wanted, got, lava = (comparing.run_all(program, inputs, device)
+                         for device in ("oracle", "loihi2-sim", "lava-stepped"))
+    assert not comparing.first_difference(wanted, got)
+    assert (comparing.first_difference(wanted, lava, overflows=False) == "") is agrees
+
+
+def test_strict_oracle_refuses_exactly_what_overflows(oracle: Any, comparing: Any) -> None:
+    outcomes: Counter[bool] = Counter()
+    for seed in range(PROGRAMS):
+        case, wanted = oracle(seed)
+        overflows = any(wanted.overflows.values())
+        outcomes[overflows] += 1
+        if overflows:
+            with pytest.raises(DeviceError, match="left its 24-bit range"):
+                comparing.run_all(case.program, case.inputs, "oracle", strict=True)
+        else:
+            got = comparing.run_all(case.program, case.inputs, "oracle", strict=True)
+            assert not comparing.first_difference(wanted, got), f"seed {seed}"
+    assert min(outcomes.values()) >= PROGRAMS / 10

@@ -1,0 +1,174 @@
+"""Programs in device time against an independent integer network stepped in logical time.
+
+The network below knows nothing of latencies, start steps or device delays: within a logical step its
+layers follow each other, and an edge of logical delay D brings what its source sent D steps ago. It is
+plain Python integers and shares no arithmetic with the devices.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from snn_compile.targets.program import OutputPort, Program
+
+NETWORKS = 120
+BLOCKS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """Populations in order of evaluation, edges with logical delays, and inputs: no device time."""
+
+    ports: tuple[Any, ...]
+    populations: tuple[Any, ...]
+    edges: tuple[Any, ...]
+    delays: tuple[int, ...]
+
+
+def random_layers(random_programs: Any, seed: int) -> tuple[Layers, dict[str, Any]]:
+    """Make a network with skips and cycles; every edge back is late enough for some program."""
+    pick, limits = random_programs.SeededPicker(seed), random_programs.SHORT
+    ports = tuple(replace(random_programs.input_port(pick, f"in{i}", limits), start_step=0)
+                  for i in range(pick.integer(1, 2)))
+    count = pick.integer(2, 5)
+    populations = tuple(
+        replace(random_programs.population(
+            pick, f"pop{i}", pick.choice(("lif", "li")) if i == count - 1 else "lif", limits),
+            start_step=0) for i in range(count))
+    forward = []
+    for i, target in enumerate(populations):
+        earlier = [*ports, *populations[:i]]
+        for source in {id(s): s for s in (earlier[-1], pick.choice(earlier))}.values():
+            forward.append((source, target, pick.choice((0, 0, 0, 1, 2))))
+    early = latencies(ports, populations, [(s.name, t.name, d) for s, t, d in forward])
+    back = []
+    for i, target in enumerate(populations):
+        for source in populations[i:]:
+            if source.spiking and pick.choice((True, False, False)):
+                stages = early[source.name] - early[target.name] + 1
+                back.append((source, target, max(1, stages) + pick.choice((0, 0, 1, 3))))
+    edges = tuple(random_programs.projection(pick, i, s, t, limits)
+                  for i, (s, t, _) in enumerate([*forward, *back]))
+    data = {port.name: random_programs.data(pick, port, 2, pick.integer(8, 16)) for port in ports[:1]}
+    steps = data[ports[0].name].shape[1]
+    data |= {port.name: random_programs.data(pick, port, 2, steps) for port in ports[1:]}
+    return Layers(ports, populations, edges, tuple(d for _, _, d in [*forward, *back])), data
+
+
+def latencies(ports: Any, populations: Any, edges: list[tuple[str, str, int]]) -> dict[str, int]:
+    """Return the least latency of each node: longest paths over edges (source, target, delay)."""
+    least = {node.name: 0 for node in (*ports, *populations)}
+    for _ in least:
+        for source, target, delay in edges:
+            least[target] = max(least[target], least[source] + 1 - delay)
+    return least
+
+
+def retimed(layers: Layers) -> Program:
+    """Return the program: device delay = logical delay + latency(target) - latency(source) - 1."""
+    ends = [(e.source, e.target, d) for e, d in zip(layers.edges, layers.delays, strict=True)]
+    latency = latencies(layers.ports, layers.populations, ends)
+    edges = tuple(replace(edge, delay_steps=delay + latency[edge.target] - latency[edge.source] - 1)
+                  for edge, delay in zip(layers.edges, layers.delays, strict=True))
+    populations = tuple(replace(p, start_step=latency[p.name]) for p in layers.populations)
+    return Program("loihi2", 1, populations, edges, layers.ports,
+                   (OutputPort("out", populations[-1].name, "membrane"),))
+
+
+def toward_zero(number: int) -> int:
+    return number // 4096 if number >= 0 else -(-number // 4096)
+
+
+def int32(number: int) -> int:
+    return (number + 2**31) % 2**32 - 2**31
+
+
+def step_logically(layers: Layers, data: dict[str, Any], sample: int) -> dict[str, list[list[int]]]:
+    """Return "pop.u", "pop.v" and "pop.spikes" of one sample, a list of neurons a logical step."""
+    steps = next(iter(data.values())).shape[1]
+    sent = {port.name: data[port.name][sample].tolist() for port in layers.ports}
+    sent |= {p.name: [] for p in layers.populations}
+    u = {p.name: [0] * p.size for p in layers.populations}
+    v = {p.name: [int(x) for x in np.broadcast_to(p.parameters["v_init"], p.size)]
+         for p in layers.populations}
+    trace: dict[str, list[list[int]]] = {}
+    for t in range(steps):
+        for p in layers.populations:
+            arriving = [0] * p.size
+            for edge, delay in zip(layers.edges, layers.delays, strict=True):
+                if edge.target == p.name and t >= delay:
+                    add(arriving, edge, sent[edge.source][t - delay])
+            spikes = [neuron(p, i, arriving[i], u[p.name], v[p.name]) for i in range(p.size)]
+            sent[p.name].append(spikes)
+            for state, now in (("u", u[p.name]), ("v", v[p.name]), ("spikes", spikes)):
+                trace.setdefault(f"{p.name}.{state}", []).append(list(now))
+    return trace
+
+
+def add(arriving: list[int], edge: Any, messages: list[int]) -> None:
+    for table in edge.tables:
+        for i, row in enumerate(table.weights.tolist()):
+            total = sum(w * (m if table.message_bits else (m != 0))
+                        for w, m in zip(row, messages, strict=True))
+            total = int32(total)
+            arriving[i] += (int32(total * 2**table.exponent) if table.exponent > 0
+                            else total // 2**-table.exponent)
+
+
+def neuron(p: Any, i: int, arriving: int, u: list[int], v: list[int]) -> int:
+    """Advance neuron i of population p in place and return whether it spikes."""
+    own = {key: int(array[i % len(array)]) for key, array in p.parameters.items()}
+    current = int32(toward_zero(u[i] * (4095 - own["du"])) + int32(int32(arriving) * 64))
+    if current > 2**23:
+        current -= 2**24
+    elif current <= -(2**23):
+        current += 2**24
+    membrane = int32(toward_zero(v[i] * (4096 - own["dv"])) + current
+                     + own["bias_mant"] * 2 ** own["bias_exp"])
+    membrane = min(max(membrane, -(2**23) + 1), 2**23 - 1)
+    spike = int(p.model == "lif" and membrane > 64 * own["vth"])
+    if spike and p.reset != "none":
+        membrane = 0 if p.reset == "value" else membrane - 64 * own["vth"]
+    u[i], v[i] = current, membrane
+    return spike
+
+
+@pytest.mark.parametrize("device", ["oracle", "loihi2-sim"])
+@pytest.mark.parametrize("index", range(BLOCKS))
+def test_a_retimed_program_is_the_logical_network(
+    random_programs: Any, comparing: Any, index: int, device: str
+) -> None:
+    for seed in range(index * NETWORKS // BLOCKS, (index + 1) * NETWORKS // BLOCKS):
+        layers, data = random_layers(random_programs, seed)
+        record = comparing.run_all(retimed(layers), data, device)
+        got = comparing.traces(record)
+        for sample in range(record.samples):
+            wanted = step_logically(layers, data, sample)
+            for (name, state), array in got.items():
+                assert array[sample].tolist() == wanted[f"{name}.{state}"], (seed, sample, name, state)
+
+
+def test_the_networks_are_not_trivial(random_programs: Any, comparing: Any) -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(NETWORKS):
+        layers, data = random_layers(random_programs, seed)
+        program = retimed(layers)
+        record = comparing.run_all(program, data, "loihi2-sim")
+        order = [node.name for node in (*layers.ports, *layers.populations)]
+        at = {name: order.index(name) for name in order}
+        kinds = {("self" if e.source == e.target else "back" if at[e.source] > at[e.target]
+                  else "forward", bool(d)) for e, d in zip(layers.edges, layers.delays, strict=True)}
+        seen.update(f"{kind} delay {late}" for kind, late in kinds)
+        seen["latency >= 2"] += program.latency_steps >= 2
+        seen["device delay"] += any(edge.delay_steps for edge in program.projections)
+        seen["overflow"] += any(record.overflows.values())
+        seen["biased late"] += any(p.start_step >= 2 and p.bias.any() for p in program.populations)
+        seen["back edge used"] += any(record.counts.synops[e.name] for e in layers.edges
+                                      if at[e.source] >= at[e.target])
+    assert set(seen) >= {"forward delay False", "forward delay True", "self delay True",
+                         "back delay True"}
+    assert not {key: n for key, n in seen.items() if n < NETWORKS / 4 and "False" not in key}

@@ -1,0 +1,64 @@
+"""Everything that needs torch: neurons, training, checkpoints, and export to NIR.
+
+Names load on first use, so that importing this package, or its command, does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from snn_compile.train.bptt import Progress, Score, Training, evaluate, fit
+    from snn_compile.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from snn_compile.train.export import to_nir
+    from snn_compile.train.networks import LayerConfig, NetworkConfig, Run, SpikingNetwork
+    from snn_compile.train.neurons import LI, LIF, CubaLIF, Firing
+    from snn_compile.train.presets import PRESETS, TrainConfig, read_config
+    from snn_compile.train.surrogate import SURROGATES, spike
+
+__all__ = [
+    "Checkpoint",
+    "CubaLIF",
+    "Firing",
+    "LI",
+    "LIF",
+    "LayerConfig",
+    "NetworkConfig",
+    "PRESETS",
+    "Progress",
+    "Run",
+    "SURROGATES",
+    "Score",
+    "SpikingNetwork",
+    "TrainConfig",
+    "Training",
+    "evaluate",
+    "fit",
+    "load_checkpoint",
+    "read_config",
+    "save_checkpoint",
+    "spike",
+    "to_nir",
+]
+
+_MODULES = {
+    "bptt": ("Progress", "Score", "Training", "evaluate", "fit"),
+    "checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
+    "export": ("to_nir",),
+    "networks": ("LayerConfig", "NetworkConfig", "Run", "SpikingNetwork"),
+    "neurons": ("CubaLIF", "Firing", "LI", "LIF"),
+    "presets": ("PRESETS", "TrainConfig", "read_config"),
+    "surrogate": ("SURROGATES", "spike"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

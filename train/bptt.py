@@ -1,0 +1,263 @@
+"""Backpropagation through time: Adam on the cross-entropy of the read-out's mean over the steps.
+
+The best epoch, by validation accuracy and then by validation loss, is kept; with a path it is
+written as a checkpoint whenever it improves, so that stopping at any moment loses nothing. One
+seed fixes the initial weights and the order of the samples: the same configuration gives the same
+numbers.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn_compile.runtime.data import Dataset, load_data
+from snn_compile.targets.errors import SnnCompileError, WrongInput
+from snn_compile.train.checkpoint import save_checkpoint
+from snn_compile.train.networks import LayerConfig, NetworkConfig, SpikingNetwork
+from snn_compile.train.presets import TrainConfig
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a network does on one split: fractions, the mean loss, and spikes per neuron and step."""
+
+    accuracy: float
+    loss: float
+    spike_rate: float
+    spike_rates: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What `observe` is told after each epoch."""
+
+    epoch: int
+    epochs: int
+    train_loss: float
+    validation: Score
+    best_accuracy: float
+    improved: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A finished or interrupted training: the best network and what was measured on it."""
+
+    network: SpikingNetwork
+    metrics: dict[str, Any]
+    epochs: int
+    interrupted: bool
+
+
+Observe = Callable[[Progress], None]
+
+
+def fit(
+    config: TrainConfig, path: str | Path | None = None, observe: Observe | None = None
+) -> Training:
+    """Train as `config` says, keep the best epoch, measure it on the test split.
+
+    With `path` the best checkpoint is always there. On KeyboardInterrupt the best so far is
+    returned, marked `interrupted` and not measured on the test split; before the first epoch has
+    ended the interrupt is raised again. Raises SnnCompileError when the loss is not finite,
+    WrongInput for data without labels.
+    """
+    with _single_thread():
+        train = _labelled(load_data(config.data, "train", **config.data_options()))
+        validation = _labelled(load_data(config.data, "validation", **config.data_options()))
+        torch.manual_seed(config.seed)
+        network = SpikingNetwork(network_config(config, train))
+        keeper = _Keeper(config, network, train, path)
+        interrupted = False
+        try:
+            _epochs(config, network, train, validation, keeper, observe)
+            keeper.restore()
+            keeper.measure(_labelled(load_data(config.data, "test", **config.data_options())))
+        except KeyboardInterrupt:
+            if not keeper.restore():
+                raise
+            interrupted = True
+        keeper.write()
+    return Training(network, keeper.metrics, keeper.epochs, interrupted)
+
+
+def network_config(config: TrainConfig, data: Dataset) -> NetworkConfig:
+    """Return the layers that `config` asks for on the shapes and classes of `data`."""
+    shared: dict[str, Any] = {"bias": config.bias, "learn_decay": config.learn_decay}
+    hidden = tuple(
+        LayerConfig(
+            size,
+            config.neuron,
+            recurrent=config.recurrent,
+            alpha=config.alpha,
+            beta=config.beta,
+            threshold=config.threshold,
+            reset=config.reset,
+            surrogate=config.surrogate,
+            detach_reset=config.detach_reset,
+            **shared,
+        )
+        for size in config.hidden
+    )
+    classes = 1 + int(_labelled(data).labels.max())  # type: ignore[union-attr]
+    readout = LayerConfig(classes, "li", beta=config.readout_decay, **shared)
+    return NetworkConfig(tuple(data.inputs.shape[2:]), (*hidden, readout))
+
+
+def evaluate(network: SpikingNetwork, data: Dataset, config: TrainConfig) -> Score:
+    """Return the score of a network on labelled data."""
+    inputs, labels = _tensors(_labelled(data))
+    with torch.no_grad():
+        run = network.run(inputs)
+        logits = run.outputs.mean(dim=1)
+        loss = nn.functional.cross_entropy(config.logit_scale * logits, labels)
+    right = (logits.argmax(dim=1) == labels).double().mean()
+    neurons = sum(spikes.shape[2] for spikes in run.spikes.values())
+    spikes = sum(float(spikes.sum()) for spikes in run.spikes.values())
+    rate = spikes / max(1, neurons * inputs.shape[0] * inputs.shape[1])
+    return Score(float(right), float(loss), rate, run.spike_rates())
+
+
+class _Keeper:
+    """Holds the best epoch so far and writes it, if there is a path to write to."""
+
+    def __init__(
+        self, config: TrainConfig, network: SpikingNetwork, data: Dataset, path: str | Path | None
+    ) -> None:
+        self.config, self.network, self.data, self.path = config, network, data, path
+        self.state: dict[str, Tensor] | None = None
+        self.metrics: dict[str, Any] = {}
+        self.epochs = 0
+        self._rank = (-math.inf, -math.inf)
+
+    def offer(self, epoch: int, score: Score) -> bool:
+        self.epochs = epoch
+        rank = (score.accuracy, -score.loss)
+        if rank <= self._rank:
+            return False
+        self._rank = rank
+        self.metrics = {
+            "epoch": epoch,
+            "validation_accuracy": score.accuracy,
+            "validation_loss": score.loss,
+            "spike_rate": score.spike_rate,
+            "spike_rates": score.spike_rates,
+        }
+        self.state = copy.deepcopy(self.network.state_dict())
+        self.write()
+        return True
+
+    def restore(self) -> bool:
+        if self.state is not None:
+            self.network.load_state_dict(self.state)
+        return self.state is not None
+
+    def measure(self, test: Dataset) -> None:
+        score = evaluate(self.network, test, self.config)
+        self.metrics = {
+            **self.metrics,
+            "test_accuracy": score.accuracy,
+            "spike_rate": score.spike_rate,
+            "spike_rates": score.spike_rates,
+        }
+
+    def write(self) -> None:
+        if self.path is None:
+            return
+        config = self.config.plain() | {"network": asdict(self.network.config)}
+        sample = torch.from_numpy(self.data.inputs[:1].copy()).float()
+        save_checkpoint(
+            self.path,
+            self.network,
+            sample,
+            config=config,
+            metrics=self.metrics,
+            data=self.data.spec(),
+        )
+
+
+def _epochs(
+    config: TrainConfig,
+    network: SpikingNetwork,
+    train: Dataset,
+    validation: Dataset,
+    keeper: _Keeper,
+    observe: Observe | None,
+) -> None:
+    inputs, labels = _tensors(train)
+    order = torch.Generator().manual_seed(config.seed)
+    batches = math.ceil(len(inputs) / config.batch_size)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, total_steps=config.epochs * batches + 1, pct_start=0.2
+    )
+    for epoch in range(1, config.epochs + 1):
+        total = 0.0
+        shuffled = torch.randperm(len(inputs), generator=order)
+        for step in range(batches):
+            chosen = shuffled[step * config.batch_size : (step + 1) * config.batch_size]
+            loss = _loss(config, network, inputs[chosen], labels[chosen])
+            if not torch.isfinite(loss):
+                raise SnnCompileError(
+                    f"training: the loss is {float(loss.detach())} at epoch {epoch}, step {step}; "
+                    f"try a learning_rate below {config.learning_rate:g}",
+                    epoch=epoch,
+                    step=step,
+                )
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+            optimizer.step()
+            schedule.step()
+            total += float(loss.detach()) * len(chosen)
+        score = evaluate(network, validation, config)
+        improved = keeper.offer(epoch, score)
+        if observe is not None:
+            best = float(keeper.metrics["validation_accuracy"])
+            observe(Progress(epoch, config.epochs, total / len(inputs), score, best, improved))
+
+
+def _loss(config: TrainConfig, network: SpikingNetwork, inputs: Tensor, labels: Tensor) -> Tensor:
+    run = network.run(inputs)
+    loss = nn.functional.cross_entropy(config.logit_scale * run.outputs.mean(dim=1), labels)
+    if config.rate_weight:
+        for spikes in run.spikes.values():
+            excess = spikes.mean(dim=(0, 1)) - config.rate_target
+            loss = loss + config.rate_weight * excess.clamp(min=0).square().mean()
+    return loss
+
+
+def _labelled(data: Dataset) -> Dataset:
+    if data.labels is None:
+        raise WrongInput(
+            f"data {data.name}: holds no labels, and training needs them; add an array "
+            "'labels' (batch,)"
+        )
+    return data
+
+
+def _tensors(data: Dataset) -> tuple[Tensor, Tensor]:
+    assert data.labels is not None
+    return torch.from_numpy(data.inputs.copy()).float(), torch.from_numpy(data.labels.copy())
+
+
+@contextmanager
+def _single_thread() -> Iterator[None]:
+    """Run with one torch thread: small matrices gain nothing from more, sums keep their order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

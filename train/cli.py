@@ -1,0 +1,190 @@
+"""The command snn-train: train a preset or a TOML configuration and write the best checkpoint.
+
+stdout is the result, stderr the talk. Exit codes: 0 done, 1 the configuration, the data or the
+training is at fault, 2 usage, 130 interrupted (the best checkpoint so far stays).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snn_compile.targets.errors import SnnCompileError
+from snn_compile.train.presets import PRESETS, TrainConfig, read_config
+
+if TYPE_CHECKING:
+    from snn_compile.train.bptt import Progress, Training
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run snn-train with `argv` (the process's own arguments if None) and return its exit code."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.list_presets:
+        _print_presets(arguments.json)
+        return 0
+    if arguments.config is None or arguments.output is None:
+        parser.error("give a preset or a .toml file, and -o MODEL.pt (or --list-presets)")
+    try:
+        config = read_config(arguments.config, arguments.set)
+        _check_output(arguments.output)
+        return _train(config, arguments.output, arguments.json)
+    except SnnCompileError as error:
+        print(f"snn-train: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "snn-train: interrupted before the first epoch ended; nothing was written",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="snn-train",
+        description="Train a spiking network and write its best checkpoint.",
+        epilog="Any key of the configuration can be set: --set epochs=5 --set seed=1 "
+        "--set data=my.npz --set recurrent=false. A .toml file holds the same keys.",
+    )
+    parser.add_argument(
+        "config",
+        nargs="?",
+        metavar="CONFIG.toml|PRESET",
+        help=f"a configuration file, or one of {', '.join(PRESETS)}",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="MODEL.pt", type=Path, help="where the checkpoint goes"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="override one key of the configuration; may be repeated",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    parser.add_argument("--list-presets", action="store_true", help="list the presets and stop")
+    return parser
+
+
+def _print_presets(as_json: bool) -> None:
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "schema": {"name": "snn-train-presets", "version": 1},
+                    "presets": {name: line for name, (line, _) in PRESETS.items()},
+                }
+            )
+        )
+        return
+    width = max(len(name) for name in PRESETS)
+    for name, (line, _) in PRESETS.items():
+        print(f"{name:{width}}  {line}")
+
+
+def _check_output(path: Path) -> None:
+    folder = path.parent
+    if not folder.is_dir():
+        raise SnnCompileError(f"-o {path}: the folder {folder} does not exist; create it first")
+    if path.is_dir():
+        raise SnnCompileError(f"-o {path}: is a folder; name a file in it")
+    if not os.access(folder, os.W_OK):
+        raise SnnCompileError(
+            f"-o {path}: the folder {folder} cannot be written to; choose another"
+        )
+
+
+def _train(config: TrainConfig, path: Path, as_json: bool) -> int:
+    from snn_compile.train.bptt import fit
+
+    started = time.process_time()
+    with _progress(config) as observe:
+        training = fit(config, path, observe)
+    result = _result(config, training, path, time.process_time() - started)
+    print(json.dumps(result) if as_json else _table(result))
+    if training.interrupted:
+        print(f"snn-train: interrupted; {path} holds the best epoch so far", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+@contextmanager
+def _progress(config: TrainConfig) -> Iterator[Callable[[Progress], None]]:
+    """Show a progress bar on stderr while training goes on."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("epoch"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=config.epochs)
+
+        def show(state: Any) -> None:
+            text = (
+                f"loss {state.train_loss:.3f}  validation {state.validation.accuracy:.2%}"
+                f"  best {state.best_accuracy:.2%}"
+            )
+            bar.update(task, completed=state.epoch, description=text)
+
+        yield show
+
+
+def _result(config: TrainConfig, training: Training, path: Path, seconds: float) -> dict[str, Any]:
+    metrics = training.metrics
+    split = "validation" if training.interrupted else "test"
+    return {
+        "schema": {"name": "snn-train", "version": 1},
+        "preset": config.preset,
+        "seed": config.seed,
+        "checkpoint": str(path),
+        "metric": {"name": "accuracy", "value": metrics[f"{split}_accuracy"], "split": split},
+        "validation_accuracy": metrics["validation_accuracy"],
+        "best_epoch": metrics["epoch"],
+        "epochs": training.epochs,
+        "cpu_seconds": round(seconds, 2),
+        "spike_rate": metrics["spike_rate"],
+        "spike_rates": metrics["spike_rates"],
+        "interrupted": training.interrupted,
+    }
+
+
+def _table(result: dict[str, Any]) -> str:
+    metric = result["metric"]
+    rates = ", ".join(f"{name} {rate:.3f}" for name, rate in result["spike_rates"].items())
+    rows = {
+        "preset": f"{result['preset']} (seed {result['seed']})",
+        f"{metric['split']} {metric['name']}": f"{metric['value']:.2%}",
+        "validation accuracy": f"{result['validation_accuracy']:.2%}",
+        "epochs": f"{result['epochs']} (best {result['best_epoch']})",
+        "spike rate": f"{result['spike_rate']:.3f} a neuron and step ({rates})",
+        "cpu seconds": f"{result['cpu_seconds']:.1f}",
+        "checkpoint": result["checkpoint"],
+    }
+    width = max(map(len, rows))
+    return "\n".join(f"{key:{width}}  {value}" for key, value in rows.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""Training configurations: one flat frozen dataclass, presets by name, TOML files, typed overrides.
+
+    read_config("digits", ["epochs=3", "hidden=64,64"])
+    read_config("mine.toml")      keys of TrainConfig; `preset = "digits"` starts from a preset
+
+Needs no torch, so that the command can check its arguments before it loads anything heavy.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from snn_compile.targets.errors import SnnCompileError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything a training run depends on.
+
+    `data` is a registry name or an `.npz`; coding to copies are the options of `digits`. `hidden`
+    lists the hidden layers' sizes; decays are per step; `rate_target` is in spikes per neuron and
+    step and acts with `rate_weight`; `logit_scale` multiplies the mean read-out membrane in the
+    loss only.
+    """
+
+    preset: str = "custom"
+    data: str = "digits"
+    coding: str = "direct"
+    layout: str = "flat"
+    steps: int = 16
+    repeat: int = 1
+    settle: int = 0
+    copies: int = 0
+    hidden: tuple[int, ...] = (128,)
+    neuron: str = "lif"
+    recurrent: bool = False
+    bias: bool = True
+    alpha: float = 0.5
+    beta: float = 0.9
+    readout_decay: float = 0.9
+    learn_decay: bool = False
+    threshold: float = 1.0
+    reset: str = "value"
+    surrogate: str = "arctan"
+    detach_reset: bool = True
+    epochs: int = 20
+    batch_size: int = 64
+    learning_rate: float = 0.003
+    weight_decay: float = 0.0001
+    clip_norm: float = 1.0
+    logit_scale: float = 5.0
+    rate_target: float = 0.1
+    rate_weight: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise SnnCompileError for a value out of its range."""
+        for key in ("epochs", "batch_size", "steps", "repeat"):
+            self._require(key, getattr(self, key) >= 1, "at least 1")
+        for key in ("settle", "copies", "seed", "weight_decay", "rate_weight", "rate_target"):
+            self._require(key, getattr(self, key) >= 0, "at least 0")
+        for key in ("learning_rate", "clip_norm", "logit_scale", "threshold"):
+            value = getattr(self, key)
+            self._require(key, math.isfinite(value) and value > 0, "a positive number")
+        for key in ("alpha", "beta", "readout_decay"):
+            self._require(key, 0 < getattr(self, key) < 1, "between 0 and 1")
+        self._require("hidden", all(size >= 1 for size in self.hidden), "sizes of at least 1")
+        for key, allowed in _CHOICES.items():
+            self._require(key, getattr(self, key) in allowed, f"one of {', '.join(allowed)}")
+
+    def _require(self, key: str, holds: bool, what: str) -> None:
+        if not holds:
+            raise SnnCompileError(
+                f"training: {key} is {getattr(self, key)!r}; it must be {what}", key=key
+            )
+
+    def data_options(self) -> dict[str, Any]:
+        """Return the options with which `runtime.data.load_data` loads the data set."""
+        if self.data.endswith(".npz"):
+            return {"partition": True}
+        keys = ("coding", "layout", "steps", "repeat", "settle", "copies")
+        return {key: getattr(self, key) for key in keys}
+
+    def plain(self) -> dict[str, Any]:
+        """Return the configuration as plain values."""
+        return asdict(self)
+
+
+_CHOICES = {
+    "neuron": ("lif", "cuba_lif"),
+    "reset": ("value", "subtract"),
+    "surrogate": ("arctan", "multi-gaussian", "double-gaussian", "linear", "exponential"),
+}
+
+PRESETS: dict[str, tuple[str, TrainConfig]] = {
+    "digits": (
+        "feed-forward LIF net on scikit-learn's 8x8 digits, each pixel a direct current",
+        TrainConfig(
+            preset="digits",
+            copies=9,
+            hidden=(128,),
+            epochs=15,
+            batch_size=128,
+            learning_rate=0.006,
+        ),
+    ),
+    "digits-recurrent": (
+        "recurrent LIF net on the same digits, shown one 8-pixel row a step",
+        TrainConfig(
+            preset="digits-recurrent",
+            layout="rows",
+            settle=4,
+            copies=9,
+            hidden=(200,),
+            recurrent=True,
+            beta=0.7,
+            readout_decay=0.5,
+            learn_decay=True,
+            epochs=20,
+            batch_size=128,
+            learning_rate=0.01,
+        ),
+    ),
+}
+"""The presets by name: a line that describes it, and the configuration."""
+
+
+def read_config(name_or_path: str, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Return a preset, or the configuration in a TOML file, with `key=value` overrides applied.
+
+    Raises SnnCompileError for an unknown preset or key, an unreadable file, and values of a wrong
+    type.
+    """
+    if name_or_path in PRESETS:
+        config = PRESETS[name_or_path][1]
+    elif name_or_path.endswith(".toml"):
+        config = _read_toml(Path(name_or_path))
+    else:
+        raise SnnCompileError(
+            f"no preset {name_or_path!r} (known: {', '.join(PRESETS)}) and not a .toml file"
+        )
+    values: dict[str, Any] = {}
+    for override in overrides:
+        key, sign, text = override.partition("=")
+        if not sign:
+            raise SnnCompileError(f"--set {override}: write it as key=value")
+        _check_key(key, "--set")
+        values[key] = _parsed(key, text)
+    return replace(config, **values)
+
+
+def _read_toml(path: Path) -> TrainConfig:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SnnCompileError(f"{path}: no such file", path=str(path)) from error
+    except (OSError, ValueError) as error:
+        raise SnnCompileError(
+            f"{path}: cannot be read as TOML ({error})", path=str(path)
+        ) from error
+    return config_from(table, str(path))
+
+
+def config_from(table: Mapping[str, Any], where: str) -> TrainConfig:
+    """Return the configuration of plain values; `where` names their source in errors."""
+    base = TrainConfig()
+    name = table.get("preset")
+    if name is not None and name != base.preset:
+        if name not in PRESETS:
+            raise SnnCompileError(f"{where}: no preset {name!r}; known are {', '.join(PRESETS)}")
+        base = PRESETS[name][1]
+    values = {}
+    for key, value in table.items():
+        _check_key(key, where)
+        values[key] = _typed(key, value, where)
+    return replace(base, **values)
+
+
+def _check_key(key: str, where: str) -> None:
+    known = [f.name for f in fields(TrainConfig)]
+    if key not in known:
+        raise SnnCompileError(f"{where}: no key {key!r}; known are {', '.join(known)}", key=key)
+
+
+def _typed(key: str, value: object, where: str) -> Any:
+    kind = get_type_hints(TrainConfig)[key]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind == tuple[int, ...]:
+        if isinstance(value, (list, tuple)) and all(type(item) is int for item in value):
+            return tuple(value)
+    elif type(value) is kind:
+        return value
+    raise SnnCompileError(f"{where}: {key} is {value!r}; it must be {_KINDS[kind]}", key=key)
+
+
+def _parsed(key: str, text: str) -> Any:
+    kind = get_type_hints(TrainConfig)[key]
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind == tuple[int, ...]:
+            return tuple(int(part) for part in text.split(",") if part.strip())
+        return kind(text)
+    except (ValueError, KeyError) as error:
+        raise SnnCompileError(f"--set {key}={text}: it must be {_KINDS[kind]}", key=key) from error
+
+
+_KINDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple[int, ...]: "whole numbers with commas between them",
+}

@@ -1,0 +1,98 @@
+"""Spikes that can be learned through: a step forwards, a surrogate derivative backwards.
+
+    forward    z = 1 if x > 0 else 0, with x = v - threshold     (strict: a tie does not spike)
+    backward   dz/dx = one of the functions below
+
+With N(x; m, s) the normal density and h = 0.15, c = 6, gamma = 0.5:
+
+    arctan           1 / (1 + (pi x)^2)
+    multi-gaussian   gamma [(1 + h) N(x; 0, s) - h N(x; s, c s) - h N(x; -s, c s)]   (Yin 2021)
+    double-gaussian  gamma [(1 + h) N(x; 0, s) - 2 h N(x; 0, c s)]              (Higuchi 2024)
+    linear           max(0, 1 - |x|)
+    exponential      exp(-|x|)
+
+s is 0.5; FPTT (Yin et al. 2023) uses the multi-Gaussian with 0.3. Both Gaussians are negative for
+large |x|, which is intended.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snn_compile.targets.errors import SnnCompileError
+
+_H, _WIDER, _GAMMA = 0.15, 6.0, 0.5
+
+
+def _normal(x: Tensor, mean: float, sigma: float) -> Tensor:
+    return torch.exp(-((x - mean) ** 2) / (2 * sigma**2)) / (sigma * math.sqrt(2 * math.pi))
+
+
+def arctan(x: Tensor) -> Tensor:
+    """Return 1 / (1 + (pi x)^2), elementwise."""
+    return 1 / (1 + (math.pi * x) ** 2)
+
+
+def multi_gaussian(x: Tensor, sigma: float = 0.5) -> Tensor:
+    """Return the multi-Gaussian derivative, elementwise."""
+    sides = _normal(x, sigma, _WIDER * sigma) + _normal(x, -sigma, _WIDER * sigma)
+    return _GAMMA * ((1 + _H) * _normal(x, 0.0, sigma) - _H * sides)
+
+
+def double_gaussian(x: Tensor, sigma: float = 0.5) -> Tensor:
+    """Return the double-Gaussian derivative, elementwise."""
+    return _GAMMA * ((1 + _H) * _normal(x, 0.0, sigma) - 2 * _H * _normal(x, 0.0, _WIDER * sigma))
+
+
+def linear(x: Tensor) -> Tensor:
+    """Return max(0, 1 - |x|), elementwise."""
+    return torch.clamp(1 - x.abs(), min=0)
+
+
+def exponential(x: Tensor) -> Tensor:
+    """Return exp(-|x|), elementwise."""
+    return torch.exp(-x.abs())
+
+
+Derivative = Callable[[Tensor], Tensor]
+
+SURROGATES: dict[str, Derivative] = {
+    "arctan": arctan,
+    "multi-gaussian": multi_gaussian,
+    "double-gaussian": double_gaussian,
+    "linear": linear,
+    "exponential": exponential,
+}
+"""The derivatives by the name that configurations use."""
+
+
+class _Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, derivative: Derivative) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.derivative = derivative
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return gradients[0] * ctx.derivative(x), None
+
+
+def spike(x: Tensor, surrogate: str | Derivative = "arctan") -> Tensor:
+    """Return 1 where x > 0, else 0, in the type of x; the derivative is the surrogate's at x.
+
+    `surrogate` is a name in SURROGATES or an elementwise function. Raises SnnCompileError for an
+    unknown name.
+    """
+    if isinstance(surrogate, str):
+        if surrogate not in SURROGATES:
+            raise SnnCompileError(f"no surrogate {surrogate!r}; use one of {', '.join(SURROGATES)}")
+        surrogate = SURROGATES[surrogate]
+    result: Tensor = _Spike.apply(x, surrogate)  # type: ignore[no-untyped-call]
+    return result
