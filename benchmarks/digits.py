@@ -44,8 +44,11 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.output:
         arguments.output.mkdir(parents=True, exist_ok=True)
-    rows = [run(preset, seed, arguments.lava, arguments.output)
-            for preset in arguments.presets for seed in arguments.seeds]
+    rows = [
+        run(preset, seed, arguments.lava, arguments.output)
+        for preset in arguments.presets
+        for seed in arguments.seeds
+    ]
     if arguments.json:
         print(json.dumps({"schema": {"name": "snn-compile-digits", "version": 1}, "runs": rows}))
     else:
@@ -68,8 +71,11 @@ def run(preset: str, seed: int, lava: int, folder: Path | None) -> dict[str, Any
 
     TALK.print(f"{name}: compiling")
     done = compiler.compile_stages(
-        checkpoint.graph, "loihi2-sim", compiler.Options(provenance={"model": f"{name}.pt"}),
-        calibration.inputs)
+        checkpoint.graph,
+        "loihi2-sim",
+        compiler.Options(provenance={"model": f"{name}.pt"}),
+        calibration.inputs,
+    )
     program = done.program
     program.save(folder / f"{name}.snn")
     report = runtime.compare(program, done.network, test.inputs, test.labels, data=test.spec())
@@ -90,8 +96,13 @@ def run(preset: str, seed: int, lava: int, folder: Path | None) -> dict[str, Any
 
 
 def _exactness(found: runtime.Check) -> dict[str, Any]:
-    return {"device": found.devices[0], "samples": found.samples, "values": found.values,
-            "equal": found.difference is None, "text": str(found)}
+    return {
+        "device": found.devices[0],
+        "samples": found.samples,
+        "values": found.values,
+        "equal": found.difference is None,
+        "text": str(found),
+    }
 
 
 def show(rows: list[dict[str, Any]]) -> None:
@@ -114,17 +125,25 @@ def show(rows: list[dict[str, Any]]) -> None:
     line("drop, points", lambda row: f"{row['accuracy']['drop']:+.2f}")
     line("  95 % interval", lambda row: "{:+.2f} to {:+.2f}".format(*row["accuracy"]["interval"]))
     line("samples lost, net", lambda row: f"{row['accuracy']['lost']:+d}")
-    line("float, without recurrence",
-         lambda row: f"{row['without_recurrence']:.2%}" if "without_recurrence" in row else "-")
+    line(
+        "float, without recurrence",
+        lambda row: f"{row['without_recurrence']:.2%}" if "without_recurrence" in row else "-",
+    )
     line("spikes a sample", per_sample("spikes"))
     line("synops a sample", per_sample("synops"))
     for name in rows[0]["energy"]:
-        line(f"energy a sample, {name}",
-             lambda row, name=name: f"{row['energy'][name]['per_sample_pj'] / 1000:,.1f} nJ")
+        line(
+            f"energy a sample, {name}",
+            lambda row, name=name: f"{row['energy'][name]['per_sample_pj'] / 1000:,.1f} nJ",
+        )
     for index, device in enumerate(rows[0]["exact"]):
-        line(f"loihi2-sim = {device['device']}",
-             lambda row, index=index: f"{'equal' if row['exact'][index]['equal'] else 'DIFFERS'} on "
-                                      f"{row['exact'][index]['samples']}")
+        line(
+            f"loihi2-sim = {device['device']}",
+            lambda row, index=index: (
+                f"{'equal' if row['exact'][index]['equal'] else 'DIFFERS'} on "
+                f"{row['exact'][index]['samples']}"
+            ),
+        )
     line("training, s", lambda row: f"{row['train_s']:.0f}")
     out.print(table)
     out.print("Equal: u, v and spikes of every population at every step of every sample named.")

@@ -36,11 +36,17 @@ def workload(steps: int, seed: int = 1) -> tuple[targets.Program, np.ndarray]:
         threshold = int(64 * 2.6 * np.sqrt(fan_in * INPUT_RATE))
         parameters = {"du": 4095, "dv": 400, "vth": threshold, "bias_mant": 0, "bias_exp": 0, "v_init": 0}
         populations.append(targets.Population(name, (size,), "lif", parameters, start_step=layer + 1))
-        projections.append(targets.Projection(f"{source}-{name}", source, name,
-                                              (targets.WeightTable(weights),)))
+        projections.append(
+            targets.Projection(f"{source}-{name}", source, name, (targets.WeightTable(weights),))
+        )
     program = targets.Program(
-        "loihi2", targets.load_chip("loihi2").version, tuple(populations), tuple(projections),
-        (targets.InputPort("input", (SIZES[0],)),), (targets.OutputPort("output", populations[-1].name),))
+        "loihi2",
+        targets.load_chip("loihi2").version,
+        tuple(populations),
+        tuple(projections),
+        (targets.InputPort("input", (SIZES[0],)),),
+        (targets.OutputPort("output", populations[-1].name),),
+    )
     return program, (rng.random((1, steps, SIZES[0])) < INPUT_RATE).astype(np.uint8)
 
 
@@ -65,9 +71,14 @@ def main() -> int:
         times = interleaved(runs, arguments.rounds)
     result = {
         "schema": {"name": "snn-compile-simulator-benchmark", "version": 1},
-        "workload": "W1", "sizes": SIZES, "steps": arguments.steps, "rounds": arguments.rounds,
-        "spikes_equal": equal, "rates": ours.counts.rates(),
-        "synops": ours.counts.total_synops, "least_s": {k: min(v) for k, v in times.items()},
+        "workload": "W1",
+        "sizes": SIZES,
+        "steps": arguments.steps,
+        "rounds": arguments.rounds,
+        "spikes_equal": equal,
+        "rates": ours.counts.rates(),
+        "synops": ours.counts.total_synops,
+        "least_s": {k: min(v) for k, v in times.items()},
         "ratio_lava": min(times["lava"]) / min(times["loihi2-sim"]),
         "ratio_oracle": min(times["oracle"]) / min(times["loihi2-sim"]),
         "gsynops_per_s": ours.counts.total_synops / min(times["loihi2-sim"]) / 1e9,
@@ -75,11 +86,15 @@ def main() -> int:
     if arguments.json:
         print(json.dumps(result))
         return 0
-    print(f"W1 {'-'.join(map(str, SIZES))}, batch 1, {arguments.steps} steps, {arguments.rounds} rounds; "
-          f"{result['synops']:,} synops; spikes {'equal' if equal else 'DIFFER'}")
+    print(
+        f"W1 {'-'.join(map(str, SIZES))}, batch 1, {arguments.steps} steps, {arguments.rounds} rounds; "
+        f"{result['synops']:,} synops; spikes {'equal' if equal else 'DIFFER'}"
+    )
     for name, seconds in times.items():
-        print(f"  {name:12} least {min(seconds) * 1e3:9.3f} ms   "
-              f"{min(seconds) / min(times['loihi2-sim']):8.1f} x loihi2-sim")
+        print(
+            f"  {name:12} least {min(seconds) * 1e3:9.3f} ms   "
+            f"{min(seconds) / min(times['loihi2-sim']):8.1f} x loihi2-sim"
+        )
     print(f"  loihi2-sim: {result['gsynops_per_s']:.1f} Gsynop/s, everything counted")
     return 0 if equal else 1
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snn_compile.compiler.conventions import Contract, Readout
-    from snn_compile.compiler.lower import lower
+    from snn_compile.compiler.lowering import lower
     from snn_compile.compiler.network import Network
     from snn_compile.compiler.pipeline import (
         STAGES,
@@ -35,19 +35,23 @@ __all__ = [
 ]
 
 _HOME = {
-    "Compilation": "pipeline", "Contract": "conventions", "Network": "network", "Options": "pipeline",
-    "QuantizedNetwork": "quantize", "Readout": "conventions", "STAGES": "pipeline",
-    "compile_graph": "pipeline", "compile_stages": "pipeline", "lower": "lower",
+    "Compilation": "pipeline",
+    "Contract": "conventions",
+    "Network": "network",
+    "Options": "pipeline",
+    "QuantizedNetwork": "quantize",
+    "Readout": "conventions",
+    "STAGES": "pipeline",
+    "compile_graph": "pipeline",
+    "compile_stages": "pipeline",
+    "lower": "lowering",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    # `lower` is both a stage's file and its function: importing the file must not hide the function.
-    globals()[name] = value
-    return value
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -75,9 +75,7 @@ def load_model(path: str | Path) -> Model:
     return Model(read_graph(file), file.name)
 
 
-def model_data(
-    name: str | None, split: str, spec: dict[str, Any] | None
-) -> Dataset | None:
+def model_data(name: str | None, split: str, spec: dict[str, Any] | None) -> Dataset | None:
     """Return the data set `name`, or the model's own if None; options come from the model's spec when
     it names the same set.
     """
@@ -112,30 +110,50 @@ def conventions(stated: Sequence[str]) -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="snn-compile", formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="snn-compile",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Compile a trained spiking network to the integers of a neuromorphic chip.",
         epilog="other forms:\n  snn-compile inspect FILE            what a graph means, and how that was "
-               "decided\n  snn-compile export MODEL -o X.nir   the NIR graph of a checkpoint\n\n"
-               "exit codes: 0 done, 1 the input or the chip is at fault, 2 usage, 3 a gate failed")
+        "decided\n  snn-compile export MODEL -o X.nir   the NIR graph of a checkpoint\n\n"
+        "exit codes: 0 done, 1 the input or the chip is at fault, 2 usage, 3 a gate failed",
+    )
     parser.add_argument("model", nargs="?", help="a checkpoint (.pt) or a NIR graph (.nir)")
     parser.add_argument("--target", default="loihi2-sim", help="chip profile (default: %(default)s)")
     parser.add_argument("-o", "--output", metavar="FILE", help="write the program here, for snn-run")
-    parser.add_argument("--calibrate", metavar="DATA",
-                        help="data to choose scales on: a data set's name or an .npz "
-                             "(default: the checkpoint's own)")
-    parser.add_argument("--check", metavar="DATA",
-                        help="labelled data to compare with the float network on (default: the "
-                             "checkpoint's own test split)")
-    parser.add_argument("--max-drop", type=float, metavar="PP",
-                        help="exit with 3 if accuracy drops by more percentage points")
+    parser.add_argument(
+        "--calibrate",
+        metavar="DATA",
+        help="data to choose scales on: a data set's name or an .npz (default: the checkpoint's own)",
+    )
+    parser.add_argument(
+        "--check",
+        metavar="DATA",
+        help="labelled data to compare with the float network on (default: the checkpoint's own test split)",
+    )
+    parser.add_argument(
+        "--max-drop", type=float, metavar="PP", help="exit with 3 if accuracy drops by more percentage points"
+    )
     parser.add_argument("--bits", type=int, default=8, metavar="N", help="weight bits, 1-8 (default: 8)")
-    parser.add_argument("--tables", choices=("auto", "one", "sign"), default="auto",
-                        help="weight tables a projection: one, one for each sign (a bit finer, the same "
-                             "synops), or by sign where that takes no more cores (default)")
-    parser.add_argument("--convention", action="append", default=[], metavar="KEY=VALUE",
-                        help="answer what the graph leaves open, e.g. dt=1e-4, reset=subtract")
-    parser.add_argument("--stop-after", choices=STAGE_NAMES, metavar="STAGE",
-                        help="stop after one of: " + ", ".join(STAGE_NAMES))
+    parser.add_argument(
+        "--tables",
+        choices=("auto", "one", "sign"),
+        default="auto",
+        help="weight tables a projection: one, one for each sign (a bit finer, the same "
+        "synops), or by sign where that takes no more cores (default)",
+    )
+    parser.add_argument(
+        "--convention",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="answer what the graph leaves open, e.g. dt=1e-4, reset=subtract",
+    )
+    parser.add_argument(
+        "--stop-after",
+        choices=STAGE_NAMES,
+        metavar="STAGE",
+        help="stop after one of: " + ", ".join(STAGE_NAMES),
+    )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument("--list-targets", action="store_true", help="list chip profiles")
     return parser
@@ -146,8 +164,16 @@ def _list_targets(as_json: bool) -> int:
 
     chips = [load_chip(name) for name in chip_names()]
     if as_json:
-        rows = [{"target": f"{c.name}-sim", "chip": c.name, "title": c.title, "cores": c.cores,
-                 "device": c.default_device} for c in chips]
+        rows = [
+            {
+                "target": f"{c.name}-sim",
+                "chip": c.name,
+                "title": c.title,
+                "cores": c.cores,
+                "device": c.default_device,
+            }
+            for c in chips
+        ]
         print(json.dumps({"schema": {"name": "snn-compile-targets", "version": 1}, "targets": rows}))
     else:
         for chip in chips:
@@ -171,18 +197,32 @@ def _compile(arguments: argparse.Namespace) -> int:
     provenance = {"model": model.name}
     if checked is not None:
         provenance["data"] = json.dumps(checked.spec(), sort_keys=True)
-    options = Options(weight_bits=arguments.bits, tables=arguments.tables,
-                      conventions=conventions(arguments.convention), provenance=provenance)
+    options = Options(
+        weight_bits=arguments.bits,
+        tables=arguments.tables,
+        conventions=conventions(arguments.convention),
+        provenance=provenance,
+    )
     done = compile_stages(
-        model.graph, arguments.target, options, None if calibration is None else calibration.inputs,
-        _tell_stage, arguments.stop_after)
+        model.graph,
+        arguments.target,
+        options,
+        None if calibration is None else calibration.inputs,
+        _tell_stage,
+        arguments.stop_after,
+    )
     for warning in done.quantized.warnings if done.quantized else ():
         print(f"snn-compile: warning: {warning}", file=sys.stderr)
     if done.program is None:
         return _show_stage(done, arguments)
     report = _measure(done, checked, options)
-    failed = (arguments.max_drop is not None and report is not None and report.accuracy is not None
-              and report.accuracy.drop is not None and report.accuracy.drop > arguments.max_drop)
+    failed = (
+        arguments.max_drop is not None
+        and report is not None
+        and report.accuracy is not None
+        and report.accuracy.drop is not None
+        and report.accuracy.drop > arguments.max_drop
+    )
     if arguments.output:
         done.program.save(arguments.output)
     result = _result(done, report, arguments)
@@ -196,8 +236,11 @@ def _compile(arguments: argparse.Namespace) -> int:
         print(f"snn-compile: program written to {arguments.output}", file=sys.stderr)
     if failed:
         assert report is not None and report.accuracy is not None
-        print(f"snn-compile: gate failed: accuracy drops by {report.accuracy.drop:.2f} points, "
-              f"--max-drop allows {arguments.max_drop:g}", file=sys.stderr)
+        print(
+            f"snn-compile: gate failed: accuracy drops by {report.accuracy.drop:.2f} points, "
+            f"--max-drop allows {arguments.max_drop:g}",
+            file=sys.stderr,
+        )
     return 3 if failed else 0
 
 
@@ -220,9 +263,7 @@ def _measure(done: Compilation, data: Dataset | None, options: Options) -> Repor
     return compare(done.program, done.network, data.inputs, data.labels, data=data.spec())
 
 
-def _result(
-    done: Compilation, report: Report | None, arguments: argparse.Namespace
-) -> dict[str, Any]:
+def _result(done: Compilation, report: Report | None, arguments: argparse.Namespace) -> dict[str, Any]:
     from snn_compile.compiler.tables import quantization_json, resources_json
 
     assert done.program is not None and done.quantized is not None
@@ -232,16 +273,27 @@ def _result(
     if arguments.max_drop is not None and accuracy:
         gate = {"max_drop": arguments.max_drop, "passed": accuracy["drop"] <= arguments.max_drop}
     return {
-        "schema": SCHEMA, "model": Path(arguments.model).name, "target": arguments.target,
+        "schema": SCHEMA,
+        "model": Path(arguments.model).name,
+        "target": arguments.target,
         "program": {"digest": done.program.digest(), "file": arguments.output},
-        "fits": True, "cores": len(done.program.cores),
-        "resources": resources_json(done.program), "latency_steps": done.program.latency_steps,
-        "quantization": quantization_json(done.quantized), "gate": gate,
-        "accuracy": accuracy, "counts": measured.get("counts"), "energy": measured.get("energy"),
-        "overflows": measured.get("overflows"), "input_clipped": measured.get("input_clipped"),
-        "agreement": measured.get("agreement"), "data": measured.get("data"),
-        "contract": {"values": json.loads(done.program.provenance["contract"]),
-                     "decided": dict(done.network.decided)},
+        "fits": True,
+        "cores": len(done.program.cores),
+        "resources": resources_json(done.program),
+        "latency_steps": done.program.latency_steps,
+        "quantization": quantization_json(done.quantized),
+        "gate": gate,
+        "accuracy": accuracy,
+        "counts": measured.get("counts"),
+        "energy": measured.get("energy"),
+        "overflows": measured.get("overflows"),
+        "input_clipped": measured.get("input_clipped"),
+        "agreement": measured.get("agreement"),
+        "data": measured.get("data"),
+        "contract": {
+            "values": json.loads(done.program.provenance["contract"]),
+            "decided": dict(done.network.decided),
+        },
         "warnings": list(done.quantized.warnings),
     }
 
@@ -256,8 +308,10 @@ def _show_stage(done: Compilation, arguments: argparse.Namespace) -> int:
 
 def _inspect_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="snn-compile inspect", description="Print what a model's graph means: its nodes and its "
-        "contract, and how each item was decided.")
+        prog="snn-compile inspect",
+        description="Print what a model's graph means: its nodes and its "
+        "contract, and how each item was decided.",
+    )
     parser.add_argument("model", help="a checkpoint (.pt) or a NIR graph (.nir)")
     parser.add_argument("--convention", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--json", action="store_true")
@@ -269,14 +323,16 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
     model = load_model(arguments.model)
     result = inspection_json(model.graph, model.name, conventions(arguments.convention))
-    print(json.dumps(result) if arguments.json else inspection_text(result),
-          end="\n" if arguments.json else "")
+    print(
+        json.dumps(result) if arguments.json else inspection_text(result), end="\n" if arguments.json else ""
+    )
     return 0
 
 
 def _export_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="snn-compile export",
-                                     description="Write the NIR graph of a checkpoint to a file.")
+    parser = argparse.ArgumentParser(
+        prog="snn-compile export", description="Write the NIR graph of a checkpoint to a file."
+    )
     parser.add_argument("model", help="a checkpoint (.pt)")
     parser.add_argument("-o", "--output", required=True, metavar="FILE.nir")
     return parser

@@ -93,8 +93,12 @@ class Contract:
             _check_choice(item, getattr(self, item))
         for edge, steps in self.delays.items():
             if int(steps) != steps or steps < 0:
-                raise CompileError(f"contract: delay of edge {edge} is {steps}; it must be a whole "
-                                   "number of steps, 0 or more", edge=edge, steps=steps)
+                raise CompileError(
+                    f"contract: delay of edge {edge} is {steps}; it must be a whole "
+                    "number of steps, 0 or more",
+                    edge=edge,
+                    steps=steps,
+                )
         unknown = {key for items in self.nodes.values() for key in items} - _PER_NODE
         if unknown:
             raise CompileError(f"contract: nodes may override {sorted(_PER_NODE)}, not {sorted(unknown)}")
@@ -113,14 +117,24 @@ class Contract:
         return json.dumps({**head, **body}, sort_keys=True)
 
 
-_PER_NODE = {"comparison", "reset", "reset_timing", "rule", "update_order", "current_decay",
-             "spikes_per_step", "v_min", "v_init"}
+_PER_NODE = {
+    "comparison",
+    "reset",
+    "reset_timing",
+    "rule",
+    "update_order",
+    "current_decay",
+    "spikes_per_step",
+    "v_min",
+    "v_init",
+}
 
 
 def _check_choice(item: str, value: object) -> None:
     if value not in CHOICES[item]:
-        raise CompileError(f"contract: {item} is {value!r}; use one of {', '.join(CHOICES[item])}",
-                           item=item, value=value)
+        raise CompileError(
+            f"contract: {item} is {value!r}; use one of {', '.join(CHOICES[item])}", item=item, value=value
+        )
 
 
 def graph_digest(graph: Any) -> str:
@@ -192,8 +206,10 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(delays, Mapping):
         delays = {(str(a), str(b)): n for a, b, n in delays}
     typed["delays"] = delays
-    typed["readouts"] = {name: item if isinstance(item, Readout) else Readout(**item)
-                         for name, item in typed.get("readouts", {}).items()}
+    typed["readouts"] = {
+        name: item if isinstance(item, Readout) else Readout(**item)
+        for name, item in typed.get("readouts", {}).items()
+    }
     for item in ("dt", "spike_amplitude"):
         if item in typed:
             typed[item] = float(typed[item])
@@ -210,8 +226,10 @@ def _from_metadata(graph: Any, stated: Mapping[str, Any]) -> dict[str, Any]:
     except (ValueError, KeyError, AttributeError) as error:
         raise CompileError(f"graph metadata {METADATA_KEY!r} is not a contract: {error}") from error
     if schema != SCHEMA or version > SCHEMA_VERSION:
-        raise CompileError(f"graph metadata holds {schema} version {version}; this reads {SCHEMA} up to "
-                           f"version {SCHEMA_VERSION}; a newer snn-compile wrote it")
+        raise CompileError(
+            f"graph metadata holds {schema} version {version}; this reads {SCHEMA} up to "
+            f"version {SCHEMA_VERSION}; a newer snn-compile wrote it"
+        )
     if parameters != graph_digest(graph):
         open_items = {"dt", "rule", "reset", "reset_timing", "comparison"} - stated.keys()
         if open_items:
@@ -219,6 +237,7 @@ def _from_metadata(graph: Any, stated: Mapping[str, Any]) -> dict[str, Any]:
                 "the graph was edited after its contract was written, so the contract is stale; state "
                 + " ".join(f"--convention {item}=..." for item in sorted(open_items)),
                 missing={item: CHOICES.get(item, ("a number",)) for item in sorted(open_items)},
-                stale=body)
+                stale=body,
+            )
         return {}
     return dict(body)

@@ -31,17 +31,16 @@ class TensorError:
     clipped: int = 0
 
 
-def tensor_error(
-    name: str, text: str, exact: Float, kept: Float, lsb: float | Float
-) -> TensorError:
+def tensor_error(name: str, text: str, exact: Float, kept: Float, lsb: float | Float) -> TensorError:
     """Compare exact values with what the format kept; both in the same unit, `lsb` its last bit."""
     error = np.abs(np.asarray(kept, np.float64) - exact) / lsb
     size = float(np.sqrt(np.mean(np.square(exact / lsb))))
     rms = float(np.sqrt(np.mean(np.square(error))))
     # More than half a step off can only come from the end of the range.
     clipped = int(np.count_nonzero(error > 0.5 + 1e-9))
-    return TensorError(name, text, int(error.size), float(error.max()), rms,
-                       rms / size if size else 0.0, clipped)
+    return TensorError(
+        name, text, int(error.size), float(error.max()), rms, rms / size if size else 0.0, clipped
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +59,7 @@ class RoundedWeights:
 
     def values(self) -> Float:
         """The weights with the exponent applied."""
-        return self.weights * 2.0**self.exponent
+        return self.weights * np.float64(2.0**self.exponent)
 
 
 def round_weights(exact: Float, bits: int, exponents: tuple[int, int]) -> RoundedWeights:
@@ -78,13 +77,13 @@ def round_weights(exact: Float, bits: int, exponents: tuple[int, int]) -> Rounde
     return RoundedWeights(np.clip(steps, bottom, top).astype(np.int64), exponent, mode, bits)
 
 
-def round_parts(
-    exact: Float, bits: int, split: bool, exponents: tuple[int, int]
-) -> list[RoundedWeights]:
+def round_parts(exact: Float, bits: int, split: bool, exponents: tuple[int, int]) -> list[RoundedWeights]:
     """Round weights to one table, or if `split` and both signs occur to one table for each sign."""
     if split and exact.min() < 0 < exact.max():
-        return [round_weights(np.maximum(exact, 0), bits, exponents),
-                round_weights(np.minimum(exact, 0), bits, exponents)]
+        return [
+            round_weights(np.maximum(exact, 0), bits, exponents),
+            round_weights(np.minimum(exact, 0), bits, exponents),
+        ]
     return [round_weights(exact, bits, exponents)]
 
 
@@ -105,6 +104,14 @@ def round_bias(exact: Float, chip: Chip, name: str) -> tuple[npt.NDArray[Any], i
     exponent = min(max(needed, low), high)
     limit = chip.bias_mantissa_max
     mantissa = np.clip(np.rint(exact / 2.0**exponent), -limit, limit).astype(np.int64)
-    return mantissa, exponent, tensor_error(
-        name, f"{chip.bias_mantissa_bits} bits, exponent {exponent}", exact,
-        mantissa * 2.0**exponent, 2.0**exponent)
+    return (
+        mantissa,
+        exponent,
+        tensor_error(
+            name,
+            f"{chip.bias_mantissa_bits} bits, exponent {exponent}",
+            exact,
+            mantissa * np.float64(2.0**exponent),
+            2.0**exponent,
+        ),
+    )

@@ -19,8 +19,13 @@ def read_graph(path: str | os.PathLike[str]) -> Any:
     reader = SUFFIXES.get(file.suffix.lower())
     if reader is None:
         known = ", ".join([*SUFFIXES, ".pt"])
-        hint = ("; load a checkpoint with train.load_checkpoint(path).graph"
-                if file.suffix.lower() == ".pt" else "")
-        raise CompileError(f"{file}: files with suffix {file.suffix!r} are not read; known are {known}"
-                           + hint, path=str(file))
+        hint = (
+            "; load a checkpoint with train.load_checkpoint(path).graph"
+            if file.suffix.lower() == ".pt"
+            else ""
+        )
+        raise CompileError(
+            f"{file}: files with suffix {file.suffix!r} are not read; known are {known}" + hint,
+            path=str(file),
+        )
     return reader(file)

@@ -41,8 +41,11 @@ def _frozen(value: npt.ArrayLike, where: str) -> Float:
     array = np.array(value, np.float64)
     if not np.isfinite(array).all():
         first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise CompileError(f"{where} holds {array[first]} at index {first}; every value must be finite",
-                           where=where, index=first)
+        raise CompileError(
+            f"{where} holds {array[first]} at index {first}; every value must be finite",
+            where=where,
+            index=first,
+        )
     array.flags.writeable = False
     return array
 
@@ -60,14 +63,17 @@ class Population:
 
     def __post_init__(self) -> None:
         if set(self.parameters) != set(PARAMETERS[self.model]):
-            raise CompileError(f"population {self.name!r}: parameters {sorted(self.parameters)}; model "
-                               f"{self.model} has {sorted(PARAMETERS[self.model])}")
+            raise CompileError(
+                f"population {self.name!r}: parameters {sorted(self.parameters)}; model "
+                f"{self.model} has {sorted(PARAMETERS[self.model])}"
+            )
         frozen = {}
         for key in PARAMETERS[self.model]:
             array = np.atleast_1d(_frozen(self.parameters[key], f"{key} of {self.name!r}")).reshape(-1)
             if array.size not in (1, self.size):
-                raise CompileError(f"population {self.name!r}: {key} has {array.size} values for "
-                                   f"{self.size} neurons")
+                raise CompileError(
+                    f"population {self.name!r}: {key} has {array.size} values for {self.size} neurons"
+                )
             if array.size > 1 and (array == array[0]).all():
                 array = array[:1]
             array.flags.writeable = False
@@ -76,9 +82,11 @@ class Population:
         for key in ("current_decay", "voltage_decay"):
             low, high = float(frozen[key].min()), float(frozen[key].max())
             if low < 0 or high > 1:
-                raise CompileError(f"population {self.name!r}: {key} is {low if low < 0 else high:g} a "
-                                   "step; dt must not exceed the time constant (0 to 1 is possible)",
-                                   population=self.name)
+                raise CompileError(
+                    f"population {self.name!r}: {key} is {low if low < 0 else high:g} a "
+                    "step; dt must not exceed the time constant (0 to 1 is possible)",
+                    population=self.name,
+                )
 
     @property
     def size(self) -> int:
@@ -130,19 +138,26 @@ class Network:
     def __post_init__(self) -> None:
         if not self.inputs or not self.outputs:
             raise CompileError("the graph needs at least one Input and one Output node")
-        names = [p.name for p in (*self.populations, *self.inputs)]
+        names = [p.name for p in self.nodes]
         if len(set(names)) != len(names):
             raise CompileError("two populations or inputs share a name")
         for edge in self.projections:
             shape = (self.size(edge.target), self.size(edge.source))
             if edge.weight.shape != shape:
-                raise CompileError(f"projection {edge.name!r}: the weight is {edge.weight.shape}, its "
-                                   f"ends {edge.source!r} and {edge.target!r} need {shape}")
+                raise CompileError(
+                    f"projection {edge.name!r}: the weight is {edge.weight.shape}, its "
+                    f"ends {edge.source!r} and {edge.target!r} need {shape}"
+                )
         self.order  # noqa: B018 - a cycle without delay is found here
+
+    @property
+    def nodes(self) -> tuple[Population | Port, ...]:
+        """Everything that can be a projection's source: populations, then inputs."""
+        return (*self.populations, *self.inputs)
 
     @cached_property
     def _by_name(self) -> dict[str, Population | Port]:
-        return {p.name: p for p in (*self.populations, *self.inputs)}
+        return {p.name: p for p in self.nodes}
 
     def population(self, name: str) -> Population:
         """Return a population by name."""
@@ -157,8 +172,9 @@ class Network:
         """Populations in an order in which a step can be computed."""
         graph = nx.DiGraph()
         graph.add_nodes_from(p.name for p in self.populations)
-        graph.add_edges_from((e.source, e.target) for e in self.projections
-                             if e.delay_steps == 0 and e.source in graph)
+        graph.add_edges_from(
+            (e.source, e.target) for e in self.projections if e.delay_steps == 0 and e.source in graph
+        )
         try:
             rank = {p.name: i for i, p in enumerate(self.populations)}
             return tuple(nx.lexicographical_topological_sort(graph, key=rank.__getitem__))
@@ -167,7 +183,9 @@ class Network:
             raise AmbiguousConvention(
                 f"the cycle {' -> '.join([*cycle, cycle[0]])} has no delay, so no step can be computed; "
                 f"state the delay of one of its edges with --convention delays=SOURCE:TARGET:STEPS",
-                missing={"delays": ("1",)}, cycle=cycle) from None
+                missing={"delays": ("1",)},
+                cycle=cycle,
+            ) from None
 
     def digest(self) -> str:
         """Return the SHA-256 of the network's content."""

@@ -19,11 +19,12 @@ def read_nir(path: str | os.PathLike[str]) -> Any:
     try:
         graph = nir.read(file)
     except Exception as error:  # nir and h5py raise whatever they stumble over
-        raise CompileError(f"{file} cannot be read as a NIR graph ({type(error).__name__}: "
-                           f"{_one_line(error)})", path=str(file)) from error
+        raise CompileError(
+            f"{file} cannot be read as a NIR graph ({type(error).__name__}: {_one_line(error)})",
+            path=str(file),
+        ) from error
     if not isinstance(graph, nir.NIRGraph):
-        raise CompileError(f"{file} holds a single {type(graph).__name__} node, not a graph",
-                           path=str(file))
+        raise CompileError(f"{file} holds a single {type(graph).__name__} node, not a graph", path=str(file))
     return graph
 
 

@@ -37,8 +37,12 @@ def partition(network: QuantizedNetwork, chip: Chip) -> Partition:
     """Return the cores a network needs; raises DoesNotFit with every violation when the chip has too
     few cores, or when a single neuron exceeds a core.
     """
-    limits = {"neurons": chip.core_neurons, "memory_bits": chip.core_memory_bits,
-              "in_axons": chip.core_in_axons, "out_axons": chip.core_out_axons}
+    limits = {
+        "neurons": chip.core_neurons,
+        "memory_bits": chip.core_memory_bits,
+        "in_axons": chip.core_in_axons,
+        "out_axons": chip.core_out_axons,
+    }
     sizes = {p.name: p.size for p in network.populations}
     parts = {name: ceil(n / chip.core_neurons) for name, n in sizes.items()}
     measure = _Measure(network, chip)
@@ -48,8 +52,11 @@ def partition(network: QuantizedNetwork, chip: Chip) -> Partition:
             too_large = {cores}
         else:
             use = [measure.core(slices, cores) for slices in cores]
-            too_large = {max(core, key=lambda s: s[2] - s[1])[0] for core, used in zip(cores, use, strict=True)
-                         if any(used[key] > limits[key] for key in limits)}
+            too_large = {
+                max(core, key=lambda s: s[2] - s[1])[0]
+                for core, used in zip(cores, use, strict=True)
+                if any(used[key] > limits[key] for key in limits)
+            }
             if not too_large:
                 return Partition(tuple(map(tuple, cores)), tuple(use), limits)
         for name in too_large:
@@ -57,19 +64,28 @@ def partition(network: QuantizedNetwork, chip: Chip) -> Partition:
                 raise _impossible(name, measure, limits, chip)
             parts[name] = min(2 * parts[name], sizes[name])
             if sum(parts.values()) > 64 * chip.cores:
-                raise DoesNotFit(f"{chip.title} has {chip.cores} cores; population {name!r} alone needs "
-                                 f"more than {parts[name] // 2}", violations=[name])
+                raise DoesNotFit(
+                    f"{chip.title} has {chip.cores} cores; population {name!r} alone needs "
+                    f"more than {parts[name] // 2}",
+                    violations=[name],
+                )
 
 
 def _impossible(name: str, measure: _Measure, limits: Mapping[str, int], chip: Chip) -> DoesNotFit:
     used = measure.core([(name, 0, 1)], [[(name, 0, 1)]])
     lines = [f"{key} {used[key]} of {limits[key]}" for key in limits if used[key] > limits[key]]
-    return DoesNotFit(f"one neuron of {name!r} exceeds a core of {chip.title}: "
-                      + ("; ".join(lines) or "its spikes go to too many cores"), violations=lines)
+    return DoesNotFit(
+        f"one neuron of {name!r} exceeds a core of {chip.title}: "
+        + ("; ".join(lines) or "its spikes go to too many cores"),
+        violations=lines,
+    )
 
 
 def _pack(
-    parts: Mapping[str, int], sizes: Mapping[str, int], measure: _Measure, limits: Mapping[str, int],
+    parts: Mapping[str, int],
+    sizes: Mapping[str, int],
+    measure: _Measure,
+    limits: Mapping[str, int],
     available: int,
 ) -> list[list[Slice]] | str:
     """Return cores first-fit, or the name of a population whose slice exceeds an empty core."""
@@ -94,8 +110,10 @@ def _pack(
                 if not cores[index]:
                     return name
         if len(cores) > 4 * available:
-            raise DoesNotFit(f"more than {4 * available} cores are needed, the chip has {available}",
-                             violations=[f"cores: more than {4 * available} of {available}"])
+            raise DoesNotFit(
+                f"more than {4 * available} cores are needed, the chip has {available}",
+                violations=[f"cores: more than {4 * available} of {available}"],
+            )
     return cores
 
 
@@ -104,12 +122,15 @@ class _Measure:
 
     def __init__(self, network: QuantizedNetwork, chip: Chip) -> None:
         self.network, self.chip = network, chip
-        sizes = {p.name: p.size for p in (*network.populations, *network.inputs)}
+        sizes = {p.name: p.size for p in network.nodes}
         self.sources: dict[str, dict[str, int]] = {p.name: {} for p in network.populations}
         for edge in network.projections:
             self.sources[edge.target][edge.source] = sizes[edge.source]
-        self._nonzero = {(edge.name, i): np.cumsum([0, *np.count_nonzero(table.weights, axis=1)])
-                         for edge in network.projections for i, table in enumerate(edge.tables)}
+        self._nonzero = {
+            (edge.name, i): np.cumsum([0, *np.count_nonzero(table.weights, axis=1)])
+            for edge in network.projections
+            for i, table in enumerate(edge.tables)
+        }
 
     def synapse_bits(self, piece: Slice) -> int:
         """Memory of the synapses onto a slice, each table dense or sparse, whichever is smaller."""

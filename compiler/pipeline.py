@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_compile.compiler.lower import lower
+from snn_compile.compiler.lowering import lower
 from snn_compile.compiler.network import Float, Network
 from snn_compile.compiler.partition import partition
 from snn_compile.compiler.place import place
@@ -21,7 +21,7 @@ from snn_compile.compiler.reference import as_inputs
 from snn_compile.compiler.retime import RetimedNetwork, retime
 from snn_compile.compiler.route import route
 from snn_compile.compiler.simplify import simplify
-from snn_compile.targets.chip import load_chip
+from snn_compile.targets.chip import Chip, load_chip
 from snn_compile.targets.device import execute
 from snn_compile.targets.errors import CompileError, DoesNotFit, PrecisionLost
 from snn_compile.targets.program import Program
@@ -62,7 +62,9 @@ Observer = Callable[[str, Any, float], None]
 
 
 def compile_graph(
-    graph: Any, target: str = "loihi2-sim", options: Options | None = None,
+    graph: Any,
+    target: str = "loihi2-sim",
+    options: Options | None = None,
     calibration: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None,
     observe: Observer | None = None,
 ) -> Program:
@@ -77,9 +79,12 @@ def compile_graph(
 
 
 def compile_stages(
-    graph: Any, target: str = "loihi2-sim", options: Options | None = None,
+    graph: Any,
+    target: str = "loihi2-sim",
+    options: Options | None = None,
     calibration: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None,
-    observe: Observer | None = None, stop_after: str | None = None,
+    observe: Observer | None = None,
+    stop_after: str | None = None,
 ) -> Compilation:
     """As `compile_graph`, and return what every stage made; stop after the stage named."""
     options = options or Options()
@@ -92,8 +97,9 @@ def compile_stages(
     if not low <= options.weight_bits <= high:
         raise CompileError(f"{options.weight_bits} weight bits; {chip.title} has {low} to {high}")
     if not 1 <= options.input_bits <= chip.message_bits_max:
-        raise CompileError(f"{options.input_bits} bits an input message; {chip.title} has 1 to "
-                           f"{chip.message_bits_max}")
+        raise CompileError(
+            f"{options.input_bits} bits an input message; {chip.title} has 1 to {chip.message_bits_max}"
+        )
 
     def stage(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         began = time.perf_counter()
@@ -118,9 +124,17 @@ def compile_stages(
     split = stage("partition", partition, quantized, chip)
     cores = stage("place", place, split, chip)
     routes = stage("route", route, quantized, cores)
-    program = Program(chip.name, chip.version, quantized.populations, quantized.projections,
-                      quantized.inputs, quantized.outputs, cores, routes,
-                      _provenance(network, options, data))
+    program = Program(
+        chip.name,
+        chip.version,
+        quantized.populations,
+        quantized.projections,
+        quantized.inputs,
+        quantized.outputs,
+        cores,
+        routes,
+        _provenance(network, options, data),
+    )
     if data is not None:
         _check_range(program, network, data)
     return Compilation(network, retimed, quantized, program)
@@ -142,14 +156,16 @@ def _quantize(
     return one if more else by_sign
 
 
-def _provenance(
-    network: Network, options: Options, data: Mapping[str, Float] | None
-) -> dict[str, str]:
+def _provenance(network: Network, options: Options, data: Mapping[str, Float] | None) -> dict[str, str]:
     contract = replace(network.contract, delays={})
-    facts = {"snn-compile": version("snn-compile"), "network": network.digest(),
-             "graph": network.source_digest, "weight_bits": str(options.weight_bits),
-             "contract": contract.to_json(network.source_digest),
-             "decided": json.dumps(dict(network.decided), sort_keys=True)}
+    facts = {
+        "snn-compile": version("snn-compile"),
+        "network": network.digest(),
+        "graph": network.source_digest,
+        "weight_bits": str(options.weight_bits),
+        "contract": contract.to_json(network.source_digest),
+        "decided": json.dumps(dict(network.decided), sort_keys=True),
+    }
     if data is not None:
         facts["calibration_samples"] = str(next(iter(data.values())).shape[0])
     return {**facts, **options.provenance}
@@ -157,10 +173,14 @@ def _provenance(
 
 def _check_range(program: Program, network: Network, data: Mapping[str, Float]) -> None:
     """Raise PrecisionLost if a state leaves 24 bits on the calibration data itself."""
-    shaped = {port.name: np.reshape(data[port.name], (*data[port.name].shape[:2], *port.shape))
-              for port in network.inputs}
+    shaped = {
+        port.name: np.reshape(data[port.name], (*data[port.name].shape[:2], *port.shape))
+        for port in network.inputs
+    }
     for name, overflow in execute(program, shaped, "loihi2-sim").overflows.items():
         if overflow:
-            raise PrecisionLost(f"population {name!r} leaves its 24-bit range on the calibration data: "
-                                f"{overflow}; its integer dynamics differ too much from the float ones",
-                                tensor=name)
+            raise PrecisionLost(
+                f"population {name!r} leaves its 24-bit range on the calibration data: "
+                f"{overflow}; its integer dynamics differ too much from the float ones",
+                tensor=name,
+            )

@@ -52,9 +52,18 @@ class QuantizedNetwork:
     errors: tuple[TensorError, ...]
     warnings: tuple[str, ...]
 
+    @property
+    def nodes(self) -> tuple[integer.Population | integer.InputPort, ...]:
+        """Everything that can be a projection's source: populations, then inputs."""
+        return (*self.populations, *self.inputs)
+
 
 def quantize(
-    retimed: RetimedNetwork, chip: Chip, bits: int = 8, input_bits: int = 8, split: bool = False,
+    retimed: RetimedNetwork,
+    chip: Chip,
+    bits: int = 8,
+    input_bits: int = 8,
+    split: bool = False,
     calibration: Mapping[str, Float] | None = None,
 ) -> QuantizedNetwork:
     """Return the integer network for `chip`.
@@ -66,16 +75,21 @@ def quantize(
     """
     network = retimed.network
     _refuse(network)
-    warnings = [] if calibration else [
-        "no calibration data: inputs are taken as spikes (0 or 1) and states at their worst case; "
-        "--calibrate DATA gives finer scales"]
-    inputs = {p.name: _input_port(p.name, p.shape, retimed, input_bits, calibration)
-              for p in network.inputs}
+    warnings = (
+        []
+        if calibration
+        else [
+            "no calibration data: inputs are taken as spikes (0 or 1) and states at their worst case; "
+            "--calibrate DATA gives finer scales"
+        ]
+    )
+    inputs = {p.name: _input_port(p.name, p.shape, retimed, input_bits, calibration) for p in network.inputs}
     peaks, activity = _observe(network, inputs, calibration)
     errors: list[TensorError] = []
     if calibration:
-        errors += [_input_error(port, calibration[name]) for name, port in inputs.items()
-                   if port.kind == "graded"]
+        errors += [
+            _input_error(port, calibration[name]) for name, port in inputs.items() if port.kind == "graded"
+        ]
     populations, projections = [], []
     for population in network.populations:
         arriving = _arriving(network, population.name, inputs)
@@ -86,30 +100,50 @@ def quantize(
         for edge, weight in arriving:
             tables, error = _tables(edge, weight * scale, chip, bits, split, inputs)
             if not any(table.weights.any() for table in tables):
-                warnings.append(f"projection {edge.name!r}: every weight is zero"
-                                + ("" if not edge.weight.any() else " after rounding"))
-            projections.append(integer.Projection(edge.name, edge.source, edge.target, tables,
-                                                  retimed.delay_steps[edge.name]))
+                warnings.append(
+                    f"projection {edge.name!r}: every weight is zero"
+                    + ("" if not edge.weight.any() else " after rounding")
+                )
+            projections.append(
+                integer.Projection(
+                    edge.name, edge.source, edge.target, tables, retimed.delay_steps[edge.name]
+                )
+            )
             errors.append(error)
-    outputs = tuple(integer.OutputPort(p.name, p.population, p.readout.signal, p.readout.readout,
-                                       p.readout.task) for p in network.outputs)
-    return QuantizedNetwork(tuple(populations), tuple(projections), tuple(inputs.values()), outputs,
-                            tuple(errors), tuple(warnings))
+    outputs = tuple(
+        integer.OutputPort(p.name, p.population, p.readout.signal, p.readout.readout, p.readout.task)
+        for p in network.outputs
+    )
+    return QuantizedNetwork(
+        tuple(populations),
+        tuple(projections),
+        tuple(inputs.values()),
+        outputs,
+        tuple(errors),
+        tuple(warnings),
+    )
 
 
 def _refuse(network: Network) -> None:
     for p in network.populations:
         if p.spiking and p.comparison != ">":
-            raise CompileError(f"population {p.name!r} fires at v {p.comparison} threshold; the chip "
-                               "compares with >", population=p.name)
+            raise CompileError(
+                f"population {p.name!r} fires at v {p.comparison} threshold; the chip compares with >",
+                population=p.name,
+            )
         if p.spiking and float(p.parameters["threshold"].min()) < 0:
-            raise CompileError(f"population {p.name!r}: a threshold of "
-                               f"{p.parameters['threshold'].min():g}; the chip holds none below 0",
-                               population=p.name)
+            raise CompileError(
+                f"population {p.name!r}: a threshold of "
+                f"{p.parameters['threshold'].min():g}; the chip holds none below 0",
+                population=p.name,
+            )
 
 
 def _input_port(
-    name: str, shape: tuple[int, ...], retimed: RetimedNetwork, bits: int,
+    name: str,
+    shape: tuple[int, ...],
+    retimed: RetimedNetwork,
+    bits: int,
     calibration: Mapping[str, Float] | None,
 ) -> integer.InputPort:
     """Choose how an input is encoded: spikes if the data holds only 0 and 1, else graded messages.
@@ -140,8 +174,9 @@ def _observe(
     spiking = [p.name for p in network.populations if p.spiking]
     run = run_float(network, calibration, spiking)
     activity = {name: (run.spikes[name] != 0).mean(axis=(0, 1)) for name in spiking}
-    activity |= {name: (calibration[name] ** 2).mean(axis=(0, 1)) * inputs[name].scale ** 2
-                 for name in inputs}
+    activity |= {
+        name: (calibration[name] ** 2).mean(axis=(0, 1)) * inputs[name].scale ** 2 for name in inputs
+    }
     return dict(run.peaks), activity
 
 
@@ -158,8 +193,11 @@ def _worst_case(network: Network) -> dict[str, Peak]:
             total = u + np.abs(p.parameters["bias"])
             v = np.where(total > 0, total / p.parameters["voltage_decay"], 0.0)
         if not np.isfinite(v).all():
-            raise PrecisionLost(f"population {p.name!r} does not leak, so its states have no bound; give "
-                                "calibration data (--calibrate DATA)", tensor=p.name)
+            raise PrecisionLost(
+                f"population {p.name!r} does not leak, so its states have no bound; give "
+                "calibration data (--calibrate DATA)",
+                tensor=p.name,
+            )
         peaks[p.name] = Peak(float(u.max()), float(v.max()) + float(np.abs(p.parameters["v_init"]).max()))
     return peaks
 
@@ -168,13 +206,21 @@ def _arriving(
     network: Network, name: str, inputs: Mapping[str, integer.InputPort]
 ) -> list[tuple[Projection, Float]]:
     """Return a population's projections with their weights per unit of message."""
-    return [(e, e.weight / inputs[e.source].scale if e.source in inputs else e.weight)
-            for e in network.projections if e.target == name]
+    return [
+        (e, e.weight / inputs[e.source].scale if e.source in inputs else e.weight)
+        for e in network.projections
+        if e.target == name
+    ]
 
 
 def _scale(
-    p: Population, arriving: Sequence[tuple[Projection, Float]], peak: Peak,
-    activity: Mapping[str, Float], chip: Chip, bits: int, split: bool,
+    p: Population,
+    arriving: Sequence[tuple[Projection, Float]],
+    peak: Peak,
+    activity: Mapping[str, Float],
+    chip: Chip,
+    bits: int,
+    split: bool,
 ) -> float:
     """Return S: chip threshold units per unit of the float membrane."""
     unit = 1 << STATE_SHIFT
@@ -191,8 +237,11 @@ def _scale(
         return 1.0
     limit = min(bounds)
     if p.spiking and limit * float(p.parameters["threshold"].max()) < 1:
-        raise PrecisionLost(f"population {p.name!r}: its states are so much larger than its threshold that "
-                            f"the threshold would round to 0 (largest scale {limit:g})", tensor=p.name)
+        raise PrecisionLost(
+            f"population {p.name!r}: its states are so much larger than its threshold that "
+            f"the threshold would round to 0 (largest scale {limit:g})",
+            tensor=p.name,
+        )
     tops = [(256 - 2) * 2.0 ** -ceil(log2(254 / (w * limit))) / w for w in largest]
     candidates = [limit * 2 ** (-k / SCALES_TRIED) for k in range(SCALES_TRIED)]
     candidates += [s for s in tops if limit / 2 < s <= limit]
@@ -219,29 +268,46 @@ def _population(
     dv, dv_error = round_decay(p.parameters["voltage_decay"], 0, chip, f"{p.name}.voltage_decay")
     mantissa, exponent, bias_error = round_bias(p.parameters["bias"] * unit, chip, f"{p.name}.bias")
     parameters: dict[str, npt.NDArray[Any]] = {
-        "du": du, "dv": dv, "bias_mant": mantissa, "bias_exp": np.array([exponent]),
-        "v_init": np.rint(p.parameters["v_init"] * unit).astype(np.int64)}
+        "du": du,
+        "dv": dv,
+        "bias_mant": mantissa,
+        "bias_exp": np.array([exponent]),
+        "v_init": np.rint(p.parameters["v_init"] * unit).astype(np.int64),
+    }
     errors = [du_error, dv_error, bias_error]
     if p.spiking:
         exact = p.parameters["threshold"] * scale
         parameters["vth"] = np.rint(exact).astype(np.int64)
-        errors.append(tensor_error(f"{p.name}.threshold", f"{chip.threshold_bits} bits", exact,
-                                   parameters["vth"].astype(np.float64), 1.0))
-    made = integer.Population(p.name, p.shape, p.model, parameters, p.reset if p.spiking else "none",
-                              latency, unit)
+        errors.append(
+            tensor_error(
+                f"{p.name}.threshold",
+                f"{chip.threshold_bits} bits",
+                exact,
+                parameters["vth"].astype(np.float64),
+                1.0,
+            )
+        )
+    made = integer.Population(
+        p.name, p.shape, p.model, parameters, p.reset if p.spiking else "none", latency, unit
+    )
     return made, errors
 
 
 def _tables(
-    edge: Projection, exact: Float, chip: Chip, bits: int, split: bool,
+    edge: Projection,
+    exact: Float,
+    chip: Chip,
+    bits: int,
+    split: bool,
     inputs: Mapping[str, integer.InputPort],
 ) -> tuple[tuple[integer.WeightTable, ...], TensorError]:
     message_bits = 0
     if edge.source in inputs and inputs[edge.source].kind == "graded":
         message_bits = inputs[edge.source].bits
     parts = round_parts(exact, bits, split, chip.weight_exponent)
-    tables = tuple(integer.WeightTable(part.weights, part.exponent, bits, part.sign_mode, message_bits)
-                   for part in parts)
+    tables = tuple(
+        integer.WeightTable(part.weights, part.exponent, bits, part.sign_mode, message_bits) for part in parts
+    )
     text = f"{bits} bits " + " + ".join(f"{part.sign_mode}, exponent {part.exponent}" for part in parts)
     kept = np.sum([part.values() for part in parts], axis=0)
     # Last bits of the table that holds the value.

@@ -32,9 +32,7 @@ class FloatRun:
     peaks: Mapping[str, Peak]
 
 
-def as_inputs(
-    network: Network, inputs: npt.ArrayLike | Mapping[str, npt.ArrayLike]
-) -> dict[str, Float]:
+def as_inputs(network: Network, inputs: npt.ArrayLike | Mapping[str, npt.ArrayLike]) -> dict[str, Float]:
     """Return checked inputs by port, flattened to (batch, steps, size)."""
     if not isinstance(inputs, Mapping):
         if len(network.inputs) > 1:
@@ -46,8 +44,10 @@ def as_inputs(
             raise WrongInput(f"no data for input {port.name!r}; given are {sorted(inputs)}")
         data = np.asarray(inputs[port.name], np.float64)
         if data.ndim < 2 or data.shape[2:] != port.shape:
-            raise WrongInput(f"input {port.name!r}: data of shape {data.shape}; the network takes "
-                             f"(batch, steps, {', '.join(map(str, port.shape))})")
+            raise WrongInput(
+                f"input {port.name!r}: data of shape {data.shape}; the network takes "
+                f"(batch, steps, {', '.join(map(str, port.shape))})"
+            )
         if 0 in data.shape or not np.isfinite(data).all():
             raise WrongInput(f"input {port.name!r}: data of shape {data.shape} is empty or not finite")
         flat[port.name] = data.reshape(*data.shape[:2], -1)
@@ -66,11 +66,9 @@ def run_float(
         state[p.name] = (np.zeros((batch, p.size)), np.zeros((batch, p.size)) + p.parameters["v_init"])
     peaks = {p.name: [0.0, 0.0] for p in network.populations}
     probed = {probe: np.zeros((batch, steps, network.size(probe.rpartition(".")[0]))) for probe in probes}
-    arriving = {p.name: [e for e in network.projections if e.target == p.name]
-                for p in network.populations}
+    arriving = {p.name: [e for e in network.projections if e.target == p.name] for p in network.populations}
     # What an input contributes does not depend on the network: one product for all steps.
-    from_input = {e.name: inputs[e.source] @ e.weight.T for e in network.projections
-                  if e.source in inputs}
+    from_input = {e.name: inputs[e.source] @ e.weight.T for e in network.projections if e.source in inputs}
     for t in range(steps):
         for name in network.order:
             p = network.population(name)
@@ -78,8 +76,11 @@ def run_float(
             x = p.parameters["input_bias"]
             for edge in arriving[name]:
                 if t >= edge.delay_steps:
-                    x = x + (from_input[edge.name][:, t - edge.delay_steps] if edge.name in from_input
-                             else emitted[edge.source][:, t - edge.delay_steps] @ edge.weight.T)
+                    x = x + (
+                        from_input[edge.name][:, t - edge.delay_steps]
+                        if edge.name in from_input
+                        else emitted[edge.source][:, t - edge.delay_steps] @ edge.weight.T
+                    )
             u = (1 - p.parameters["current_decay"]) * u + x
             v = (1 - p.parameters["voltage_decay"]) * v + u + p.parameters["bias"]
             peaks[name][0] = max(peaks[name][0], float(np.abs(u).max()))
@@ -96,8 +97,11 @@ def run_float(
             for kind, value in (("u", u), ("v", v + p.parameters["offset"])):
                 if f"{name}.{kind}" in probed:
                     probed[f"{name}.{kind}"][:, t] = value
-    return FloatRun({name: emitted[name] != 0 for name in spikes}, probed,
-                    {name: Peak(u, v) for name, (u, v) in peaks.items()})
+    return FloatRun(
+        {name: emitted[name] != 0 for name in spikes},
+        probed,
+        {name: Peak(u, v) for name, (u, v) in peaks.items()},
+    )
 
 
 def run_reference(
@@ -114,15 +118,27 @@ def run_reference(
     port = network.outputs[0]
     membrane = port.readout.signal == "membrane"
     began = time.perf_counter()
-    run = run_float(network, data, {*record, *(() if membrane else (port.population,))},
-                    {*probes, *((f"{port.population}.v",) if membrane else ())})
+    run = run_float(
+        network,
+        data,
+        {*record, *(() if membrane else (port.population,))},
+        {*probes, *((f"{port.population}.v",) if membrane else ())},
+    )
     wall = time.perf_counter() - began
     signal = run.states[f"{port.population}.v"] if membrane else run.spikes[port.population]
     outputs = signal.reshape(*signal.shape[:2], *port.shape)
     predictions, ties = read_out(outputs, port.readout.readout, port.readout.task)
     return RunRecord(
-        device="reference", digest=network.digest(), outputs=outputs, predictions=predictions, ties=ties,
-        counts=None, overflows={}, latency_steps=0, wall_s=wall,
+        device="reference",
+        digest=network.digest(),
+        outputs=outputs,
+        predictions=predictions,
+        ties=ties,
+        counts=None,
+        overflows={},
+        latency_steps=0,
+        wall_s=wall,
         shapes={p.name: p.shape for p in network.populations},
         spike_events={name: SpikeEvents.from_dense(run.spikes[name]) for name in record},
-        state_arrays={name: run.states[name] for name in probes})
+        state_arrays={name: run.states[name] for name in probes},
+    )

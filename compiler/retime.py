@@ -33,11 +33,10 @@ def retime(network: Network) -> RetimedNetwork:
     """Return the network in device time; raises TimingInfeasible if a cycle is shorter in delay than
     in synapse stages.
     """
-    names = [p.name for p in (*network.inputs, *network.populations)]
+    names = [p.name for p in network.nodes]
     _check_cycles(network)
     latency = _solve(network, names)
-    delays = {e.name: e.delay_steps + latency[e.target] - latency[e.source] - 1
-              for e in network.projections}
+    delays = {e.name: e.delay_steps + latency[e.target] - latency[e.source] - 1 for e in network.projections}
     return RetimedNetwork(network, latency, delays)
 
 
@@ -59,7 +58,10 @@ def _check_cycles(network: Network) -> None:
     raise TimingInfeasible(
         f"the cycle {' -> '.join(cycle)} has {stages} synapse stages, each of which takes a step on the "
         f"chip, and a delay of {stages - missing}: {missing} step(s) are missing; a network whose edges "
-        f"there have {missing} more step(s) of delay runs exactly", cycle=cycle, missing_steps=missing)
+        f"there have {missing} more step(s) of delay runs exactly",
+        cycle=cycle,
+        missing_steps=missing,
+    )
 
 
 def _solve(network: Network, names: list[str]) -> dict[str, int]:

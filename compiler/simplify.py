@@ -35,9 +35,20 @@ def settle_input_bias(network: Network) -> Network:
 
 def _always_on(name: str) -> Population:
     one, zero = np.ones(1), np.zeros(1)
-    return Population(name, (1,), "lif", {
-        "current_decay": one, "voltage_decay": zero, "threshold": zero + 0.5, "bias": one,
-        "input_bias": zero, "v_init": zero, "offset": zero})
+    return Population(
+        name,
+        (1,),
+        "lif",
+        {
+            "current_decay": one,
+            "voltage_decay": zero,
+            "threshold": zero + 0.5,
+            "bias": one,
+            "input_bias": zero,
+            "v_init": zero,
+            "offset": zero,
+        },
+    )
 
 
 PASSES = (settle_input_bias,)

@@ -16,14 +16,19 @@ from snn_compile.targets.program import Program
 if TYPE_CHECKING:
     from snn_compile.runtime.report import Report
 
+Row = tuple[str, ...]
 RESOURCES = ("neurons", "memory_bits", "in_axons", "out_axons")
 
 
 def resources_json(program: Program) -> dict[str, Any]:
     """Return each resource's use against its limit, over the chip and in the fullest core."""
     chip = load_chip(program.chip)
-    limits = {"neurons": chip.core_neurons, "memory_bits": chip.core_memory_bits,
-              "in_axons": chip.core_in_axons, "out_axons": chip.core_out_axons}
+    limits = {
+        "neurons": chip.core_neurons,
+        "memory_bits": chip.core_memory_bits,
+        "in_axons": chip.core_in_axons,
+        "out_axons": chip.core_out_axons,
+    }
     found: dict[str, Any] = {"cores": {"used": len(program.cores), "limit": chip.cores}}
     for key in RESOURCES:
         values = [core.use[key] for core in program.cores]
@@ -34,27 +39,54 @@ def resources_json(program: Program) -> dict[str, Any]:
 
 def quantization_json(quantized: QuantizedNetwork) -> dict[str, Any]:
     """Return the error of every tensor in last bits of its format."""
-    return {"tensors": [asdict(error) for error in quantized.errors],
-            "scales": {p.name: p.scale for p in quantized.populations},
-            "inputs": {p.name: {"kind": p.kind, "scale": p.scale, "bits": p.bits, "signed": p.signed}
-                       for p in quantized.inputs}}
+    return {
+        "tensors": [asdict(error) for error in quantized.errors],
+        "scales": {p.name: p.scale for p in quantized.populations},
+        "inputs": {
+            p.name: {"kind": p.kind, "scale": p.scale, "bits": p.bits, "signed": p.signed}
+            for p in quantized.inputs
+        },
+    }
 
 
 def compilation_text(result: dict[str, Any], report: Report | None) -> str:
     """Return the result of a compilation as text."""
     cores = result["resources"]["cores"]
-    lines = [f"{result['model']} -> {result['target']}: fits on {cores['used']} of {cores['limit']} cores, "
-             f"pipeline latency {result['latency_steps']} steps, program {result['program']['digest'][:12]}"]
-    rows = [(key.replace("_", " "), f"{item['used']:,}", f"{item['fullest_core']:,}",
-             f"{item['core_limit']:,}")
-            for key, item in result["resources"].items() if "core_limit" in item]
-    text = "\n".join(lines) + "\n" + _table(
-        "Resources (an estimate: the chip's memory layout is not public)",
-        ("", "in all", "fullest core", "a core holds"), rows)
-    rows = [(e["tensor"], e["format"], f"{e['values']:,}", f"{e['max_lsb']:.2f}", f"{e['rms_lsb']:.2f}",
-             f"{e['relative']:.3%}", str(e["clipped"])) for e in result["quantization"]["tensors"]]
-    text += _table("Quantization error, in last bits of each format",
-                   ("tensor", "format", "values", "max", "rms", "relative", "clipped"), rows)
+    lines = [
+        f"{result['model']} -> {result['target']}: fits on {cores['used']} of {cores['limit']} cores, "
+        f"pipeline latency {result['latency_steps']} steps, program {result['program']['digest'][:12]}"
+    ]
+    rows: list[Row] = [
+        (key.replace("_", " "), f"{item['used']:,}", f"{item['fullest_core']:,}", f"{item['core_limit']:,}")
+        for key, item in result["resources"].items()
+        if "core_limit" in item
+    ]
+    text = (
+        "\n".join(lines)
+        + "\n"
+        + _table(
+            "Resources (an estimate: the chip's memory layout is not public)",
+            ("", "in all", "fullest core", "a core holds"),
+            rows,
+        )
+    )
+    rows = [
+        (
+            e["tensor"],
+            e["format"],
+            f"{e['values']:,}",
+            f"{e['max_lsb']:.2f}",
+            f"{e['rms_lsb']:.2f}",
+            f"{e['relative']:.3%}",
+            str(e["clipped"]),
+        )
+        for e in result["quantization"]["tensors"]
+    ]
+    text += _table(
+        "Quantization error, in last bits of each format",
+        ("tensor", "format", "values", "max", "rms", "relative", "clipped"),
+        rows,
+    )
     if report is None:
         return text + "No data to run: --check DATA measures accuracy, spikes and energy.\n"
     return text + "\n" + report.text()
@@ -67,13 +99,26 @@ def stage_json(done: Compilation, stage: str) -> dict[str, Any]:
     latency = done.retimed.latency if done.retimed else {}
     delays = done.retimed.delay_steps if done.retimed else {}
     found["populations"] = [
-        {"name": p.name, "model": p.model, "shape": list(p.shape), "reset": p.reset,
-         "start_step": latency.get(p.name)}
-        for p in (done.retimed.network if done.retimed else network).populations]
+        {
+            "name": p.name,
+            "model": p.model,
+            "shape": list(p.shape),
+            "reset": p.reset,
+            "start_step": latency.get(p.name),
+        }
+        for p in (done.retimed.network if done.retimed else network).populations
+    ]
     found["projections"] = [
-        {"name": e.name, "source": e.source, "target": e.target, "shape": list(e.weight.shape),
-         "delay_steps": e.delay_steps, "device_delay_steps": delays.get(e.name)}
-        for e in (done.retimed.network if done.retimed else network).projections]
+        {
+            "name": e.name,
+            "source": e.source,
+            "target": e.target,
+            "shape": list(e.weight.shape),
+            "delay_steps": e.delay_steps,
+            "device_delay_steps": delays.get(e.name),
+        }
+        for e in (done.retimed.network if done.retimed else network).projections
+    ]
     if done.quantized:
         found["quantization"] = quantization_json(done.quantized)
     return found
@@ -81,12 +126,13 @@ def stage_json(done: Compilation, stage: str) -> dict[str, Any]:
 
 def stage_text(result: dict[str, Any]) -> str:
     """Return `stage_json` as tables."""
+
     def cell(value: Any) -> str:
         return "-" if value is None else "x".join(map(str, value)) if isinstance(value, list) else str(value)
 
     text = f"after {result['stage']}\n"
     for title in ("populations", "projections"):
-        rows = [tuple(cell(value) for value in row.values()) for row in result[title]]
+        rows: list[Row] = [tuple(cell(value) for value in row.values()) for row in result[title]]
         heads = tuple(key.replace("_", " ") for key in result[title][0]) if result[title] else ()
         text += _table(title.capitalize(), heads, rows)
     return text
@@ -95,10 +141,14 @@ def stage_text(result: dict[str, Any]) -> str:
 def inspection_json(graph: Any, name: str, stated: dict[str, Any]) -> dict[str, Any]:
     """Return a graph's nodes, edges and contract, each item with how it was decided."""
     found: dict[str, Any] = {
-        "schema": {"name": "snn-compile-inspect", "version": 1}, "model": name,
-        "nodes": [{"name": key, "type": type(node).__name__, "shape": _shape(node)}
-                  for key, node in graph.nodes.items()],
-        "edges": [list(edge) for edge in graph.edges]}
+        "schema": {"name": "snn-compile-inspect", "version": 1},
+        "model": name,
+        "nodes": [
+            {"name": key, "type": type(node).__name__, "shape": _shape(node)}
+            for key, node in graph.nodes.items()
+        ],
+        "edges": [list(edge) for edge in graph.edges],
+    }
     try:
         contract, decided = resolve(graph, stated)
     except AmbiguousConvention as error:
@@ -107,19 +157,32 @@ def inspection_json(graph: Any, name: str, stated: dict[str, Any]) -> dict[str, 
     values["delays"] = [[a, b, n] for (a, b), n in sorted(contract.delays.items())]
     values["readouts"] = {key: asdict(item) for key, item in contract.readouts.items()}
     values["nodes"] = {key: dict(item) for key, item in contract.nodes.items()}
-    return {**found, "open": {}, "contract": {
-        key: {"value": value, "decided": decided[key]} for key, value in values.items()}}
+    return {
+        **found,
+        "open": {},
+        "contract": {key: {"value": value, "decided": decided[key]} for key, value in values.items()},
+    }
 
 
 def inspection_text(result: dict[str, Any]) -> str:
     """Return `inspection_json` as tables."""
-    rows = [(node["name"], node["type"], "x".join(map(str, node["shape"])),
-             ", ".join(b for a, b in result["edges"] if a == node["name"])) for node in result["nodes"]]
+    rows: list[Row] = [
+        (
+            node["name"],
+            node["type"],
+            "x".join(map(str, node["shape"])),
+            ", ".join(b for a, b in result["edges"] if a == node["name"]),
+        )
+        for node in result["nodes"]
+    ]
     text = f"{result['model']}\n" + _table("Nodes", ("name", "type", "shape", "goes to"), rows)
     if result["contract"] is None:
         rows = [(item, MEANING.get(item, ""), " | ".join(words)) for item, words in result["open"].items()]
-        return text + _table("Open: the file does not say", ("item", "meaning", "readings"), rows) + (
-            result["advice"] + "\n")
+        return (
+            text
+            + _table("Open: the file does not say", ("item", "meaning", "readings"), rows)
+            + f"{result['advice']}\n"
+        )
     rows = [(key, str(item["value"]), item["decided"]) for key, item in result["contract"].items()]
     return text + _table("Contract", ("item", "value", "decided by"), rows)
 
@@ -130,7 +193,7 @@ def _shape(node: Any) -> list[int]:
     return [] if value is None else [int(n) for n in value]
 
 
-def _table(title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(title: str, heads: tuple[str, ...], rows: list[Row]) -> str:
     from rich import box
     from rich.console import Console
     from rich.markup import escape
@@ -139,8 +202,10 @@ def _table(title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> s
     out = StringIO()
     console = Console(file=out, width=110, color_system=None, highlight=False)
     drawn = Table(box=box.SIMPLE_HEAD)
-    numbers = [bool(rows) and all(row[i].replace(",", "").replace(".", "").strip("%-+").isdigit()
-                                  for row in rows) for i in range(len(heads))]
+    numbers = [
+        bool(rows) and all(row[i].replace(",", "").replace(".", "").strip("%-+").isdigit() for row in rows)
+        for i in range(len(heads))
+    ]
     for head, number in zip(heads, numbers, strict=True):
         drawn.add_column(escape(head), justify="right" if number else "left", overflow="fold")
     for row in rows:

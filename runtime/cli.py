@@ -146,7 +146,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
 def _load_network(file: str, stated: Sequence[str], program: Program) -> Network:
     from snn_compile.compiler.cli import conventions, load_model
-    from snn_compile.compiler.lower import lower
+    from snn_compile.compiler.lowering import lower
 
     try:
         model = load_model(file)

@@ -136,7 +136,7 @@ class Difference:
         """Return the difference as plain values."""
         return {"step": self.step, "population": self.population, "neuron": self.neuron,
                 "sample": self.sample, "item": self.item,
-                "values": dict(zip(self.devices, self.values, strict=True)),
+                "devices": list(self.devices), "values": list(self.values),
                 "differing": self.differing, "compared": self.compared}
 
 

@@ -199,7 +199,8 @@ def _coded(
         return (rng.random(repeated.shape) < repeated).astype(np.float64)
     when = np.rint((1.0 - repeated) * (steps - 1))
     now = np.tile(np.arange(steps), frames.shape[1])[:, None]
-    return ((when == now) & (repeated > 0)).astype(np.float64)
+    spikes: NDArray[np.bool_] = (when == now) & (repeated > 0)
+    return spikes.astype(np.float64)
 
 
 def _moved(images: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:

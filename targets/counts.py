@@ -79,24 +79,33 @@ def count(
         logical[name] = events.window(start, start + steps)
         drained[name] = events.window(start + steps, events.steps)
     reach = _reach(program)
-    neuron_spikes = {name: np.bincount(events.neurons, minlength=events.size)
-                     for name, events in logical.items()}
+    neuron_spikes = {
+        name: np.bincount(events.neurons, minlength=events.size) for name, events in logical.items()
+    }
     synops, graded = {}, 0
     for edge in program.projections:
         synops[edge.name] = int(neuron_spikes[edge.source] @ reach.fan_out[edge.name])
         if any(table.message_bits for table in edge.tables):
             graded += synops[edge.name]
-    drain_synops = sum(int(reach.fan_out[edge.name][drained[edge.source].neurons].sum())
-                       for edge in program.projections if edge.source in drained)
+    drain_synops = sum(
+        int(reach.fan_out[edge.name][drained[edge.source].neurons].sum())
+        for edge in program.projections
+        if edge.source in drained
+    )
     updates = {p.name: p.size * steps * batch for p in program.populations}
-    drain_updates = sum(p.size * (program.latency_steps - p.start_step) * batch
-                        for p in program.populations)
+    drain_updates = sum(p.size * (program.latency_steps - p.start_step) * batch for p in program.populations)
     return Counts(
-        samples=batch, steps=steps, spikes={name: logical[name].count for name in spikes},
-        synops=synops, graded_synops=graded, updates=updates,
+        samples=batch,
+        steps=steps,
+        spikes={name: logical[name].count for name in spikes},
+        synops=synops,
+        graded_synops=graded,
+        updates=updates,
         active_updates=_active_updates(program, logical, batch, steps),
-        input_messages=sum(logical[name].count for name in messages), neuron_spikes=neuron_spikes,
-        drain_spikes=sum(events.count for events in drained.values()), drain_synops=drain_synops,
+        input_messages=sum(logical[name].count for name in messages),
+        neuron_spikes=neuron_spikes,
+        drain_spikes=sum(events.count for events in drained.values()),
+        drain_synops=drain_synops,
         drain_updates=drain_updates,
     )
 

@@ -12,35 +12,47 @@ from snn_compile.targets.program import Program
 
 def describe(program: Program) -> str:
     """Return the whole program as text, without the values of large arrays and without provenance."""
-    lines = [f"program for {program.chip} version {program.chip_version}, "
-             f"latency {program.latency_steps} steps"]
+    lines = [
+        f"program for {program.chip} version {program.chip_version}, latency {program.latency_steps} steps"
+    ]
     for port in program.inputs:
-        coding = (f"{'signed ' if port.signed else ''}{port.bits} bits, scale {port.scale:.10g}"
-                  if port.kind == "graded" else "0 or 1")
-        lines.append(f"input {port.name} {_shape(port.shape)} {port.kind} ({coding}), "
-                     f"start {port.start_step}")
+        coding = (
+            f"{'signed ' if port.signed else ''}{port.bits} bits, scale {port.scale:.10g}"
+            if port.kind == "graded"
+            else "0 or 1"
+        )
+        lines.append(
+            f"input {port.name} {_shape(port.shape)} {port.kind} ({coding}), start {port.start_step}"
+        )
     for p in program.populations:
-        lines.append(f"population {p.name} {_shape(p.shape)} {p.model}, reset {p.reset}, "
-                     f"start {p.start_step}, scale {p.scale:.10g}")
+        lines.append(
+            f"population {p.name} {_shape(p.shape)} {p.model}, reset {p.reset}, "
+            f"start {p.start_step}, scale {p.scale:.10g}"
+        )
         lines += [f"    {key} {_values(array)}" for key, array in p.parameters.items()]
     for edge in program.projections:
-        lines.append(f"projection {edge.name}: {edge.source} -> {edge.target}, "
-                     f"delay {edge.delay_steps}")
+        lines.append(f"projection {edge.name}: {edge.source} -> {edge.target}, delay {edge.delay_steps}")
         for table in edge.tables:
             w = table.weights
-            lines.append(f"    {w.shape[0]}x{w.shape[1]} {table.bits} bits {table.sign_mode}, "
-                         f"exponent {table.exponent}, messages of {table.message_bits} bits, "
-                         f"{np.count_nonzero(w)} non-zero, {w.min()}..{w.max()}, sum {int(w.sum())}")
-    lines += [f"output {port.name}: {port.signal} of {port.population}, {port.readout}, {port.task}"
-              for port in program.outputs]
+            lines.append(
+                f"    {w.shape[0]}x{w.shape[1]} {table.bits} bits {table.sign_mode}, "
+                f"exponent {table.exponent}, messages of {table.message_bits} bits, "
+                f"{np.count_nonzero(w)} non-zero, {w.min()}..{w.max()}, sum {int(w.sum())}"
+            )
+    lines += [
+        f"output {port.name}: {port.signal} of {port.population}, {port.readout}, {port.task}"
+        for port in program.outputs
+    ]
     for core in program.cores:
         held = ", ".join(f"{name}[{start}:{stop}]" for name, start, stop in core.slices)
         used = ", ".join(f"{key} {value}" for key, value in core.use.items())
         lines.append(f"core {core.index} at tile {core.tile[0]},{core.tile[1]}: {held} ({used})")
     for route in program.routes:
         origin = "host" if route.core < 0 else f"core {route.core}"
-        lines.append(f"route {route.source}[{route.start}:{route.stop}] from {origin} to cores "
-                     + ", ".join(map(str, route.destinations)))
+        lines.append(
+            f"route {route.source}[{route.start}:{route.stop}] from {origin} to cores "
+            + ", ".join(map(str, route.destinations))
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -83,8 +83,9 @@ def execute(
     steps = next(iter(messages.values())).shape[1]
     device_steps = steps + program.latency_steps
     port = program.outputs[0]
-    wanted = list(dict.fromkeys(
-        [*probes, *(f"{o.population}.v" for o in program.outputs if o.signal == "membrane")]))
+    wanted = list(
+        dict.fromkeys([*probes, *(f"{o.population}.v" for o in program.outputs if o.signal == "membrane")])
+    )
     padded = {p.name: _pad(messages[p.name], p.start_step, device_steps) for p in program.inputs}
     began = time.perf_counter()
     run = runner.run(program, padded, device_steps, wanted)
@@ -99,15 +100,22 @@ def execute(
         return run.spikes[name].window(start, start + steps)
 
     population = program.population(port.population)
-    signal = (states(f"{port.population}.v") if port.signal == "membrane"
-              else events(port.population).dense())
+    signal = states(f"{port.population}.v") if port.signal == "membrane" else events(port.population).dense()
     outputs = signal.reshape(*signal.shape[:2], *population.shape)
     predictions, ties = read_out(outputs, port.readout, port.task)
     return RunRecord(
-        device=runner.name, digest=program.digest(), outputs=outputs, predictions=predictions,
-        ties=ties, counts=count(program, messages, run.spikes), overflows=run.overflows,
-        latency_steps=program.latency_steps, wall_s=wall, input_clipped=clipped,
-        witness=run.witness, shapes={p.name: p.shape for p in program.populations},
+        device=runner.name,
+        digest=program.digest(),
+        outputs=outputs,
+        predictions=predictions,
+        ties=ties,
+        counts=count(program, messages, run.spikes),
+        overflows=run.overflows,
+        latency_steps=program.latency_steps,
+        wall_s=wall,
+        input_clipped=clipped,
+        witness=run.witness,
+        shapes={p.name: p.shape for p in program.populations},
         spike_events={name: events(name) for name in record},
         state_arrays={name: states(name) for name in probes},
     )
@@ -133,18 +141,19 @@ def _encode(
             raise WrongInput(f"the program has several inputs ({names}); give a mapping of arrays")
         inputs = {program.inputs[0].name: inputs}
     if set(inputs) != {port.name for port in program.inputs}:
-        raise WrongInput(f"inputs {sorted(inputs)} given; the program has "
-                         f"{[port.name for port in program.inputs]}")
+        raise WrongInput(
+            f"inputs {sorted(inputs)} given; the program has {[port.name for port in program.inputs]}"
+        )
     encoded = {port.name: port.encode(inputs[port.name]) for port in program.inputs}
     if len({messages.shape[:2] for messages, _ in encoded.values()}) > 1:
         raise WrongInput("the inputs differ in their number of samples or steps")
-    return ({name: messages for name, (messages, _) in encoded.items()},
-            sum(clipped for _, clipped in encoded.values()))
+    return (
+        {name: messages for name, (messages, _) in encoded.items()},
+        sum(clipped for _, clipped in encoded.values()),
+    )
 
 
-def _pad(
-    messages: npt.NDArray[np.int32], start: int, device_steps: int
-) -> npt.NDArray[np.int32]:
+def _pad(messages: npt.NDArray[np.int32], start: int, device_steps: int) -> npt.NDArray[np.int32]:
     batch, steps, size = messages.shape
     padded = np.zeros((batch, device_steps, size), np.int32)
     padded[:, start : start + steps] = messages[:, : device_steps - start]

@@ -51,5 +51,4 @@ class SpikeEvents:
         keep[:, start:stop] = True
         mask = np.repeat(keep.reshape(-1), counts.reshape(-1))
         starts = np.concatenate([[0], np.cumsum(counts[:, start:stop].reshape(-1))])
-        return SpikeEvents(self.batch, stop - start, self.size, starts.astype(np.int64),
-                           self.neurons[mask])
+        return SpikeEvents(self.batch, stop - start, self.size, starts.astype(np.int64), self.neurons[mask])

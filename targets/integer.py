@@ -25,7 +25,8 @@ SIGN_MODES = ("mixed", "excitatory", "inhibitory")
 
 def shift_toward_zero(x: Int, bits: int) -> Int:
     """Return sign(x) * (|x| >> bits): the shift of decays, which rounds toward zero."""
-    return np.sign(x) * (np.abs(x) >> bits)
+    shifted: Int = np.sign(x) * (np.abs(x) >> bits)
+    return shifted
 
 
 def wrap32(x: Int) -> Int:

@@ -31,8 +31,16 @@ def _add_rows(rows: Any, base: int, stride: int, n: int, who: Any, k: int, total
         r6 = rows[base + who[q + 6] * stride :][:n]
         r7 = rows[base + who[q + 7] * stride :][:n]
         for j in range(n):
-            eight = np.int16(np.int16(r0[j]) + np.int16(r1[j]) + np.int16(r2[j]) + np.int16(r3[j])
-                             + np.int16(r4[j]) + np.int16(r5[j]) + np.int16(r6[j]) + np.int16(r7[j]))
+            eight = np.int16(
+                np.int16(r0[j])
+                + np.int16(r1[j])
+                + np.int16(r2[j])
+                + np.int16(r3[j])
+                + np.int16(r4[j])
+                + np.int16(r5[j])
+                + np.int16(r6[j])
+                + np.int16(r7[j])
+            )
             total[j] = np.int32(total[j] + np.int32(eight))
         q += 8
     while q + 2 <= k:
@@ -49,8 +57,7 @@ def _add_rows(rows: Any, base: int, stride: int, n: int, who: Any, k: int, total
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _add_graded(rows: Any, base: int, stride: int, n: int, who: Any, k: int, values: Any,
-                total: Any) -> None:
+def _add_graded(rows: Any, base: int, stride: int, n: int, who: Any, k: int, values: Any, total: Any) -> None:
     """Add value * row for the messages `who[:k]` to `total` (int32, wrapping)."""
     for q in range(k):
         value = values[who[q]]
@@ -60,8 +67,20 @@ def _add_graded(rows: Any, base: int, stride: int, n: int, who: Any, k: int, val
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _update(n: int, acc: Any, u: Any, v: Any, keep_u: Any, keep_v: Any, threshold: Any, bias: Any,
-            reset: int, fired: Any, spikes: Any, overflow: Any) -> int:
+def _update(
+    n: int,
+    acc: Any,
+    u: Any,
+    v: Any,
+    keep_u: Any,
+    keep_v: Any,
+    threshold: Any,
+    bias: Any,
+    reset: int,
+    fired: Any,
+    spikes: Any,
+    overflow: Any,
+) -> int:
     """Advance n neurons by one step, write who fired to `spikes` and return how many did."""
     half = np.int32(1 << 23)
     full = np.int32(1 << 24)
@@ -75,8 +94,10 @@ def _update(n: int, acc: Any, u: Any, v: Any, keep_u: Any, keep_v: Any, threshol
         x = u[i]
         m = np.uint32(-x) if x < 0 else np.uint32(x)
         d = keep_u[i]
-        m = np.uint32(np.uint32(np.uint32(m >> np.uint32(12)) * d)
-                      + np.uint32(np.uint32(np.uint32(m & np.uint32(4095)) * d) >> np.uint32(12)))
+        m = np.uint32(
+            np.uint32(np.uint32(m >> np.uint32(12)) * d)
+            + np.uint32(np.uint32(np.uint32(m & np.uint32(4095)) * d) >> np.uint32(12))
+        )
         kept = np.int32(-np.int32(m)) if x < 0 else np.int32(m)
         shifted = np.int32(a << 6)
         y = np.int32(kept + shifted)
@@ -87,8 +108,10 @@ def _update(n: int, acc: Any, u: Any, v: Any, keep_u: Any, keep_v: Any, threshol
         x = v[i]
         m = np.uint32(-x) if x < 0 else np.uint32(x)
         d = keep_v[i]
-        m = np.uint32(np.uint32(np.uint32(m >> np.uint32(12)) * d)
-                      + np.uint32(np.uint32(np.uint32(m & np.uint32(4095)) * d) >> np.uint32(12)))
+        m = np.uint32(
+            np.uint32(np.uint32(m >> np.uint32(12)) * d)
+            + np.uint32(np.uint32(np.uint32(m & np.uint32(4095)) * d) >> np.uint32(12))
+        )
         kept = np.int32(-np.int32(m)) if x < 0 else np.int32(m)
         y = np.int32(np.int32(kept + w) + bias[i])
         high += np.int32(y > top)
@@ -116,19 +139,54 @@ def _update(n: int, acc: Any, u: Any, v: Any, keep_u: Any, keep_v: Any, threshol
 @njit(nogil=True, cache=True)
 def run_network(
     # populations: where each begins in the state arrays, its size, start step and kind of reset
-    pop_at: Any, pop_n: Any, pop_start: Any, pop_reset: Any,
-    keep_u: Any, keep_v: Any, threshold: Any, bias: Any, v_init: Any, u: Any, v: Any,
-    ring_at: Any, ring_depth: Any, ring_stride: Any, ring: Any,
+    pop_at: Any,
+    pop_n: Any,
+    pop_start: Any,
+    pop_reset: Any,
+    keep_u: Any,
+    keep_v: Any,
+    threshold: Any,
+    bias: Any,
+    v_init: Any,
+    u: Any,
+    v: Any,
+    ring_at: Any,
+    ring_depth: Any,
+    ring_stride: Any,
+    ring: Any,
     # tables, by source: populations first, then inputs
-    tab_source: Any, tab_target: Any, tab_delay: Any, tab_exponent: Any, tab_rows: Any,
-    tab_graded: Any, tab_at: Any, tab_stride: Any, sum_at: Any, sums: Any, signed: Any, unsigned: Any,
+    tab_source: Any,
+    tab_target: Any,
+    tab_delay: Any,
+    tab_exponent: Any,
+    tab_rows: Any,
+    tab_graded: Any,
+    tab_at: Any,
+    tab_stride: Any,
+    sum_at: Any,
+    sums: Any,
+    signed: Any,
+    unsigned: Any,
     # inputs: messages (batch, steps, all channels), where each input's channels begin, and how many
-    messages: Any, in_at: Any, in_n: Any,
+    messages: Any,
+    in_at: Any,
+    in_n: Any,
     # who fired now, by source: start in `who`, count in `who_n`
-    who_at: Any, who_n: Any, who: Any, fired: Any,
+    who_at: Any,
+    who_n: Any,
+    who: Any,
+    fired: Any,
     # results: events by population, their counts a row, overflows, probes
-    event_at: Any, event_n: Any, event_capacity: Any, events: Any, row_counts: Any, overflow: Any,
-    probe_pop: Any, probe_is_v: Any, probe_at: Any, probe_out: Any,
+    event_at: Any,
+    event_n: Any,
+    event_capacity: Any,
+    events: Any,
+    row_counts: Any,
+    overflow: Any,
+    probe_pop: Any,
+    probe_is_v: Any,
+    probe_at: Any,
+    probe_out: Any,
     # (sample, step, last sample): where to go on; the kernel returns early when events are full
     cursor: Any,
 ) -> None:
@@ -152,10 +210,20 @@ def run_network(
                 k = 0
                 if t >= pop_start[p]:
                     slot = ring_at[p] + (t % ring_depth[p]) * ring_stride[p]
-                    k = _update(n, ring[slot : slot + n], u[at : at + n], v[at : at + n],
-                                keep_u[at : at + n], keep_v[at : at + n], threshold[at : at + n],
-                                bias[at : at + n], pop_reset[p], fired,
-                                who[who_at[p] : who_at[p] + n + 1], overflow[p])
+                    k = _update(
+                        n,
+                        ring[slot : slot + n],
+                        u[at : at + n],
+                        v[at : at + n],
+                        keep_u[at : at + n],
+                        keep_v[at : at + n],
+                        threshold[at : at + n],
+                        bias[at : at + n],
+                        pop_reset[p],
+                        fired,
+                        who[who_at[p] : who_at[p] + n + 1],
+                        overflow[p],
+                    )
                 who_n[p] = k
                 row_counts[p, s, t] = k
                 start = event_at[p] + event_n[p]
@@ -238,9 +306,7 @@ def _deliver(total: Any, n: int, rows: int, exponent: int, slot: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def mark_reached(
-    reached: Any, masks: Any, row_starts: Any, neurons: Any, steps: int, late: int
-) -> None:
+def mark_reached(reached: Any, masks: Any, row_starts: Any, neurons: Any, steps: int, late: int) -> None:
     """OR each event's bit mask of reached targets (source, words) into row + late of `reached`.
 
     Rows are sample * steps + step; what would arrive after the last step is dropped.

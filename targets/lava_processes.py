@@ -100,7 +100,8 @@ def to_lava(
     """Return the program as connected lava-nc processes.
 
     `messages`: input port to (steps, size), played from device step 1 and repeated; silence if not
-    given. Run them with `Loihi2SimCfg(select_tag="fixed_pt")`.
+    given. Run them with `Loihi2SimCfg(select_tag="fixed_pt")`; Lava wants the start method "fork" of
+    multiprocessing.
     """
     with tidy_processes(_lava, forget=False):
         populations = {p.name: _population(p) for p in program.populations}

@@ -51,8 +51,9 @@ class Loihi2Sim:
     ) -> DeviceRun:
         """Run all samples; see `Device.run`."""
         flat = _flatten(program)
-        inputs = np.ascontiguousarray(np.concatenate(
-            [messages[port.name] for port in program.inputs], axis=2))
+        inputs = np.ascontiguousarray(
+            np.concatenate([messages[port.name] for port in program.inputs], axis=2)
+        )
         batch = inputs.shape[0]
         threads = self.threads or max(1, min(os.cpu_count() or 1, batch // SAMPLES_PER_THREAD))
         threads = min(threads, batch)
@@ -70,12 +71,13 @@ class Loihi2Sim:
                 counts = np.concatenate([part.row_counts[index].reshape(-1) for part in parts])
                 starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
                 neurons = np.concatenate([chunk for part in parts for chunk in part.events[index]])
-                spikes[population.name] = SpikeEvents(batch, device_steps, population.size, starts,
-                                                      neurons)
+                spikes[population.name] = SpikeEvents(batch, device_steps, population.size, starts, neurons)
         overflow = np.sum([part.overflow for part in parts], axis=0)
-        return DeviceRun(spikes, probed.arrays(batch, device_steps),
-                         {p.name: Overflow(*map(int, overflow[i]))
-                          for i, p in enumerate(program.populations)})
+        return DeviceRun(
+            spikes,
+            probed.arrays(batch, device_steps),
+            {p.name: Overflow(*map(int, overflow[i])) for i, p in enumerate(program.populations)},
+        )
 
 
 def _pad(n: int) -> int:
@@ -105,17 +107,20 @@ _flattened: WeakKeyDictionary[Program, _Flat] = WeakKeyDictionary()
 def _flatten(program: Program) -> _Flat:
     if program in _flattened:
         return _flattened[program]
-    sources = [*program.populations, *program.inputs]
+    sources = program.nodes
     number = {node.name: i for i, node in enumerate(sources)}
     sizes = np.array([node.size for node in sources], np.int64)
     n = sizes[: len(program.populations)]
     at = _starts([_pad(int(k)) for k in n])
-    resets = {"value": kernels.RESET_VALUE, "subtract": kernels.RESET_SUBTRACT,
-              "none": kernels.RESET_NONE}
-    pop = (at[:-1].copy(), n,
-           np.array([p.start_step for p in program.populations], np.int64),
-           np.array([resets[p.reset] if p.spiking else kernels.NEVER_SPIKES
-                     for p in program.populations], np.int64))
+    resets = {"value": kernels.RESET_VALUE, "subtract": kernels.RESET_SUBTRACT, "none": kernels.RESET_NONE}
+    pop = (
+        at[:-1].copy(),
+        n,
+        np.array([p.start_step for p in program.populations], np.int64),
+        np.array(
+            [resets[p.reset] if p.spiking else kernels.NEVER_SPIKES for p in program.populations], np.int64
+        ),
+    )
     depth = np.ones(len(n), np.int64)
     tables: list[list[int]] = []
     rows: list[npt.NDArray[np.int8]] = []
@@ -125,8 +130,18 @@ def _flatten(program: Program) -> _Flat:
         depth[target] = max(depth[target], edge.delay_steps + 1)
         for table in edge.tables:
             kind, stored = _stored_rows(table.weights, table.sign_mode)
-            tables.append([number[edge.source], target, edge.delay_steps, table.exponent, kind,
-                           int(table.message_bits > 0), row_at, stored.shape[1]])
+            tables.append(
+                [
+                    number[edge.source],
+                    target,
+                    edge.delay_steps,
+                    table.exponent,
+                    kind,
+                    int(table.message_bits > 0),
+                    row_at,
+                    stored.shape[1],
+                ]
+            )
             rows.append(stored.reshape(-1))
             row_at += stored.size
     strides = np.array([_pad(int(k)) for k in n], np.int64)
@@ -134,11 +149,18 @@ def _flatten(program: Program) -> _Flat:
     columns = np.array(tables, np.int64).reshape(-1, 8).T.copy()
     sum_at = _starts([_pad(int(n[t])) for t in columns[1]])
     flat = _Flat(
-        pop=pop, parameters=_parameters(program, at), ring=(ring_at[:-1].copy(), depth, strides),
-        ring_size=int(ring_at[-1]), tables=tuple(columns), sum_at=sum_at[:-1].copy(),
-        sum_size=int(sum_at[-1]), signed=np.concatenate([*rows, np.zeros(LANES, np.int8)]),
+        pop=pop,
+        parameters=_parameters(program, at),
+        ring=(ring_at[:-1].copy(), depth, strides),
+        ring_size=int(ring_at[-1]),
+        tables=tuple(columns),
+        sum_at=sum_at[:-1].copy(),
+        sum_size=int(sum_at[-1]),
+        signed=np.concatenate([*rows, np.zeros(LANES, np.int8)]),
         in_at=_starts([p.size for p in program.inputs])[:-1].copy(),
-        in_n=sizes[len(program.populations) :].copy(), sizes=sizes)
+        in_n=sizes[len(program.populations) :].copy(),
+        sizes=sizes,
+    )
     _flattened[program] = flat
     return flat
 
@@ -147,9 +169,7 @@ def _starts(lengths: Any) -> npt.NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
-def _stored_rows(
-    weights: npt.NDArray[Any], sign_mode: str
-) -> tuple[int, npt.NDArray[np.int8]]:
+def _stored_rows(weights: npt.NDArray[Any], sign_mode: str) -> tuple[int, npt.NDArray[np.int8]]:
     """Return the kind and bytes of a table, source-major, rows padded."""
     padded = np.zeros((weights.shape[1], _pad(weights.shape[0])), np.int16)
     padded[:, : weights.shape[0]] = weights.T
@@ -188,8 +208,10 @@ class _Probes:
         self.out = np.zeros(int(self.at[-1]), np.int32)
 
     def arrays(self, batch: int, steps: int) -> dict[str, npt.NDArray[np.int32]]:
-        return {name: self.out[a:b].reshape(batch, steps, n)
-                for name, a, b, n in zip(self.names, self.at, self.at[1:], self.sizes, strict=False)}
+        return {
+            name: self.out[a:b].reshape(batch, steps, n)
+            for name, a, b, n in zip(self.names, self.at, self.at[1:], self.sizes, strict=False)
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,9 +221,7 @@ class _Part:
     overflow: npt.NDArray[np.int64]
 
 
-def _run_range(
-    flat: _Flat, inputs: npt.NDArray[np.int32], probes: _Probes, first: int, last: int
-) -> _Part:
+def _run_range(flat: _Flat, inputs: npt.NDArray[np.int32], probes: _Probes, first: int, last: int) -> _Part:
     n = flat.pop[1]
     states = len(flat.parameters[0])
     capacity = np.maximum(n, EVENT_BUFFER * n // max(1, int(n.sum())))
@@ -213,13 +233,36 @@ def _run_range(
     collected: list[list[npt.NDArray[np.int32]]] = [[] for _ in n]
     cursor = np.array([first, 0, last], np.int64)
     arguments = (
-        *flat.pop, *flat.parameters, np.zeros(states, np.int32), np.zeros(states, np.int32),
-        *flat.ring, np.zeros(flat.ring_size, np.int32),
-        *flat.tables, flat.sum_at, np.zeros(flat.sum_size, np.int32),
-        flat.signed, flat.signed.view(np.uint8), inputs, flat.in_at, flat.in_n,
-        who_at[:-1].copy(), np.zeros(len(flat.sizes), np.int64), np.zeros(int(who_at[-1]), np.int32),
-        np.zeros(int(n.max()), np.uint8), event_at[:-1].copy(), event_n, capacity, events,
-        row_counts, overflow, probes.pop, probes.is_v, probes.at[:-1].copy(), probes.out, cursor)
+        *flat.pop,
+        *flat.parameters,
+        np.zeros(states, np.int32),
+        np.zeros(states, np.int32),
+        *flat.ring,
+        np.zeros(flat.ring_size, np.int32),
+        *flat.tables,
+        flat.sum_at,
+        np.zeros(flat.sum_size, np.int32),
+        flat.signed,
+        flat.signed.view(np.uint8),
+        inputs,
+        flat.in_at,
+        flat.in_n,
+        who_at[:-1].copy(),
+        np.zeros(len(flat.sizes), np.int64),
+        np.zeros(int(who_at[-1]), np.int32),
+        np.zeros(int(n.max()), np.uint8),
+        event_at[:-1].copy(),
+        event_n,
+        capacity,
+        events,
+        row_counts,
+        overflow,
+        probes.pop,
+        probes.is_v,
+        probes.at[:-1].copy(),
+        probes.out,
+        cursor,
+    )
     while cursor[0] < last:
         kernels.run_network(*arguments)
         for p, kept in enumerate(collected):

@@ -56,7 +56,7 @@ class Oracle:
         """Run all samples side by side; see `Device.run`."""
         batch = next(iter(messages.values())).shape[0]
         neurons = {p.name: _Neurons(p, batch) for p in program.populations}
-        sent: dict[str, list[Int]] = {p.name: [] for p in (*program.populations, *program.inputs)}
+        sent: dict[str, list[Int]] = {p.name: [] for p in program.nodes}
         states: dict[str, list[Int]] = {probe: [] for probe in probes}
         for step in range(device_steps):
             emitted = {p.name: messages[p.name][:, step].astype(np.int64) for p in program.inputs}
@@ -67,18 +67,24 @@ class Oracle:
                         total += synaptic_input(edge, sent[edge.source][step - 1 - edge.delay_steps])
                 emitted[name] = group.step(step, wrap32(total))
                 if self.strict and group.overflow:
-                    raise DeviceError(f"{name!r} left its 24-bit range at device step {step}: "
-                                      f"{group.overflow}", device=self.name, population=name, step=step)
+                    raise DeviceError(
+                        f"{name!r} left its 24-bit range at device step {step}: {group.overflow}",
+                        device=self.name,
+                        population=name,
+                        step=step,
+                    )
             for name, values in emitted.items():
                 sent[name].append(values)
             for probe, trace in states.items():
                 name, _, state = probe.rpartition(".")
                 trace.append(getattr(neurons[name], state).copy())
         return DeviceRun(
-            spikes={p.name: SpikeEvents.from_dense(np.stack(sent[p.name], axis=1))
-                    for p in program.populations if p.spiking},
-            states={probe: np.stack(trace, axis=1).astype(np.int32)
-                    for probe, trace in states.items()},
+            spikes={
+                p.name: SpikeEvents.from_dense(np.stack(sent[p.name], axis=1))
+                for p in program.populations
+                if p.spiking
+            },
+            states={probe: np.stack(trace, axis=1).astype(np.int32) for probe, trace in states.items()},
             overflows={name: group.overflow for name, group in neurons.items()},
         )
 
@@ -115,8 +121,9 @@ class _Neurons:
         self.u = wrap24(wrap32(exact))
         raw = wrap32(shift_toward_zero(self.v * self.keep_v, DECAY_BITS) + self.u + self.bias)
         self.v = saturate(raw)
-        self.overflow += Overflow(int((self.u != exact).sum()), int((raw > M - 1).sum()),
-                                  int((raw < -(M - 1)).sum()))
+        self.overflow += Overflow(
+            int((self.u != exact).sum()), int((raw > M - 1).sum()), int((raw < -(M - 1)).sum())
+        )
         if self.threshold is None:
             return np.zeros_like(self.v)
         spikes = self.v > self.threshold

@@ -44,8 +44,8 @@ TASKS = ("classify", "regress")
 
 def _frozen(array: npt.ArrayLike, dtype: Any) -> npt.NDArray[Any]:
     wanted = np.asarray(array)
-    result = np.array(wanted, dtype=dtype)
-    if wanted.dtype.kind not in "biu" or not np.array_equal(result, wanted):
+    result = wanted.astype(dtype) if wanted.dtype.kind in "biu" else None
+    if result is None or not np.array_equal(result, wanted):
         raise WrongProgram(f"an array of {wanted.dtype} does not hold {np.dtype(dtype).name} integers")
     result.flags.writeable = False
     return result
@@ -69,17 +69,22 @@ class Population:
 
     def __post_init__(self) -> None:
         if self.model not in MODELS or self.reset not in RESETS:
-            raise WrongProgram(f"population {self.name!r}: model {self.model!r} with reset "
-                               f"{self.reset!r}; models are {sorted(MODELS)}, resets {RESETS}")
+            raise WrongProgram(
+                f"population {self.name!r}: model {self.model!r} with reset "
+                f"{self.reset!r}; models are {sorted(MODELS)}, resets {RESETS}"
+            )
         if set(self.parameters) != set(MODELS[self.model]):
-            raise WrongProgram(f"population {self.name!r}: parameters {sorted(self.parameters)}; "
-                               f"model {self.model} has {sorted(MODELS[self.model])}")
-        frozen = {key: _frozen(np.atleast_1d(self.parameters[key]), np.int32)
-                  for key in MODELS[self.model]}
+            raise WrongProgram(
+                f"population {self.name!r}: parameters {sorted(self.parameters)}; "
+                f"model {self.model} has {sorted(MODELS[self.model])}"
+            )
+        frozen = {key: _frozen(np.atleast_1d(self.parameters[key]), np.int32) for key in MODELS[self.model]}
         for key, array in frozen.items():
             if array.shape not in ((1,), (self.size,)):
-                raise WrongProgram(f"population {self.name!r}: {key} has shape {array.shape}; "
-                                   f"expected (1,) or ({self.size},)")
+                raise WrongProgram(
+                    f"population {self.name!r}: {key} has shape {array.shape}; "
+                    f"expected (1,) or ({self.size},)"
+                )
         object.__setattr__(self, "parameters", frozen)
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
 
@@ -96,8 +101,9 @@ class Population:
     @cached_property
     def bias(self) -> npt.NDArray[np.int64]:
         """Bias in membrane units, shape (1,) or (size,)."""
-        return effective_bias(self.parameters["bias_mant"].astype(np.int64),
-                              self.parameters["bias_exp"].astype(np.int64))
+        return effective_bias(
+            self.parameters["bias_mant"].astype(np.int64), self.parameters["bias_exp"].astype(np.int64)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +129,7 @@ class WeightTable:
         weights = _frozen(self.weights, np.int16)
         if weights.ndim != 2:
             raise WrongProgram(f"a weight table has shape {weights.shape}; expected (target, source)")
-        if not np.array_equal(truncate_weights(weights.astype(np.int64), self.bits, self.sign_mode),
-                              weights):
+        if not np.array_equal(truncate_weights(weights.astype(np.int64), self.bits, self.sign_mode), weights):
             raise WrongProgram(f"weights are not {self.bits}-bit {self.sign_mode} integers")
         object.__setattr__(self, "weights", weights)
 
@@ -159,8 +164,9 @@ class InputPort:
         if self.kind not in ("spikes", "graded"):
             raise WrongProgram(f"input {self.name!r}: kind {self.kind!r}; use spikes or graded")
         if self.bits < 1 or not (isfinite(self.scale) and self.scale > 0):
-            raise WrongProgram(f"input {self.name!r}: {self.bits} bits at scale {self.scale}; "
-                               "both must be above 0")
+            raise WrongProgram(
+                f"input {self.name!r}: {self.bits} bits at scale {self.scale}; both must be above 0"
+            )
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
 
     @property
@@ -183,20 +189,27 @@ class InputPort:
         if data.dtype.kind not in "biuf":
             raise WrongInput(f"input {self.name!r}: values of type {data.dtype}; expected numbers")
         if data.ndim != 2 + len(self.shape) or data.shape[2:] != self.shape:
-            raise WrongInput(f"input {self.name!r}: data of shape {data.shape}; the program takes "
-                             f"(batch, steps, {', '.join(map(str, self.shape))})",
-                             shape=data.shape, expected=self.shape)
+            raise WrongInput(
+                f"input {self.name!r}: data of shape {data.shape}; the program takes "
+                f"(batch, steps, {', '.join(map(str, self.shape))})",
+                shape=data.shape,
+                expected=self.shape,
+            )
         if 0 in data.shape:
             raise WrongInput(f"input {self.name!r}: data of shape {data.shape} holds nothing to run")
         if not np.isfinite(data).all():
-            raise WrongInput(f"input {self.name!r}: data holds a value that is not finite, first at "
-                             f"{tuple(int(i) for i in np.argwhere(~np.isfinite(data))[0])}")
+            raise WrongInput(
+                f"input {self.name!r}: data holds a value that is not finite, first at "
+                f"{tuple(int(i) for i in np.argwhere(~np.isfinite(data))[0])}"
+            )
         flat = data.reshape(data.shape[0], data.shape[1], -1)
         if self.kind == "spikes":
             if not np.isin(flat, (0, 1)).all():
                 bad = float(flat[~np.isin(flat, (0, 1))][0])
-                raise WrongInput(f"input {self.name!r} takes spikes, 0 or 1, and got {bad:g}; compile "
-                                 "with calibration data of the same coding for graded input")
+                raise WrongInput(
+                    f"input {self.name!r} takes spikes, 0 or 1, and got {bad:g}; compile "
+                    "with calibration data of the same coding for graded input"
+                )
             return flat.astype(np.int32), 0
         low, high = self.limits
         messages = np.rint(flat.astype(np.float64) * self.scale)
@@ -217,8 +230,9 @@ class OutputPort:
     def __post_init__(self) -> None:
         for key, choices in (("signal", SIGNALS), ("readout", READOUTS), ("task", TASKS)):
             if getattr(self, key) not in choices:
-                raise WrongProgram(f"output {self.name!r}: {key} {getattr(self, key)!r}; use one of "
-                                   f"{', '.join(choices)}")
+                raise WrongProgram(
+                    f"output {self.name!r}: {key} {getattr(self, key)!r}; use one of {', '.join(choices)}"
+                )
 
 
 @dataclass(frozen=True)
@@ -259,13 +273,17 @@ class Program:
     def __post_init__(self) -> None:
         chip = load_chip(self.chip)
         if chip.version != self.chip_version:
-            raise WrongProgram(f"compiled for {self.chip} version {self.chip_version}; this "
-                               f"installation has version {chip.version}; compile again")
+            raise WrongProgram(
+                f"compiled for {self.chip} version {self.chip_version}; this "
+                f"installation has version {chip.version}; compile again"
+            )
         self._check_names()
         violations = chip_violations(self, chip)
         if violations:
-            raise DoesNotFit(f"{len(violations)} violation(s) of {chip.title}: "
-                             + "; ".join(violations), violations=violations)
+            raise DoesNotFit(
+                f"{len(violations)} violation(s) of {chip.title}: " + "; ".join(violations),
+                violations=violations,
+            )
 
     def _check_names(self) -> None:
         names = [p.name for p in self.populations] + [p.name for p in self.inputs]
@@ -273,37 +291,50 @@ class Program:
             raise WrongProgram("two populations or inputs share a name")
         if len({edge.name for edge in self.projections}) != len(self.projections):
             raise WrongProgram("two projections share a name")
-        for node in (*self.populations, *self.inputs):
+        for node in self.nodes:
             if node.size < 1 or node.start_step < 0:
-                raise WrongProgram(f"{node.name!r} has shape {node.shape} and start step "
-                                   f"{node.start_step}; it needs a neuron and a step from 0 on")
+                raise WrongProgram(
+                    f"{node.name!r} has shape {node.shape} and start step "
+                    f"{node.start_step}; it needs a neuron and a step from 0 on"
+                )
         for edge in self.projections:
             if edge.source not in names or edge.target not in names or edge.target in self._inputs:
-                raise WrongProgram(f"projection {edge.name!r} joins {edge.source!r} to "
-                                   f"{edge.target!r}, and one of them is not there")
+                raise WrongProgram(
+                    f"projection {edge.name!r} joins {edge.source!r} to "
+                    f"{edge.target!r}, and one of them is not there"
+                )
             shape = (self.size(edge.target), self.size(edge.source))
             if not edge.tables:
                 raise WrongProgram(f"projection {edge.name!r} has no weight table")
             for table in edge.tables:
                 if table.weights.shape != shape:
-                    raise WrongProgram(f"projection {edge.name!r}: weights {table.weights.shape}; "
-                                       f"its ends need {shape}")
+                    raise WrongProgram(
+                        f"projection {edge.name!r}: weights {table.weights.shape}; its ends need {shape}"
+                    )
             arrival = self.start_step(edge.source) + 1 + edge.delay_steps
             if edge.delay_steps < 0 or arrival < self.start_step(edge.target):
-                raise WrongProgram(f"projection {edge.name!r} reaches {edge.target!r} at device step "
-                                   f"{arrival}, before its start step "
-                                   f"{self.start_step(edge.target)}")
+                raise WrongProgram(
+                    f"projection {edge.name!r} reaches {edge.target!r} at device step "
+                    f"{arrival}, before its start step "
+                    f"{self.start_step(edge.target)}"
+                )
             if edge.source in self._populations and not self._populations[edge.source].spiking:
-                raise WrongProgram(f"projection {edge.name!r} starts at {edge.source!r}, "
-                                   "which never spikes")
+                raise WrongProgram(f"projection {edge.name!r} starts at {edge.source!r}, which never spikes")
         for port in self.outputs:
             if port.population not in self._populations:
                 raise WrongProgram(f"output {port.name!r} reads {port.population!r}, which is not there")
             if port.signal == "spikes" and not self._populations[port.population].spiking:
-                raise WrongProgram(f"output {port.name!r} reads spikes of {port.population!r}, "
-                                   "which never spikes; read its membrane")
+                raise WrongProgram(
+                    f"output {port.name!r} reads spikes of {port.population!r}, "
+                    "which never spikes; read its membrane"
+                )
         if not self.inputs or not self.outputs:
             raise WrongProgram("a program needs at least one input and one output")
+
+    @property
+    def nodes(self) -> tuple[Population | InputPort, ...]:
+        """Everything that can be a projection's source: populations, then inputs."""
+        return (*self.populations, *self.inputs)
 
     @cached_property
     def _populations(self) -> dict[str, Population]:
@@ -316,8 +347,7 @@ class Program:
     def population(self, name: str) -> Population:
         """Return a population by name; raises WrongInput with the names there are."""
         if name not in self._populations:
-            raise WrongInput(f"no population {name!r}; there are {', '.join(self._populations)}",
-                             name=name)
+            raise WrongInput(f"no population {name!r}; there are {', '.join(self._populations)}", name=name)
         return self._populations[name]
 
     def size(self, name: str) -> int:
@@ -371,8 +401,11 @@ def chip_violations(program: Program, chip: Chip) -> list[str]:
     """Return every limit of the chip that the program breaks, one line each."""
     mantissa = chip.bias_mantissa_max
     ranges = {
-        "du": (0, chip.decay_max), "dv": (0, chip.decay_max), "vth": (0, chip.threshold_max),
-        "bias_mant": (-mantissa - 1, mantissa), "bias_exp": chip.bias_exponent,
+        "du": (0, chip.decay_max),
+        "dv": (0, chip.decay_max),
+        "vth": (0, chip.threshold_max),
+        "bias_mant": (-mantissa - 1, mantissa),
+        "bias_exp": chip.bias_exponent,
         "v_init": (-(M - 1), M - 1),
     }
     found = []
@@ -382,8 +415,9 @@ def chip_violations(program: Program, chip: Chip) -> list[str]:
                 found.append(f"population {population.name!r}: {key} {text}")
     for edge in program.projections:
         if edge.delay_steps > chip.delay_max:
-            found.append(f"projection {edge.name!r}: delay {edge.delay_steps} steps, the chip has "
-                         f"{chip.delay_max}")
+            found.append(
+                f"projection {edge.name!r}: delay {edge.delay_steps} steps, the chip has {chip.delay_max}"
+            )
         for table in edge.tables:
             if text := _outside(np.array([table.exponent]), *chip.weight_exponent):
                 found.append(f"projection {edge.name!r}: weight exponent {text}")
@@ -393,8 +427,9 @@ def chip_violations(program: Program, chip: Chip) -> list[str]:
         if port.kind == "graded" and not chip.graded_messages:
             found.append(f"input {port.name!r} is graded; {chip.title} has spikes without payload")
         elif port.bits > chip.message_bits_max:
-            found.append(f"input {port.name!r}: {port.bits} bits a message, the chip has "
-                         f"{chip.message_bits_max}")
+            found.append(
+                f"input {port.name!r}: {port.bits} bits a message, the chip has {chip.message_bits_max}"
+            )
     if len(program.cores) > chip.cores:
         found.append(f"cores: {len(program.cores)} needed, {chip.cores} available")
     return found

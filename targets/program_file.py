@@ -94,23 +94,24 @@ def load_program(path: str | os.PathLike[str]) -> Program:
             if head.get("schema") != SCHEMA:
                 raise WrongProgram(f"{file} is not a program of snn-compile")
             if head["version"] != VERSION:
-                raise WrongProgram(f"{file}: format version {head['version']}, this reads version "
-                                   f"{VERSION}; compile the model again")
+                raise WrongProgram(
+                    f"{file}: format version {head['version']}, this reads version "
+                    f"{VERSION}; compile the model again"
+                )
             count = sum(name.startswith("arrays/") for name in archive.namelist())
             arrays = [_array(archive.read(f"arrays/{i}.npy")) for i in range(count)]
         if content_digest(head["program"], arrays) != head["digest"]:
-            raise WrongProgram(f"{file} was changed after it was written: its digest differs; "
-                               "compile the model again")
+            raise WrongProgram(
+                f"{file} was changed after it was written: its digest differs; compile the model again"
+            )
         return _program(head["program"], arrays)
     except SnnCompileError:
         raise
     except (OSError, zipfile.BadZipFile, EOFError) as error:
         raise WrongProgram(f"{file} is not a whole program file ({error})") from error
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, zlib.error) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError,
+            zlib.error) as error:
         raise WrongProgram(f"{file} is damaged ({type(error).__name__}: {error})") from error
-
-
-
 
 
 def _array(data: bytes) -> npt.NDArray[Any]:
@@ -124,8 +125,7 @@ def _program(body: dict[str, Any], arrays: list[npt.NDArray[Any]]) -> Program:
         return Population(**{**b, "shape": tuple(b["shape"]), "parameters": parameters})
 
     def projection(b: dict[str, Any]) -> Projection:
-        tables = tuple(WeightTable(**{**t, "weights": arrays[t["weights"]["array"]]})
-                       for t in b["tables"])
+        tables = tuple(WeightTable(**{**t, "weights": arrays[t["weights"]["array"]]}) for t in b["tables"])
         return Projection(**{**b, "tables": tables})
 
     def core(b: dict[str, Any]) -> Core:
@@ -133,13 +133,13 @@ def _program(body: dict[str, Any], arrays: list[npt.NDArray[Any]]) -> Program:
         return Core(b["index"], (b["tile"][0], b["tile"][1]), slices, b["use"])
 
     return Program(
-        chip=body["chip"], chip_version=body["chip_version"],
+        chip=body["chip"],
+        chip_version=body["chip_version"],
         populations=tuple(population(b) for b in body["populations"]),
         projections=tuple(projection(b) for b in body["projections"]),
         inputs=tuple(InputPort(**{**b, "shape": tuple(b["shape"])}) for b in body["inputs"]),
         outputs=tuple(OutputPort(**b) for b in body["outputs"]),
         cores=tuple(core(b) for b in body["cores"]),
-        routes=tuple(Route(**{**b, "destinations": tuple(b["destinations"])})
-                     for b in body["routes"]),
+        routes=tuple(Route(**{**b, "destinations": tuple(b["destinations"])}) for b in body["routes"]),
         provenance=body["provenance"],
     )

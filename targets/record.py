@@ -30,8 +30,7 @@ class Overflow:
         return bool(self.u_wraps or self.v_high or self.v_low)
 
     def __add__(self, other: Overflow) -> Overflow:
-        return Overflow(self.u_wraps + other.u_wraps, self.v_high + other.v_high,
-                        self.v_low + other.v_low)
+        return Overflow(self.u_wraps + other.u_wraps, self.v_high + other.v_high, self.v_low + other.v_low)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,16 +86,20 @@ class RunRecord:
     def spikes(self, name: str) -> npt.NDArray[np.uint8]:
         """Return the spikes of a recorded population, (batch, steps, *shape)."""
         if name not in self.spike_events:
-            raise WrongInput(f"spikes of {name!r} were not recorded; run with record=({name!r},). "
-                             f"Recorded: {sorted(self.spike_events)}")
+            raise WrongInput(
+                f"spikes of {name!r} were not recorded; run with record=({name!r},). "
+                f"Recorded: {sorted(self.spike_events)}"
+            )
         dense = self.spike_events[name].dense()
         return dense.reshape(*dense.shape[:2], *self.shapes[name])
 
     def states(self, name: str) -> npt.NDArray[np.generic]:
         """Return a probed state ("population.v", "population.u"), (batch, steps, *shape)."""
         if name not in self.state_arrays:
-            raise WrongInput(f"state {name!r} was not probed; run with probes=({name!r},). "
-                             f"Probed: {sorted(self.state_arrays)}")
+            raise WrongInput(
+                f"state {name!r} was not probed; run with probes=({name!r},). "
+                f"Probed: {sorted(self.state_arrays)}"
+            )
         array = self.state_arrays[name]
         return array.reshape(*array.shape[:2], *self.shapes[name.rsplit(".", 1)[0]])
 

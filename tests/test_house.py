@@ -89,7 +89,8 @@ def test_help_is_light(floor: str) -> None:
         f"from snn_compile.{floor}.cli import main\n"
         "import contextlib, io\n"
         "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
-        "    main(['--help'])")
+        "    main(['--help'])"
+    )
     assert not loaded & {*HEAVY, "scipy", "nir", "networkx"}
 
 
@@ -134,14 +135,32 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     for name in ("pyproject.toml", "README.md", "LICENSE", *FLOORS):
         (source / name).symlink_to(ROOT / name)
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
-         "--disable-pip-version-check", "-w", str(tmp_path), str(source)],
-        check=True, capture_output=True, cwd=tmp_path)
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--disable-pip-version-check",
+            "-w",
+            str(tmp_path),
+            str(source),
+        ],
+        check=True,
+        capture_output=True,
+        cwd=tmp_path,
+    )
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     inside = {n for n in names if ".dist-info/" not in n}
-    wanted = {f"snn_compile/{floor}/{file.name}" for floor in FLOORS
-              for file in (ROOT / floor).iterdir() if file.suffix in (".py", ".toml", ".typed")}
+    wanted = {
+        f"snn_compile/{floor}/{file.name}"
+        for floor in FLOORS
+        for file in (ROOT / floor).iterdir()
+        if file.suffix in (".py", ".toml", ".typed")
+    }
     assert inside == wanted
 
 
@@ -151,9 +170,22 @@ def test_types(tmp_path: Path) -> None:
     for floor in FLOORS:
         (package / floor).symlink_to(ROOT / floor)
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "-p", "snn_compile", "--config-file", str(ROOT / "pyproject.toml"),
-         "--cache-dir", str(ROOT / ".mypy_cache")],
-        cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "MYPYPATH": str(tmp_path)})
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "-p",
+            "snn_compile",
+            "--config-file",
+            str(ROOT / "pyproject.toml"),
+            "--cache-dir",
+            str(ROOT / ".mypy_cache"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MYPYPATH": str(tmp_path)},
+    )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from snn_compile.targets.program import (
     Core,
     InputPort,
@@ -58,7 +59,8 @@ def relay_inputs() -> np.ndarray:
 def chain(lif: Callable[..., Population]) -> Callable[..., Program]:
     """Make a chain of random populations of the given sizes behind 10 inputs."""
 
-    def make(*sizes: int, graded: bool = False, names: str = "layer{}", **provenance: str) -> Program:
+    def make(*sizes: int, graded: bool = False, names: str = "layer{}",
+             **provenance: str) -> Program:
         rng = np.random.default_rng(7)
         edges, populations = [], []
         source, before = "in", 10

@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+
 from snn_compile.runtime.accuracy import paired_interval, score
 from snn_compile.targets.errors import WrongInput
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from snn_compile.runtime.cost import Traffic, count_traffic, energy
 from snn_compile.runtime.run import simulate
 from snn_compile.targets.chip import energy_coefficients

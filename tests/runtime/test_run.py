@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 from snn_compile.runtime.run import batch_size, simulate, simulate_batches
 from snn_compile.targets.errors import DeviceError, WrongInput
 from snn_compile.targets.program import Program

@@ -47,7 +47,7 @@ def brute_force(program: Program, inputs: Any) -> dict[str, Any]:
         start, population = program.start_step(name), name not in inputs
         found["neuron_spikes"][name] = [0] * program.size(name)
         for sample, step, neuron in np.argwhere(sent).tolist():
-            if start + step >= end:
+            if population and start + step >= end:
                 continue
             drain = step >= steps
             if not drain:
@@ -88,17 +88,12 @@ def test_random_programs(random_programs: Any, index: int) -> None:
     totals: Counter[str] = Counter()
     for seed in PROGRAMS[index::4]:
         case = random_programs.case(seed, random_programs.SHORT)
-        # An input that starts late and reads past the end of the run is counted below.
-        if any(port.start_step > case.program.latency_steps for port in case.program.inputs):
-            continue
         counts = execute(case.program, case.inputs, "loihi2-sim").counts
         wanted = brute_force(case.program, case.inputs)
         assert as_lists(vars(counts)) == as_lists(wanted), f"seed {seed}"
         totals.update({key: value if isinstance(value, int) else 0 for key, value in wanted.items()})
         totals["active"] += counts.total_active_updates
         totals["idle"] += counts.total_updates - counts.total_active_updates
-        totals["programs"] += 1
-    assert totals["programs"] > len(PROGRAMS) // 4 / 2
     for key in ("graded_synops", "drain_spikes", "drain_synops", "drain_updates", "active", "idle"):
         assert totals[key] > 0, key
 

@@ -29,9 +29,7 @@ from snn_compile.targets.errors import CompileError, UnsupportedNode
 SUPPORTED = "Input, Output, Affine, Linear, Flatten, LIF, CubaLIF, LI"
 
 
-def lower(
-    graph_or_path: Any, conventions: Mapping[str, Any] | None = None
-) -> Network:
+def lower(graph_or_path: Any, conventions: Mapping[str, Any] | None = None) -> Network:
     """Return the Network that a NIR graph (or a `.nir` file) means.
 
     `conventions` answers what the file leaves open, for example {"dt": 1e-4, "reset": "subtract",
@@ -40,8 +38,7 @@ def lower(
     """
     if isinstance(graph_or_path, Network):
         return graph_or_path
-    graph = (read_graph(graph_or_path) if isinstance(graph_or_path, (str, os.PathLike))
-             else graph_or_path)
+    graph = read_graph(graph_or_path) if isinstance(graph_or_path, (str, os.PathLike)) else graph_or_path
     contract, decided = resolve(graph, conventions)
     return _Lowering(graph, contract, decided).network()
 
@@ -65,16 +62,20 @@ class Linear:
 @singledispatch
 def lower_node(node: Any, name: str, contract: Contract) -> Neuron | Linear:
     """Return what a NIR node means under a contract."""
-    raise UnsupportedNode(f"node {name!r} is a {type(node).__name__}; supported are {SUPPORTED}",
-                          node=name, type=type(node).__name__)
+    raise UnsupportedNode(
+        f"node {name!r} is a {type(node).__name__}; supported are {SUPPORTED}",
+        node=name,
+        type=type(node).__name__,
+    )
 
 
 def _share(tau: Any, contract: Contract, name: str) -> Float:
     """Return the share lost a step for a time constant in the contract's unit."""
     values = np.asarray(tau, np.float64).reshape(-1)
     if not (values > 0).all():
-        raise CompileError(f"node {name!r}: a time constant of {values[~(values > 0)][0]:g}; it must be "
-                           "positive", node=name)
+        raise CompileError(
+            f"node {name!r}: a time constant of {values[~(values > 0)][0]:g}; it must be positive", node=name
+        )
     ratio = contract.dt / values
     return ratio if contract.rule == "euler" else -np.expm1(-ratio)
 
@@ -83,14 +84,20 @@ def _population(
     node: Any, name: str, contract: Contract, model: str, current_decay: Float, voltage_decay: Float
 ) -> Population:
     _refuse_unsupported(name, contract)
-    flat = {key: np.asarray(getattr(node, key), np.float64).reshape(-1)
-            for key in ("v_leak", "v_reset", "v_threshold") if hasattr(node, key)}
+    flat = {
+        key: np.asarray(getattr(node, key), np.float64).reshape(-1)
+        for key in ("v_leak", "v_reset", "v_threshold")
+        if hasattr(node, key)
+    }
     # Shifting v by v_reset makes every reset to a value a reset to 0.
     offset = flat["v_reset"] if model == "lif" and contract.reset == "value" else np.zeros(1)
     parameters = {
-        "current_decay": current_decay, "voltage_decay": voltage_decay,
-        "bias": (flat["v_leak"] - offset) * voltage_decay, "input_bias": np.zeros(1),
-        "v_init": _initial(contract, flat) - offset, "offset": offset,
+        "current_decay": current_decay,
+        "voltage_decay": voltage_decay,
+        "bias": (flat["v_leak"] - offset) * voltage_decay,
+        "input_bias": np.zeros(1),
+        "v_init": _initial(contract, flat) - offset,
+        "offset": offset,
     }
     if model == "lif":
         parameters["threshold"] = flat["v_threshold"] - offset
@@ -107,12 +114,20 @@ def _initial(contract: Contract, flat: Mapping[str, Float]) -> Float:
 
 
 def _refuse_unsupported(name: str, contract: Contract) -> None:
-    runs = {"reset_timing": "same_step", "update_order": "synapse_first", "current_decay": "before",
-            "spikes_per_step": "one", "v_min": None}
+    runs = {
+        "reset_timing": "same_step",
+        "update_order": "synapse_first",
+        "current_decay": "before",
+        "spikes_per_step": "one",
+        "v_min": None,
+    }
     for item, value in runs.items():
         if getattr(contract, item) != value:
-            raise UnsupportedNode(f"node {name!r}: {item} {getattr(contract, item)!r} is not supported; "
-                                  f"{value!r} is", node=name, item=item)
+            raise UnsupportedNode(
+                f"node {name!r}: {item} {getattr(contract, item)!r} is not supported; {value!r} is",
+                node=name,
+                item=item,
+            )
 
 
 @lower_node.register
@@ -126,8 +141,12 @@ def _(node: nir.LIF, name: str, contract: Contract) -> Neuron:
 def _(node: nir.CubaLIF, name: str, contract: Contract) -> Neuron:
     synapse = _share(node.tau_syn, contract, name)
     membrane = _share(node.tau_mem, contract, name)
-    gain = (np.asarray(node.w_in, np.float64).reshape(-1) * synapse
-            * np.asarray(node.r, np.float64).reshape(-1) * membrane)
+    gain = (
+        np.asarray(node.w_in, np.float64).reshape(-1)
+        * synapse
+        * np.asarray(node.r, np.float64).reshape(-1)
+        * membrane
+    )
     return Neuron(_population(node, name, contract, "lif", synapse, membrane), gain)
 
 
@@ -156,8 +175,7 @@ def _(node: nir.Flatten, name: str, contract: Contract) -> Linear:
 def _matrix(weight: Any, name: str) -> Float:
     matrix = np.asarray(weight, np.float64)
     if matrix.ndim != 2:
-        raise CompileError(f"node {name!r}: a weight of shape {matrix.shape}; expected (out, in)",
-                           node=name)
+        raise CompileError(f"node {name!r}: a weight of shape {matrix.shape}; expected (out, in)", node=name)
     return matrix
 
 
@@ -186,11 +204,15 @@ class _Lowering:
         self.inputs = [n for n, node in self.nodes.items() if isinstance(node, nir.Input)]
         outputs = [n for n, node in self.nodes.items() if isinstance(node, nir.Output)]
         self.outputs = outputs
-        self.lowered = {name: lower_node(node, name, contract.of(name))
-                        for name, node in self.nodes.items() if name not in (*self.inputs, *outputs)}
+        self.lowered = {
+            name: lower_node(node, name, contract.of(name))
+            for name, node in self.nodes.items()
+            if name not in (*self.inputs, *outputs)
+        }
         self.sizes = {name: prod(self._shape(name)) for name in self.inputs}
-        self.sizes |= {name: item.population.size for name, item in self.lowered.items()
-                       if isinstance(item, Neuron)}
+        self.sizes |= {
+            name: item.population.size for name, item in self.lowered.items() if isinstance(item, Neuron)
+        }
 
     def _shape(self, name: str) -> tuple[int, ...]:
         return tuple(int(n) for n in np.atleast_1d(self.nodes[name].input_type["input"]))
@@ -204,25 +226,45 @@ class _Lowering:
             population = item.population
             if arriving.constant is not None:
                 constant = arriving.constant * item.gain
-                population = Population(name, population.shape, population.model,
-                                        {**population.parameters, "input_bias": constant},
-                                        population.reset, population.comparison)
+                population = Population(
+                    name,
+                    population.shape,
+                    population.model,
+                    {**population.parameters, "input_bias": constant},
+                    population.reset,
+                    population.comparison,
+                )
             populations.append(population)
             for (source, delay, path), weight in arriving.terms.items():
                 matrix = np.eye(self.sizes[source]) if weight is None else weight
                 if matrix.shape != (population.size, self.sizes[source]):
-                    raise CompileError(f"{source!r} reaches {name!r} through {' -> '.join(path) or 'an edge'}"
-                                       f" with a weight of {matrix.shape}; their sizes need "
-                                       f"{(population.size, self.sizes[source])}", node=name)
+                    raise CompileError(
+                        f"{source!r} reaches {name!r} through {' -> '.join(path) or 'an edge'}"
+                        f" with a weight of {matrix.shape}; their sizes need "
+                        f"{(population.size, self.sizes[source])}",
+                        node=name,
+                    )
                 amplitude = 1.0 if source in self.inputs else self.contract.spike_amplitude
                 # A population can hear itself only later: an undeclared self-connection takes one step.
                 steps = max(delay, 1) if source == name else delay
-                projections.append(Projection("/".join((source, *path, name)), source, name,
-                                              item.gain[:, None] * matrix * amplitude, steps))
-        return Network(tuple(populations), tuple(projections),
-                       tuple(Port(name, self._shape(name)) for name in self.inputs),
-                       tuple(self._output(name) for name in self.outputs),
-                       self.contract, self.decided, self.digest)
+                projections.append(
+                    Projection(
+                        "/".join((source, *path, name)),
+                        source,
+                        name,
+                        item.gain[:, None] * matrix * amplitude,
+                        steps,
+                    )
+                )
+        return Network(
+            tuple(populations),
+            tuple(projections),
+            tuple(Port(name, self._shape(name)) for name in self.inputs),
+            tuple(self._output(name) for name in self.outputs),
+            self.contract,
+            self.decided,
+            self.digest,
+        )
 
     def _arriving(self, name: str, seen: tuple[str, ...]) -> _Sum:
         """Return the sum of what arrives at a node over all its edges."""
@@ -232,11 +274,9 @@ class _Lowering:
             part = self._leaving(source, seen)
             for (origin, steps, path), weight in part.terms.items():
                 key = (origin, steps + delay, path)
-                total.terms[key] = _add(total.terms.get(key), weight, self.sizes[origin],
-                                        key in total.terms)
+                total.terms[key] = _add(total.terms.get(key), weight, self.sizes[origin], key in total.terms)
             if part.constant is not None:
-                total.constant = (part.constant if total.constant is None
-                                  else total.constant + part.constant)
+                total.constant = part.constant if total.constant is None else total.constant + part.constant
         return total
 
     def _leaving(self, name: str, seen: tuple[str, ...]) -> _Sum:
@@ -245,24 +285,31 @@ class _Lowering:
             if name in self.outputs:
                 raise CompileError(f"output node {name!r} has an outgoing edge", node=name)
             if isinstance(item, Neuron) and not item.population.spiking:
-                raise UnsupportedNode(f"node {name!r} never spikes, and {seen[-1]!r} needs its membrane as "
-                                      "input; only outputs can read a membrane", node=name)
+                raise UnsupportedNode(
+                    f"node {name!r} never spikes, and {seen[-1]!r} needs its membrane as "
+                    "input; only outputs can read a membrane",
+                    node=name,
+                )
             return _Sum({(name, 0, ()): None})
         if name in seen:
-            raise CompileError(f"the linear nodes {' -> '.join([*seen, name])} form a loop without a "
-                               "neuron", node=name)
+            raise CompileError(
+                f"the linear nodes {' -> '.join([*seen, name])} form a loop without a neuron", node=name
+            )
         inner = self._arriving(name, (*seen, name))
         try:
             return self._through(name, item, inner)
         except ValueError as error:
-            raise CompileError(f"node {name!r}: its weight does not fit what arrives ({error})",
-                               node=name) from error
+            raise CompileError(
+                f"node {name!r}: its weight does not fit what arrives ({error})", node=name
+            ) from error
 
     def _through(self, name: str, item: Linear, inner: _Sum) -> _Sum:
         if item.weight is None:
             return inner
-        terms = {(origin, steps, (*path, name)): item.weight if weight is None else item.weight @ weight
-                 for (origin, steps, path), weight in inner.terms.items()}
+        terms: dict[tuple[str, int, tuple[str, ...]], Float | None] = {
+            (origin, steps, (*path, name)): item.weight if weight is None else item.weight @ weight
+            for (origin, steps, path), weight in inner.terms.items()
+        }
         constant = None if inner.constant is None else item.weight @ inner.constant
         if item.bias is not None:
             constant = item.bias if constant is None else constant + item.bias
@@ -271,15 +318,18 @@ class _Lowering:
     def _output(self, name: str) -> Port:
         sources = self.sources[name]
         if len(sources) != 1 or not isinstance(self.lowered.get(sources[0]), Neuron):
-            raise UnsupportedNode(f"output node {name!r} reads {sources}; it must read one neuron node "
-                                  "(LIF, CubaLIF, LI)", node=name)
+            raise UnsupportedNode(
+                f"output node {name!r} reads {sources}; it must read one neuron node (LIF, CubaLIF, LI)",
+                node=name,
+            )
         population = self.lowered[sources[0]]
         assert isinstance(population, Neuron)
         default = Readout() if population.population.spiking else Readout("membrane", "mean")
         readout = self.contract.readouts.get(name, default)
         if readout.signal == "spikes" and not population.population.spiking:
-            raise CompileError(f"output node {name!r} counts spikes of {sources[0]!r}, which never spikes",
-                               node=name)
+            raise CompileError(
+                f"output node {name!r} counts spikes of {sources[0]!r}, which never spikes", node=name
+            )
         return Port(name, population.population.shape, sources[0], readout)
 
 
