@@ -221,7 +221,7 @@ def _compile(arguments: argparse.Namespace) -> int:
         and report is not None
         and report.accuracy is not None
         and report.accuracy.drop is not None
-        and report.accuracy.drop > arguments.max_drop
+        and report.accuracy.drop > arguments.max_drop + 1e-9
     )
     if arguments.output:
         done.program.save(arguments.output)
@@ -271,7 +271,7 @@ def _result(done: Compilation, report: Report | None, arguments: argparse.Namesp
     accuracy = measured.get("accuracy")
     gate = None
     if arguments.max_drop is not None and accuracy:
-        gate = {"max_drop": arguments.max_drop, "passed": accuracy["drop"] <= arguments.max_drop}
+        gate = {"max_drop": arguments.max_drop, "passed": accuracy["drop"] <= arguments.max_drop + 1e-9}
     return {
         "schema": SCHEMA,
         "model": Path(arguments.model).name,

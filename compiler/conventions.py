@@ -89,6 +89,11 @@ class Contract:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.dt) and self.dt > 0):
             raise CompileError(f"contract: dt is {self.dt}; it must be a positive number", dt=self.dt)
+        if not np.isfinite(self.spike_amplitude):
+            raise CompileError(
+                f"contract: spike_amplitude is {self.spike_amplitude}; it must be finite",
+                value=self.spike_amplitude,
+            )
         for item in CHOICES.keys() - {"signal", "readout", "task"}:
             _check_choice(item, getattr(self, item))
         for edge, steps in self.delays.items():

@@ -143,7 +143,7 @@ def _style(axis: Any, title: str) -> None:
 
 def _input(axis: Any, name: str, values: npt.NDArray[np.float64], points: float) -> None:
     steps, channels = values.shape
-    title = f"input {_short(name)}: {channels:,} channels, "
+    title = f"input '{_short(name)}': {channels:,} channels, "
     if np.isin(values, (0, 1)).all():
         _dots(axis, values, points)
         title += f"{int(values.sum()):,} spikes"

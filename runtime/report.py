@@ -115,23 +115,27 @@ class Report:
 
     def tables(self) -> list[Table]:
         """Return the tables that text and page show."""
-        found = [self._accuracy_table()] if self.accuracy else []
+        known = self.accuracy is not None or self.agreement is not None
+        found = [self._accuracy_table()] if known else []
         return [*found, self._counts_table(), self._population_table(), self._energy_table()]
 
     def _accuracy_table(self) -> Table:
         a = self.accuracy
-        assert a is not None
-        rows: list[tuple[str, ...]] = [
-            (name, f"{share:.2%}", f"{round(share * a.samples)} of {a.samples}")
-            for name, share in (("float", a.reference), ("deployed", a.deployed))
-            if share is not None]
-        if a.reference is not None and a.drop is not None:
+        rows: list[tuple[str, ...]] = []
+        if a is not None:
+            rows += [(name, f"{share:.2%}", f"{round(share * a.samples)} of {a.samples}")
+                     for name, share in (("float", a.reference), ("deployed", a.deployed))
+                     if share is not None]
+        if a is not None and a.drop is not None:
             span = "no interval" if a.interval is None else (
                 f"{CONFIDENCE:.0%} interval {a.interval[0]:+.2f} to {a.interval[1]:+.2f}")
-            rows.append(("drop", f"{a.drop:+.2f} points", span))
-            rows.append(("right in one alone", f"{a.lost:+d} net",
-                         f"float {a.only_reference}, deployed {a.only_deployed}"))
-        return f"Accuracy: {a.verdict()}", ("", "value", "samples"), rows
+            rows += [("drop", f"{a.drop:+.2f} points", span),
+                     ("right in one alone", f"{a.lost:+d} net",
+                      f"float {a.only_reference}, deployed {a.only_deployed}")]
+        if self.agreement is not None:
+            rows.append(("same prediction", f"{self.agreement:.2%}", ""))
+        title = f"Accuracy: {a.verdict()}" if a else "Predictions (no labels, so no accuracy)"
+        return title, ("", "value", "samples"), rows
 
     def _counts_table(self) -> Table:
         rows: list[tuple[str, ...]] = [
@@ -173,8 +177,6 @@ class Report:
             found.append(f"{self.input_clipped} input values were clipped to a message's range")
         if self.ties:
             found.append(f"{self.ties:.1%} of predictions were ties, given to the lowest class")
-        if self.agreement is not None:
-            found.append(f"{self.agreement:.2%} of predictions equal the float network's")
         return found
 
     def save(self, path: str | os.PathLike[str], trace: Trace | None = None) -> None:

@@ -44,7 +44,7 @@ TASKS = ("classify", "regress")
 
 def _frozen(array: npt.ArrayLike, dtype: Any) -> npt.NDArray[Any]:
     wanted = np.asarray(array)
-    result = wanted.astype(dtype) if wanted.dtype.kind in "biu" else None
+    result = wanted.astype(dtype, order="C") if wanted.dtype.kind in "biu" else None
     if result is None or not np.array_equal(result, wanted):
         raise WrongProgram(f"an array of {wanted.dtype} does not hold {np.dtype(dtype).name} integers")
     result.flags.writeable = False

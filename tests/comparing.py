@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from snn_compile.targets.device import Device, execute
 from snn_compile.targets.program import Program
 from snn_compile.targets.record import RunRecord

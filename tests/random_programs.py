@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from snn_compile.targets.integer import truncate_weights, weight_range
 from snn_compile.targets.program import (
     InputPort,

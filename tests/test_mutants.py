@@ -17,6 +17,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+
 from snn_compile import targets
 
 SOURCES = Path(targets.__file__).parent

@@ -70,9 +70,16 @@ def test_json_energy_is_by_proxy_with_its_source(made: Report) -> None:
 def test_text_tells_what_matters(made: Report) -> None:
     text = made.text()
     for words in ("no difference detectable with 2 samples", "+50.00 points", "Loihi 1",
-                  "a proxy, not a measurement", "draining spikes", "+2 steps latency"):
+                  "a proxy, not a measurement",
+                  "same prediction 50.00%", "draining spikes", "+2 steps latency"):
         assert words in " ".join(text.split()), words
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_text_without_labels_tells_the_agreement(made: Report) -> None:
+    text = replace(made, accuracy=None).text()
+    assert "Predictions (no labels, so no accuracy)" in text and "50.00%" in text
+    assert "Predictions" not in replace(made, accuracy=None, agreement=None).text()
 
 
 def test_text_and_page_take_names_as_they_are(relay: Program, relay_inputs: np.ndarray) -> None:

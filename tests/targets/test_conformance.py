@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from snn_compile.targets import loihi2_sim
 from snn_compile.targets.device import open_device
 from snn_compile.targets.errors import DeviceError

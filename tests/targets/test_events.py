@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from snn_compile.targets.events import SpikeEvents
 
 RASTERS = hnp.arrays(np.int8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=6),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from snn_compile.targets import integer
 
 INT32 = st.integers(-(2**31), 2**31 - 1)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from snn_compile.targets.program import OutputPort, Program
 
 NETWORKS = 120

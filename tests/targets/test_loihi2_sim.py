@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from snn_compile.targets import loihi2_sim
 from snn_compile.targets.device import execute, open_device
 from snn_compile.targets.errors import DeviceError

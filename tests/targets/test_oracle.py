@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from snn_compile.targets.device import execute
 from snn_compile.targets.errors import DeviceError
 from snn_compile.targets.program import (

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from snn_compile.targets.errors import ChipError, DoesNotFit, WrongInput, WrongProgram
 from snn_compile.targets.program import (
     Core,

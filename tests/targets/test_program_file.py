@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from snn_compile.targets import program_file
 from snn_compile.targets.errors import SnnCompileError, WrongProgram
 from snn_compile.targets.program import Core, Program, Route, content_digest, encode
@@ -23,7 +24,7 @@ from snn_compile.targets.program_file import load_program, save_program
 @pytest.fixture(scope="module")
 def program(random_programs: Any) -> Any:
     """Return a program with everything in it that a file can hold."""
-    made = random_programs.case(31, random_programs.SMALL).program
+    made = random_programs.case(160, random_programs.SMALL).program
     name = made.populations[0].name
     return Program(
         made.chip, made.chip_version, made.populations, made.projections, made.inputs, made.outputs,
