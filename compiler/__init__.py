@@ -12,13 +12,7 @@ if TYPE_CHECKING:
     from snn_compile.compiler.conventions import Contract, Readout
     from snn_compile.compiler.lowering import lower
     from snn_compile.compiler.network import Network
-    from snn_compile.compiler.pipeline import (
-        STAGES,
-        Compilation,
-        Options,
-        compile_graph,
-        compile_stages,
-    )
+    from snn_compile.compiler.pipeline import STAGES, Compilation, Options, compile_graph, compile_stages
     from snn_compile.compiler.quantize import QuantizedNetwork
 
 __all__ = [

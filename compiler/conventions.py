@@ -94,10 +94,10 @@ class Contract:
                 f"contract: spike_amplitude is {self.spike_amplitude}; it must be finite",
                 value=self.spike_amplitude,
             )
-        for item in CHOICES.keys() - {"signal", "readout", "task"}:
+        for item in sorted(CHOICES.keys() - {"signal", "readout", "task"}):
             _check_choice(item, getattr(self, item))
         for edge, steps in self.delays.items():
-            if int(steps) != steps or steps < 0:
+            if not isinstance(steps, (int, float, np.number)) or steps < 0 or steps % 1 != 0:
                 raise CompileError(
                     f"contract: delay of edge {edge} is {steps}; it must be a whole "
                     "number of steps, 0 or more",
@@ -107,6 +107,9 @@ class Contract:
         unknown = {key for items in self.nodes.values() for key in items} - _PER_NODE
         if unknown:
             raise CompileError(f"contract: nodes may override {sorted(_PER_NODE)}, not {sorted(unknown)}")
+        for name, items in self.nodes.items():
+            for item in items.keys() & CHOICES.keys():
+                _check_choice(item, items[item], f"contract of node {name!r}")
 
     def of(self, node: str) -> Contract:
         """Return the contract as it holds for one node, its overrides applied."""
@@ -135,10 +138,10 @@ _PER_NODE = {
 }
 
 
-def _check_choice(item: str, value: object) -> None:
+def _check_choice(item: str, value: object, where: str = "contract") -> None:
     if value not in CHOICES[item]:
         raise CompileError(
-            f"contract: {item} is {value!r}; use one of {', '.join(CHOICES[item])}", item=item, value=value
+            f"{where}: {item} is {value!r}; use one of {', '.join(CHOICES[item])}", item=item, value=value
         )
 
 
@@ -187,6 +190,11 @@ def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contra
     if unknown := stated.keys() - known:
         raise CompileError(f"unknown convention {sorted(unknown)}; known are {sorted(known)}")
     from_file = _from_metadata(graph, stated)
+    if "nodes" in from_file:  # what is stated holds for every node
+        from_file["nodes"] = {
+            name: {key: value for key, value in items.items() if key not in stated}
+            for name, items in from_file["nodes"].items()
+        }
     values = {**from_file, **stated}
     decided = {f.name: "default" for f in fields(Contract)}
     decided |= {key: "metadata" for key in from_file} | {key: "stated" for key in stated}
@@ -201,12 +209,15 @@ def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contra
     values.setdefault("dt", 1.0)
     try:
         return Contract(**_typed(values)), decided
-    except TypeError as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise CompileError(f"contract: {error}") from error
 
 
 def _typed(values: dict[str, Any]) -> dict[str, Any]:
     typed = dict(values)
+    for item in ("readouts", "nodes"):
+        if not isinstance(typed.get(item, {}), Mapping):
+            raise CompileError(f"contract: {item} is {typed[item]!r}; it maps node names to items", item=item)
     delays = typed.get("delays", {})
     if not isinstance(delays, Mapping):
         delays = {(str(a), str(b)): n for a, b, n in delays}
@@ -216,8 +227,12 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         for name, item in typed.get("readouts", {}).items()
     }
     for item in ("dt", "spike_amplitude"):
-        if item in typed:
-            typed[item] = float(typed[item])
+        try:
+            typed[item] = float(typed.get(item, 1.0))
+        except (TypeError, ValueError):
+            raise CompileError(
+                f"contract: {item} is {typed[item]!r}; it must be a number", item=item, value=typed[item]
+            ) from None
     return typed
 
 
@@ -230,7 +245,7 @@ def _from_metadata(graph: Any, stated: Mapping[str, Any]) -> dict[str, Any]:
         schema, version, parameters = body.pop("schema"), body.pop("version"), body.pop("parameters")
     except (ValueError, KeyError, AttributeError) as error:
         raise CompileError(f"graph metadata {METADATA_KEY!r} is not a contract: {error}") from error
-    if schema != SCHEMA or version > SCHEMA_VERSION:
+    if schema != SCHEMA or not isinstance(version, int) or version > SCHEMA_VERSION:
         raise CompileError(
             f"graph metadata holds {schema} version {version}; this reads {SCHEMA} up to "
             f"version {SCHEMA_VERSION}; a newer snn-compile wrote it"

@@ -159,7 +159,12 @@ def _(node: nir.LI, name: str, contract: Contract) -> Neuron:
 
 @lower_node.register
 def _(node: nir.Affine, name: str, contract: Contract) -> Linear:
-    return Linear(_matrix(node.weight, name), np.asarray(node.bias, np.float64).reshape(-1))
+    weight, bias = _matrix(node.weight, name), _finite(node.bias, "bias", name).reshape(-1)
+    if bias.size != weight.shape[0]:
+        raise CompileError(
+            f"node {name!r}: a bias of {bias.size} values and a weight of shape {weight.shape}", node=name
+        )
+    return Linear(weight, bias)
 
 
 @lower_node.register
@@ -172,8 +177,20 @@ def _(node: nir.Flatten, name: str, contract: Contract) -> Linear:
     return Linear(None)  # neurons are flat in C order already
 
 
+def _finite(value: Any, what: str, name: str) -> Float:
+    array = np.asarray(value, np.float64)
+    if not np.isfinite(array).all():
+        first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise CompileError(
+            f"node {name!r}: its {what} holds {array[first]} at index {first}; every value must be finite",
+            node=name,
+            index=first,
+        )
+    return array
+
+
 def _matrix(weight: Any, name: str) -> Float:
-    matrix = np.asarray(weight, np.float64)
+    matrix = _finite(weight, "weight", name)
     if matrix.ndim != 2:
         raise CompileError(f"node {name!r}: a weight of shape {matrix.shape}; expected (out, in)", node=name)
     return matrix
@@ -198,9 +215,7 @@ class _Lowering:
             if source not in self.nodes or target not in self.nodes:
                 raise CompileError(f"edge {source!r} -> {target!r}: there is no such node")
             self.sources[target].append(source)
-        unknown = {name for edge in contract.delays for name in edge} - self.nodes.keys()
-        if unknown:
-            raise CompileError(f"contract: delays name {sorted(unknown)}, which the graph does not have")
+        self._check_names()
         self.inputs = [n for n, node in self.nodes.items() if isinstance(node, nir.Input)]
         outputs = [n for n, node in self.nodes.items() if isinstance(node, nir.Output)]
         self.outputs = outputs
@@ -214,6 +229,20 @@ class _Lowering:
             name: item.population.size for name, item in self.lowered.items() if isinstance(item, Neuron)
         }
 
+    def _check_names(self) -> None:
+        """Refuse a contract that names what the graph does not have: it would say nothing."""
+        delays = {f"{a} -> {b}": b in self.sources and a in self.sources[b] for a, b in self.contract.delays}
+        for item, named in (
+            ("delays", delays),
+            ("nodes", {name: name in self.nodes for name in self.contract.nodes}),
+            ("readouts", {name: name in self.nodes for name in self.contract.readouts}),
+        ):
+            if unknown := sorted(name for name, there in named.items() if not there):
+                what = "edges" if item == "delays" else "nodes"
+                raise CompileError(
+                    f"contract: {item} name {what} the graph does not have: {', '.join(unknown)}"
+                )
+
     def _shape(self, name: str) -> tuple[int, ...]:
         return tuple(int(n) for n in np.atleast_1d(self.nodes[name].input_type["input"]))
 
@@ -225,6 +254,11 @@ class _Lowering:
             arriving = self._arriving(name, (name,))
             population = item.population
             if arriving.constant is not None:
+                if arriving.constant.size != population.size:
+                    raise CompileError(
+                        f"node {name!r} has {population.size} neurons and gets {arriving.constant.size} values",
+                        node=name,
+                    )
                 constant = arriving.constant * item.gain
                 population = Population(
                     name,
@@ -276,6 +310,12 @@ class _Lowering:
                 key = (origin, steps + delay, path)
                 total.terms[key] = _add(total.terms.get(key), weight, self.sizes[origin], key in total.terms)
             if part.constant is not None:
+                if total.constant is not None and total.constant.size != part.constant.size:
+                    raise CompileError(
+                        f"node {name!r} gets {part.constant.size} values from {source!r} and "
+                        f"{total.constant.size} from others",
+                        node=name,
+                    )
                 total.constant = part.constant if total.constant is None else total.constant + part.constant
         return total
 
@@ -295,18 +335,22 @@ class _Lowering:
             raise CompileError(
                 f"the linear nodes {' -> '.join([*seen, name])} form a loop without a neuron", node=name
             )
-        inner = self._arriving(name, (*seen, name))
-        try:
-            return self._through(name, item, inner)
-        except ValueError as error:
-            raise CompileError(
-                f"node {name!r}: its weight does not fit what arrives ({error})", node=name
-            ) from error
+        return self._through(name, item, self._arriving(name, (*seen, name)))
 
     def _through(self, name: str, item: Linear, inner: _Sum) -> _Sum:
         if item.weight is None:
-            return inner
-        terms: dict[tuple[str, int, tuple[str, ...]], Float | None] = {
+            terms: dict[tuple[str, int, tuple[str, ...]], Float | None]
+            terms = {(origin, steps, (*path, name)): w for (origin, steps, path), w in inner.terms.items()}
+            return _Sum(terms, inner.constant)
+        for (origin, _, path), weight in inner.terms.items():
+            arriving = self.sizes[origin] if weight is None else weight.shape[0]
+            if item.weight.shape[1] != arriving:
+                raise CompileError(
+                    f"node {name!r}: a weight of shape {item.weight.shape} takes {item.weight.shape[1]} "
+                    f"values, and {arriving} arrive from {(path or (origin,))[-1]!r}",
+                    node=name,
+                )
+        terms = {
             (origin, steps, (*path, name)): item.weight if weight is None else item.weight @ weight
             for (origin, steps, path), weight in inner.terms.items()
         }

@@ -20,20 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_compile.compiler.formats import (
-    TensorError,
-    round_bias,
-    round_decay,
-    round_parts,
-    tensor_error,
-)
+from snn_compile.compiler.formats import TensorError, round_bias, round_decay, round_parts, tensor_error
 from snn_compile.compiler.network import Float, Network, Population, Projection
 from snn_compile.compiler.reference import Peak, run_float
 from snn_compile.compiler.retime import RetimedNetwork
 from snn_compile.targets import program as integer
 from snn_compile.targets.chip import Chip
 from snn_compile.targets.errors import CompileError, PrecisionLost
-from snn_compile.targets.integer import STATE_SHIFT, M
+from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT, M
 
 HEADROOM = 2.0
 """States may grow to this many times what calibration data showed before they leave 24 bits."""
@@ -96,6 +90,11 @@ def quantize(
         scale = _scale(population, arriving, peaks[population.name], activity, chip, bits, split)
         made, population_errors = _population(population, scale, retimed.latency[population.name], chip)
         populations.append(made)
+        if made.spiking and (lost := int(((made.parameters["vth"] == 0) & (population.parameters["threshold"] > 0)).sum())):
+            warnings.append(
+                f"population {population.name!r}: {lost} threshold(s) above 0 round to 0, so those "
+                "neurons fire at any membrane above 0"
+            )
         errors += population_errors
         for edge, weight in arriving:
             tables, error = _tables(edge, weight * scale, chip, bits, split, inputs)
@@ -182,6 +181,11 @@ def _observe(
 
 def _worst_case(network: Network) -> dict[str, Peak]:
     """Return bounds of |u| and |v| when every source may fire at every step."""
+
+    def least(decay: Float, offset: int) -> Float:
+        # A slow leak may round to a slower one, or to none.
+        return np.minimum(decay, np.maximum(np.rint(decay * DECAY_ONE), offset) / DECAY_ONE)
+
     peaks = {}
     for p in network.populations:
         drive = np.zeros(p.size) + np.abs(p.parameters["input_bias"])
@@ -189,12 +193,12 @@ def _worst_case(network: Network) -> dict[str, Peak]:
             if edge.target == p.name:
                 drive = drive + np.abs(edge.weight).sum(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            u = np.where(drive > 0, drive / p.parameters["current_decay"], 0.0)
+            u = np.where(drive > 0, drive / least(p.parameters["current_decay"], 1), 0.0)
             total = u + np.abs(p.parameters["bias"])
-            v = np.where(total > 0, total / p.parameters["voltage_decay"], 0.0)
+            v = np.where(total > 0, total / least(p.parameters["voltage_decay"], 0), 0.0)
         if not np.isfinite(v).all():
             raise PrecisionLost(
-                f"population {p.name!r} does not leak, so its states have no bound; give "
+                f"population {p.name!r} does not leak in {DECAY_BITS} bits, so its states have no bound; give "
                 "calibration data (--calibrate DATA)",
                 tensor=p.name,
             )
@@ -236,7 +240,8 @@ def _scale(
     if not bounds:
         return 1.0
     limit = min(bounds)
-    if p.spiking and limit * float(p.parameters["threshold"].max()) < 1:
+    top = float(p.parameters["threshold"].max()) if p.spiking else 0.0
+    if top > 0 and limit * top < 1:
         raise PrecisionLost(
             f"population {p.name!r}: its states are so much larger than its threshold that "
             f"the threshold would round to 0 (largest scale {limit:g})",

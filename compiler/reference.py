@@ -38,7 +38,11 @@ def as_inputs(network: Network, inputs: npt.ArrayLike | Mapping[str, npt.ArrayLi
         if len(network.inputs) > 1:
             raise WrongInput("the network has several inputs; give a mapping of arrays")
         inputs = {network.inputs[0].name: inputs}
-    flat = {}
+    if extra := inputs.keys() - {port.name for port in network.inputs}:
+        raise WrongInput(
+            f"data for {sorted(extra)}; the network's inputs are {[port.name for port in network.inputs]}"
+        )
+    flat: dict[str, Float] = {}
     for port in network.inputs:
         if port.name not in inputs:
             raise WrongInput(f"no data for input {port.name!r}; given are {sorted(inputs)}")
@@ -51,6 +55,8 @@ def as_inputs(network: Network, inputs: npt.ArrayLike | Mapping[str, npt.ArrayLi
         if 0 in data.shape or not np.isfinite(data).all():
             raise WrongInput(f"input {port.name!r}: data of shape {data.shape} is empty or not finite")
         flat[port.name] = data.reshape(*data.shape[:2], -1)
+    if len({data.shape[:2] for data in flat.values()}) > 1:
+        raise WrongInput("the inputs differ in their number of samples or steps")
     return flat
 
 

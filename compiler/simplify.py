@@ -41,7 +41,7 @@ def _always_on(name: str) -> Population:
         "lif",
         {
             "current_decay": one,
-            "voltage_decay": zero,
+            "voltage_decay": zero + 0.5,  # any leak does: v starts each step at 0; it bounds v
             "threshold": zero + 0.5,
             "bias": one,
             "input_bias": zero,

@@ -57,8 +57,10 @@ class Accuracy:
         if low <= 0 <= high:
             return f"no difference detectable with {self.samples} samples"
         word = "worse" if self.drop > 0 else "better"
-        return (f"deployed is {word} by {abs(self.drop):.2f} points "
-                f"({CONFIDENCE:.0%} interval of the drop {low:.2f} to {high:.2f})")
+        return (
+            f"deployed is {word} by {abs(self.drop):.2f} points "
+            f"({CONFIDENCE:.0%} interval of the drop {low:.2f} to {high:.2f})"
+        )
 
 
 def score(
@@ -73,9 +75,11 @@ def score(
     truth = np.asarray(labels)
     for name, given in (("labels", truth), ("reference predictions", reference)):
         if given is not None and given.shape != predictions.shape:
-            raise WrongInput(f"{name} have shape {given.shape} and the predictions "
-                             f"{predictions.shape}; give one for each prediction",
-                             shape=given.shape)
+            raise WrongInput(
+                f"{name} have shape {given.shape} and the predictions "
+                f"{predictions.shape}; give one for each prediction",
+                shape=given.shape,
+            )
     right = predictions == truth
     n = int(right.size)
     if reference is None:
@@ -87,9 +91,15 @@ def score(
     if predictions.ndim == 1:
         low, high = paired_interval(both, only_reference, only_deployed, neither)
         interval = (100 * low, 100 * high)
-    return Accuracy(n, float(right.mean()), float(ideal.mean()),
-                    100 * (only_reference - only_deployed) / n, interval,
-                    only_reference, only_deployed)
+    return Accuracy(
+        n,
+        float(right.mean()),
+        float(ideal.mean()),
+        100 * (only_reference - only_deployed) / n,
+        interval,
+        only_reference,
+        only_deployed,
+    )
 
 
 def paired_interval(
@@ -111,8 +121,10 @@ def paired_interval(
         return sqrt(max(x * x - 2 * phi * x * y + y * y, 0.0))
 
     difference = p1 - p2
-    return (max(difference - length(p1 - low1, high2 - p2), -1.0),
-            min(difference + length(high1 - p1, p2 - low2), 1.0))
+    return (
+        max(difference - length(p1 - low1, high2 - p2), -1.0),
+        min(difference + length(high1 - p1, p2 - low2), 1.0),
+    )
 
 
 def _wilson(successes: int, n: int, confidence: float) -> tuple[float, float]:

@@ -45,8 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if arguments and arguments[0] in _RESERVED:
-            raise WrongInput(f"snn-run {arguments[0]} is not available yet; --check compares "
-                             f"devices (a program file of that name is ./{arguments[0]})")
+            raise WrongInput(
+                f"snn-run {arguments[0]} is not available yet; --check compares "
+                f"devices (a program file of that name is ./{arguments[0]})"
+            )
         parser = _parser()
         options = parser.parse_args(arguments)
         if options.list_devices:
@@ -63,26 +65,53 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="snn-run", allow_abbrev=False,
+        prog="snn-run",
+        allow_abbrev=False,
         description="Run a compiled program on data; say what it did, got right and would cost.",
-        epilog="Exit codes: 0 done, 1 the input is at fault, 2 usage, 3 --check or --max-drop "
-        "failed.")
+        epilog="Exit codes: 0 done, 1 the input is at fault, 2 usage, 3 --check or --max-drop failed.",
+    )
     add = parser.add_argument
     add("program", nargs="?", metavar="PROGRAM", help="program file, as snn-compile -o writes it")
-    add("--data", metavar="DATA", help="name of a data set, or an .npz with inputs (batch, steps, "
-        "*shape) and maybe labels; default: the data the program was compiled for")
-    add("--device", metavar="NAME", default="loihi2-sim",
-        help="device to run on (default: loihi2-sim; see --list-devices)")
+    add(
+        "--data",
+        metavar="DATA",
+        help="name of a data set, or an .npz with inputs (batch, steps, "
+        "*shape) and maybe labels; default: the data the program was compiled for",
+    )
+    add(
+        "--device",
+        metavar="NAME",
+        default="loihi2-sim",
+        help="device to run on (default: loihi2-sim; see --list-devices)",
+    )
     add("--against", metavar="MODEL", help="model.pt or .nir: compare with its float reference")
-    add("--max-drop", metavar="PP", type=float,
-        help="with --against: exit 3 if accuracy drops by more percentage points than this")
-    add("--convention", metavar="KEY=VALUE", action="append", default=[],
-        help="with --against: answer what the graph leaves open, e.g. dt=1e-4 (may be repeated)")
-    add("--check", action="store_true", help="compare u, v and spikes of every population with "
-        "loihi2-sim (loihi2-sim itself with the oracle); exit 3 if they differ")
+    add(
+        "--max-drop",
+        metavar="PP",
+        type=float,
+        help="with --against: exit 3 if accuracy drops by more percentage points than this",
+    )
+    add(
+        "--convention",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="with --against: answer what the graph leaves open, e.g. dt=1e-4 (may be repeated)",
+    )
+    add(
+        "--check",
+        action="store_true",
+        help="compare u, v and spikes of every population with "
+        "loihi2-sim (loihi2-sim itself with the oracle); exit 3 if they differ",
+    )
     add("--samples", metavar="N", type=int, help="use the first N samples only")
-    add("--report", metavar="FILE", action="append", default=[],
-        help="write a report; the ending says how: .html, .json or .png (may be repeated)")
+    add(
+        "--report",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="write a report; the ending says how: .html, .json or .png (may be repeated)",
+    )
     add("--threads", metavar="N", type=int, help="threads of loihi2-sim")
     add("--json", action="store_true", help="print the result as one JSON object")
     add("--list-devices", action="store_true", help="list the devices and stop")
@@ -106,8 +135,7 @@ def _list_devices(as_json: bool) -> None:
 
     devices = {name: _DEVICES.get(name, "") for name in device_names()}
     if as_json:
-        print(json.dumps({"schema": {"name": "snn-compile-devices", "version": 1},
-                          "devices": devices}))
+        print(json.dumps({"schema": {"name": "snn-compile-devices", "version": 1}, "devices": devices}))
     else:
         print("\n".join(f"{name:<14} {text}".rstrip() for name, text in devices.items()))
 
@@ -123,8 +151,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if options.device not in device_names():
         open_device(options.device)  # raises, naming the devices there are
     program = load_program(options.program)
-    network = (_load_network(options.against, options.convention, program)
-               if options.against else None)
+    network = _load_network(options.against, options.convention, program) if options.against else None
     dataset = _load_dataset(parser, options, program)
     inputs, labels = dataset.inputs[: options.samples], dataset.labels
     labels = None if labels is None else labels[: options.samples]
@@ -151,19 +178,21 @@ def _load_network(file: str, stated: Sequence[str], program: Program) -> Network
     try:
         model = load_model(file)
     except ModuleNotFoundError as error:
-        raise WrongInput(f"{file}: reading a checkpoint needs {error.name}; install "
-                         "snn-compile[train], or give the model as .nir") from error
+        raise WrongInput(
+            f"{file}: reading a checkpoint needs {error.name}; install "
+            "snn-compile[train], or give the model as .nir"
+        ) from error
     network = lower(model.graph, conventions(stated))
     expected = program.provenance.get("network")
     if expected and network.digest() != expected:
-        _talk(f"{file} is not the network this program was compiled from (digest "
-              f"{network.digest()[:12]}, the program says {expected[:12]})")
+        _talk(
+            f"{file} is not the network this program was compiled from (digest "
+            f"{network.digest()[:12]}, the program says {expected[:12]})"
+        )
     return network
 
 
-def _load_dataset(
-    parser: argparse.ArgumentParser, options: argparse.Namespace, program: Program
-) -> Dataset:
+def _load_dataset(parser: argparse.ArgumentParser, options: argparse.Namespace, program: Program) -> Dataset:
     from snn_compile.runtime.data import load_data
 
     spec = _data_spec(program)
@@ -186,13 +215,12 @@ def _data_spec(program: Program) -> dict[str, Any] | None:
         spec = json.loads(text)
         return {"name": str(spec["name"]), "options": dict(spec.get("options") or {})}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WrongProgram(f"the program's provenance names its data in an unknown form: {text!r}; "
-                           "give --data") from error
+        raise WrongProgram(
+            f"the program's provenance names its data in an unknown form: {text!r}; give --data"
+        ) from error
 
 
-def _execute(
-    program: Program, inputs: Any, options: argparse.Namespace
-) -> tuple[RunRecord, Check | None]:
+def _execute(program: Program, inputs: Any, options: argparse.Namespace) -> tuple[RunRecord, Check | None]:
     from snn_compile.runtime.compare import check
     from snn_compile.runtime.run import simulate_batches
 

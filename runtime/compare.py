@@ -73,18 +73,31 @@ def report(
     accuracy = agreement = None
     if classifies and ideal is not None:
         if ideal.predictions.shape != record.predictions.shape:
-            raise WrongInput(f"the reference predicts {ideal.predictions.shape}, the program "
-                             f"{record.predictions.shape}; was it compiled from this model?")
+            raise WrongInput(
+                f"the reference predicts {ideal.predictions.shape}, the program "
+                f"{record.predictions.shape}; was it compiled from this model?"
+            )
         agreement = float((ideal.predictions == record.predictions).mean())
     if classifies and labels is not None:
         accuracy = score(record.predictions, labels, None if ideal is None else ideal.predictions)
     return Report(
-        device=record.device, digest=record.digest, chip=load_chip(program.chip).title,
-        provenance=dict(program.provenance), data=data, samples=record.samples, steps=record.steps,
-        latency_steps=record.latency_steps, accuracy=accuracy, agreement=agreement,
-        ties=record.ties if classifies else None, counts=record.counts,
-        energy=energy(program, record.counts), overflows=record.overflows,
-        input_clipped=record.input_clipped, wall_s=record.wall_s, witness=record.witness,
+        device=record.device,
+        digest=record.digest,
+        chip=load_chip(program.chip).title,
+        provenance=dict(program.provenance),
+        data=data,
+        samples=record.samples,
+        steps=record.steps,
+        latency_steps=record.latency_steps,
+        accuracy=accuracy,
+        agreement=agreement,
+        ties=record.ties if classifies else None,
+        counts=record.counts,
+        energy=energy(program, record.counts),
+        overflows=record.overflows,
+        input_clipped=record.input_clipped,
+        wall_s=record.wall_s,
+        witness=record.witness,
         sizes={p.name: p.size for p in program.populations},
         traffic=count_traffic(program, record.counts),
     )
@@ -97,13 +110,18 @@ def check_labels(program: Program, inputs: Inputs, labels: npt.ArrayLike | None)
     truth = np.asarray(labels)
     samples = sample_count(inputs)
     if truth.shape[:1] != (samples,):
-        raise WrongInput(f"{truth.shape[0] if truth.shape else 1} labels for {samples} samples; "
-                         "give one label a sample", labels=truth.shape, samples=samples)
+        raise WrongInput(
+            f"{truth.shape[0] if truth.shape else 1} labels for {samples} samples; give one label a sample",
+            labels=truth.shape,
+            samples=samples,
+        )
     shape = program.population(program.outputs[0].population).shape
     if truth.size and (truth.min() < 0 or truth.max() >= prod(shape)):
-        raise WrongInput(f"labels run from {truth.min()} to {truth.max()}, and the program tells "
-                         f"{prod(shape)} classes apart; number them from 0 to {prod(shape) - 1}",
-                         classes=prod(shape))
+        raise WrongInput(
+            f"labels run from {truth.min()} to {truth.max()}, and the program tells "
+            f"{prod(shape)} classes apart; number them from 0 to {prod(shape) - 1}",
+            classes=prod(shape),
+        )
 
 
 @dataclass(frozen=True)
@@ -125,19 +143,27 @@ class Difference:
 
     def __str__(self) -> str:
         """Say it in one line."""
-        first, second = (f"{value:g}" if isinstance(value, float) else str(value)
-                         for value in self.values)
-        return (f"first difference at step {self.step}, population {self.population!r}, neuron "
-                f"{self.neuron}, sample {self.sample}: {self.item} is {first} on {self.devices[0]} "
-                f"and {second} on {self.devices[1]}; {self.differing} of {self.compared} values "
-                "differ")
+        first, second = (f"{value:g}" if isinstance(value, float) else str(value) for value in self.values)
+        return (
+            f"first difference at step {self.step}, population {self.population!r}, neuron "
+            f"{self.neuron}, sample {self.sample}: {self.item} is {first} on {self.devices[0]} "
+            f"and {second} on {self.devices[1]}; {self.differing} of {self.compared} values "
+            "differ"
+        )
 
     def json(self) -> dict[str, Any]:
         """Return the difference as plain values."""
-        return {"step": self.step, "population": self.population, "neuron": self.neuron,
-                "sample": self.sample, "item": self.item,
-                "devices": list(self.devices), "values": list(self.values),
-                "differing": self.differing, "compared": self.compared}
+        return {
+            "step": self.step,
+            "population": self.population,
+            "neuron": self.neuron,
+            "sample": self.sample,
+            "item": self.item,
+            "devices": list(self.devices),
+            "values": list(self.values),
+            "differing": self.differing,
+            "compared": self.compared,
+        }
 
 
 def first_difference(a: RunRecord, b: RunRecord, program: Program) -> Difference | None:
@@ -149,8 +175,9 @@ def first_difference(a: RunRecord, b: RunRecord, program: Program) -> Difference
     share nothing.
     """
     if a.outputs.shape[:2] != b.outputs.shape[:2]:
-        raise WrongInput(f"records of {a.samples} samples x {a.steps} steps and {b.samples} x "
-                         f"{b.steps} cannot be compared")
+        raise WrongInput(
+            f"records of {a.samples} samples x {a.steps} steps and {b.samples} x {b.steps} cannot be compared"
+        )
     best: tuple[int, int, int] | None = None
     where: tuple[str, str, int, int, tuple[float, float]] | None = None
     differing = compared = 0
@@ -168,13 +195,16 @@ def first_difference(a: RunRecord, b: RunRecord, program: Program) -> Difference
             values = (left[sample, step, neuron].item(), right[sample, step, neuron].item())
             where = (population, item, sample, neuron, values)
     if not compared:
-        raise WrongInput("the two records share no recorded spikes and no probed states; run both "
-                         "with the same record= and probes=")
+        raise WrongInput(
+            "the two records share no recorded spikes and no probed states; run both "
+            "with the same record= and probes="
+        )
     if best is None or where is None:
         return None
     population, item, sample, neuron, values = where
-    return Difference(best[0], population, neuron, sample, item, values, (a.device, b.device),
-                      differing, compared)
+    return Difference(
+        best[0], population, neuron, sample, item, values, (a.device, b.device), differing, compared
+    )
 
 
 def _shared(
@@ -209,14 +239,20 @@ class Check:
         """Say it in one line."""
         if self.difference:
             return str(self.difference)
-        return (f"{self.devices[0]} and {self.devices[1]} are equal on {self.samples} samples, "
-                f"{self.values} values (u, v and spikes of every population)")
+        return (
+            f"{self.devices[0]} and {self.devices[1]} are equal on {self.samples} samples, "
+            f"{self.values} values (u, v and spikes of every population)"
+        )
 
     def json(self) -> dict[str, Any]:
         """Return the outcome as plain values."""
-        return {"devices": list(self.devices), "equal": self.difference is None,
-                "samples": self.samples, "values": self.values,
-                "difference": self.difference.json() if self.difference else None}
+        return {
+            "devices": list(self.devices),
+            "equal": self.difference is None,
+            "samples": self.samples,
+            "values": self.values,
+            "difference": self.difference.json() if self.difference else None,
+        }
 
 
 def check(
@@ -244,7 +280,8 @@ def check(
     for part in batches(inputs, size, observe):
         mine, other = (
             simulate(program, part, d, threads if d == "loihi2-sim" else None, spiking, probes)
-            for d in (device, against))
+            for d in (device, against)
+        )
         names = (mine.device, other.device)
         values += mine.samples * mine.steps * per_step
         if difference := first_difference(mine, other, program):
@@ -262,6 +299,7 @@ def _earliest(found: list[Difference], program: Program, compared: int) -> Diffe
     if not found:
         return None
     order = [p.name for p in program.populations]
-    first = min(found, key=lambda d: (d.step, order.index(d.population),
-                                      ("u", "v", "spike").index(d.item), d.sample))
+    first = min(
+        found, key=lambda d: (d.step, order.index(d.population), ("u", "v", "spike").index(d.item), d.sample)
+    )
     return replace(first, differing=sum(d.differing for d in found), compared=compared)

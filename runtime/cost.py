@@ -72,21 +72,34 @@ def energy(program: Program, counts: Counts) -> tuple[Energy, ...]:
     per_synop = table["synaptic_op_pj"]
     host = "messages from the host, draining of the pipeline, static power"
     synops = Energy(
-        "synops", f"synaptic operations x {per_synop:g} pJ, a {hardware} coefficient: "
-        "a lower-bound proxy, not a measurement", table["source"],
-        f"neuron updates, spike messages, {host}", counts.samples,
-        {"synaptic operations": counts.total_synops * per_synop})
+        "synops",
+        f"synaptic operations x {per_synop:g} pJ, a {hardware} coefficient: "
+        "a lower-bound proxy, not a measurement",
+        table["source"],
+        f"neuron updates, spike messages, {host}",
+        counts.samples,
+        {"synaptic operations": counts.total_synops * per_synop},
+    )
     traffic = count_traffic(program, counts)
     missing = "" if traffic else "spike messages and hops (not placed on cores), "
     operations = Energy(
-        name, f"{paper} table: {hardware} coefficients applied to a mapping on {chip.title}: "
-        "a proxy, not a measurement", table["source"], missing + host, counts.samples,
-        _operation_parts(counts, traffic, table))
+        name,
+        f"{paper} table: {hardware} coefficients applied to a mapping on {chip.title}: "
+        "a proxy, not a measurement",
+        table["source"],
+        missing + host,
+        counts.samples,
+        _operation_parts(counts, traffic, table),
+    )
     cmos = energy_coefficients("cmos45")
     arithmetic = Energy(
-        "cmos45", "integer additions and multiplications in 45 nm CMOS: a proxy, not a measurement",
-        cmos["source"], "memory, routing, control, the encoding of inputs", counts.samples,
-        _arithmetic_parts(program, counts, cmos))
+        "cmos45",
+        "integer additions and multiplications in 45 nm CMOS: a proxy, not a measurement",
+        cmos["source"],
+        "memory, routing, control, the encoding of inputs",
+        counts.samples,
+        _arithmetic_parts(program, counts, cmos),
+    )
     return synops, operations, arithmetic
 
 
@@ -99,7 +112,7 @@ def count_traffic(program: Program, counts: Counts) -> Traffic | None:
     for route in program.routes:
         if route.core < 0:
             continue
-        spikes = int(counts.neuron_spikes[route.source][route.start:route.stop].sum())
+        spikes = int(counts.neuron_spikes[route.source][route.start : route.stop].sum())
         column, row = tiles[route.core]
         for destination in route.destinations:
             to_column, to_row = tiles[destination]
@@ -110,15 +123,12 @@ def count_traffic(program: Program, counts: Counts) -> Traffic | None:
     return Traffic(messages, within, east_west, north_south)
 
 
-def _operation_parts(
-    counts: Counts, traffic: Traffic | None, table: Mapping[str, Any]
-) -> dict[str, float]:
+def _operation_parts(counts: Counts, traffic: Traffic | None, table: Mapping[str, Any]) -> dict[str, float]:
     active = counts.total_active_updates
     parts = {
         "synaptic operations": counts.total_synops * table["synaptic_op_pj"],
         "active neuron updates": active * table["neuron_update_active_pj"],
-        "inactive neuron updates":
-            (counts.total_updates - active) * table["neuron_update_inactive_pj"],
+        "inactive neuron updates": (counts.total_updates - active) * table["neuron_update_inactive_pj"],
     }
     if traffic:
         parts |= {
@@ -129,9 +139,7 @@ def _operation_parts(
     return parts
 
 
-def _arithmetic_parts(
-    program: Program, counts: Counts, table: Mapping[str, Any]
-) -> dict[str, float]:
+def _arithmetic_parts(program: Program, counts: Counts, table: Mapping[str, Any]) -> dict[str, float]:
     """Price each synop as one 32-bit addition (the accumulators have 24 bits).
 
     A synop of a graded message is also a multiplication: 8-bit if the message fits 8 bits, else
@@ -139,8 +147,9 @@ def _arithmetic_parts(
     u decays, for u into v, for a bias other than 0 and for the comparison with the threshold. A
     spike that is subtracted from v adds once more.
     """
-    graded = sum(counts.synops[edge.name] * _multiply_pj(program, edge, table)
-                 for edge in program.projections)
+    graded = sum(
+        counts.synops[edge.name] * _multiply_pj(program, edge, table) for edge in program.projections
+    )
     multiplies = additions = 0.0
     for population in program.populations:
         per_multiply, per_add = _update_operations(population)

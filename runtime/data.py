@@ -51,9 +51,7 @@ class Dataset:
     def __post_init__(self) -> None:
         """Check the arrays and make them read-only."""
         inputs = _checked_inputs(self.name, self.inputs)
-        labels = (
-            None if self.labels is None else _checked_labels(self.name, self.labels, len(inputs))
-        )
+        labels = None if self.labels is None else _checked_labels(self.name, self.labels, len(inputs))
         for array in (inputs, labels):
             if array is not None:
                 array.flags.writeable = False
@@ -76,23 +74,19 @@ def load_data(name_or_path: str | Path, split: str = "test", **options: Any) -> 
     """
     name = str(name_or_path)
     if split not in SPLITS:
-        raise WrongInput(
-            f"data {name}: no split {split!r}; use one of {', '.join(SPLITS)}", split=split
-        )
+        raise WrongInput(f"data {name}: no split {split!r}; use one of {', '.join(SPLITS)}", split=split)
     if name in _REGISTRY:
         loader = _REGISTRY[name][1]
     elif name.endswith(".npz"):
         loader = _npz
     else:
         raise WrongInput(
-            f"data {name}: not a known data set ({', '.join(_REGISTRY)}) and not an .npz file",
-            name=name,
+            f"data {name}: not a known data set ({', '.join(_REGISTRY)}) and not an .npz file", name=name
         )
     known = list(inspect.signature(loader).parameters)[2:]
     if unknown := sorted(options.keys() - set(known)):
         raise WrongInput(
-            f"data {name}: no option {', '.join(unknown)}; known are {', '.join(known)}",
-            unknown=unknown,
+            f"data {name}: no option {', '.join(unknown)}; known are {', '.join(known)}", unknown=unknown
         )
     return loader(name, split, **options)
 
@@ -149,16 +143,13 @@ def _digits(
 
 def _npz(name: str, split: str, partition: bool = False) -> Dataset:
     arrays = _read_npz(name)
-    data = Dataset(
-        name, arrays["inputs"], arrays.get("labels"), "none", split, {"partition": partition}
-    )
+    data = Dataset(name, arrays["inputs"], arrays.get("labels"), "none", split, {"partition": partition})
     if not partition:
         return data
     chosen = _split_indices(len(data.inputs), split)
     if not len(chosen):
         raise WrongInput(
-            f"data {name}: {len(data.inputs)} samples leave none for split {split!r}; give at "
-            "least 10",
+            f"data {name}: {len(data.inputs)} samples leave none for split {split!r}; give at least 10",
             split=split,
         )
     labels = None if data.labels is None else data.labels[chosen]
@@ -169,7 +160,7 @@ _REGISTRY: dict[str, tuple[str, Callable[..., Dataset]]] = {
     "digits": (
         "scikit-learn's 8x8 handwritten digits, 10 classes; 1294 train, 143 validation, 360 test",
         _digits,
-    ),
+    )
 }
 
 
@@ -222,16 +213,14 @@ def _check_digits_options(name: str, options: Mapping[str, Any]) -> None:
     for key, allowed in words.items():
         if options[key] not in allowed:
             raise WrongInput(
-                f"data {name}: {key} is {options[key]!r}; use one of {', '.join(allowed)}",
-                option=key,
+                f"data {name}: {key} is {options[key]!r}; use one of {', '.join(allowed)}", option=key
             )
     least = {"steps": 1, "repeat": 1, "settle": 0, "copies": 0, "seed": 0}
     for key, low in least.items():
         value = options[key]
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
             raise WrongInput(
-                f"data {name}: {key} is {value!r}; it must be a whole number of at least {low}",
-                option=key,
+                f"data {name}: {key} is {value!r}; it must be a whole number of at least {low}", option=key
             )
 
 
@@ -242,19 +231,10 @@ def _read_npz(name: str) -> dict[str, NDArray[Any]]:
         with open(name, "rb") as file, np.load(file, allow_pickle=False) as archive:
             keys = list(archive.files)
             arrays = {key: archive[key] for key in ("inputs", "labels") if key in keys}
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        zipfile.BadZipFile,
-    ) as error:
+    except (ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise WrongInput(
-            f"data {name}: cannot be read as an .npz of plain arrays ({reason}); write it with "
-            "numpy.savez",
+            f"data {name}: cannot be read as an .npz of plain arrays ({reason}); write it with numpy.savez",
             path=name,
         ) from error
     if "inputs" not in arrays:
@@ -269,9 +249,7 @@ def _read_npz(name: str) -> dict[str, NDArray[Any]]:
 def _checked_inputs(name: str, inputs: NDArray[Any]) -> NDArray[np.float64]:
     inputs = np.asarray(inputs)
     if inputs.dtype.kind not in "buif":
-        raise WrongInput(
-            f"data {name}: inputs are of type {inputs.dtype}; they must be real numbers"
-        )
+        raise WrongInput(f"data {name}: inputs are of type {inputs.dtype}; they must be real numbers")
     if inputs.ndim < 3 or 0 in inputs.shape:
         raise WrongInput(
             f"data {name}: inputs have shape {inputs.shape}; they must be (batch, steps, *shape), "
@@ -282,8 +260,7 @@ def _checked_inputs(name: str, inputs: NDArray[Any]) -> NDArray[np.float64]:
     if not np.isfinite(values).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
         raise WrongInput(
-            f"data {name}: inputs{list(where)} is {values[where]}; every input must be finite",
-            where=where,
+            f"data {name}: inputs{list(where)} is {values[where]}; every input must be finite", where=where
         )
     return values
 
@@ -291,13 +268,10 @@ def _checked_inputs(name: str, inputs: NDArray[Any]) -> NDArray[np.float64]:
 def _checked_labels(name: str, labels: NDArray[Any], samples: int) -> NDArray[np.int64]:
     labels = np.asarray(labels)
     if labels.dtype.kind not in "bui":
-        raise WrongInput(
-            f"data {name}: labels are of type {labels.dtype}; they must be whole numbers"
-        )
+        raise WrongInput(f"data {name}: labels are of type {labels.dtype}; they must be whole numbers")
     if labels.shape != (samples,):
         raise WrongInput(
-            f"data {name}: labels have shape {labels.shape} for {samples} samples; they must be "
-            f"({samples},)",
+            f"data {name}: labels have shape {labels.shape} for {samples} samples; they must be ({samples},)",
             shape=labels.shape,
         )
     if (labels < 0).any():

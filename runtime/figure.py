@@ -69,8 +69,9 @@ def trace(
     spiking = tuple(p.name for p in program.populations if p.spiking)
     record = simulate(program, chosen, device, record=spiking, probes=(f"{population.name}.v",))
     arrays = chosen if isinstance(chosen, Mapping) else {program.inputs[0].name: chosen}
-    flat = {name: np.asarray(array, np.float64)[0].reshape(record.steps, -1)
-            for name, array in arrays.items()}
+    flat = {
+        name: np.asarray(array, np.float64)[0].reshape(record.steps, -1) for name, array in arrays.items()
+    }
     vth = population.parameters.get("vth")
     threshold = None
     if vth is not None and np.ptp(vth) == 0:
@@ -78,11 +79,15 @@ def trace(
     scalar = port.task == "classify" and record.predictions.ndim == 1
     label = None if labels is None or not scalar else int(np.asarray(labels)[sample])
     return Trace(
-        sample, flat,
+        sample,
+        flat,
         {name: record.spikes(name)[0].reshape(record.steps, -1) for name in spiking},
         population.name,
         record.states(f"{population.name}.v")[0].reshape(record.steps, -1) / population.scale,
-        threshold, int(record.predictions[0]) if scalar else None, label)
+        threshold,
+        int(record.predictions[0]) if scalar else None,
+        label,
+    )
 
 
 def draw(trace: Trace, report: Report) -> bytes:
@@ -95,8 +100,7 @@ def draw(trace: Trace, report: Report) -> bytes:
     rasters = [max(0.5, shrink * height) for height in rasters]
     rates = 0.4 + 0.18 * len(report.counts.neuron_spikes)
     heights = [_INPUT_INCHES] * len(trace.inputs) + rasters + [2.2, rates]
-    figure = Figure(figsize=(9.0, sum(heights) + 0.33 * len(heights) + 0.5), dpi=120,
-                    layout="constrained")
+    figure = Figure(figsize=(9.0, sum(heights) + 0.33 * len(heights) + 0.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     queue = iter(axes)
@@ -122,8 +126,7 @@ def draw(trace: Trace, report: Report) -> bytes:
 
 def _title(trace: Trace, report: Report) -> str:
     model = report.provenance.get("model")
-    words = [f"{_short(model) if model else report.digest[:12]} on {report.device}",
-             f"sample {trace.sample}"]
+    words = [f"{_short(model) if model else report.digest[:12]} on {report.device}", f"sample {trace.sample}"]
     if trace.prediction is not None:
         words.append(f"predicted {trace.prediction}")
     if trace.label is not None:
@@ -151,9 +154,16 @@ def _input(axis: Any, name: str, values: npt.NDArray[np.float64], points: float)
         # Centred on 0 where values have both signs, so that silence is white.
         top = float(np.abs(values).max())
         signed = bool(values.min() < 0)
-        axis.imshow(values.T, aspect="auto", origin="lower", cmap="RdBu_r" if signed else "Greys",
-                    vmin=-top if signed else 0.0, vmax=top, interpolation="nearest",
-                    extent=(-0.5, steps - 0.5, -0.5, channels - 0.5))
+        axis.imshow(
+            values.T,
+            aspect="auto",
+            origin="lower",
+            cmap="RdBu_r" if signed else "Greys",
+            vmin=-top if signed else 0.0,
+            vmax=top,
+            interpolation="nearest",
+            extent=(-0.5, steps - 0.5, -0.5, channels - 0.5),
+        )
         colours = "blue is negative, red positive" if signed else "white is 0, black the highest"
         title += f"values {values.min():.3g} to {values.max():.3g} ({colours})"
     _style(axis, title)
@@ -164,8 +174,11 @@ def _raster(axis: Any, name: str, spikes: npt.NDArray[np.uint8], points: float) 
     _dots(axis, spikes, points)
     steps, neurons = spikes.shape
     total = int(spikes.sum())
-    _style(axis, f"{_short(name)}: {neurons:,} neurons, {total:,} spikes "
-                 f"({total / (steps * neurons):.3f} a neuron and step)")
+    _style(
+        axis,
+        f"{_short(name)}: {neurons:,} neurons, {total:,} spikes "
+        f"({total / (steps * neurons):.3f} a neuron and step)",
+    )
     _neuron_axis(axis, neurons, "neuron")
 
 
@@ -173,9 +186,15 @@ def _dots(axis: Any, spikes: npt.NDArray[Any], points: float) -> None:
     """Draw spikes (steps, neurons) as ticks that fit an axis `points` (1/72 inch) high."""
     steps, neurons = spikes.shape
     step, neuron = np.nonzero(spikes)
-    axis.plot(step, neuron, linestyle="none", marker="|", color=_INK,
-              markersize=float(np.clip(0.9 * points / neurons, 1.2, 9.0)),
-              markeredgewidth=float(np.clip(100 / steps, 0.6, 1.6)))
+    axis.plot(
+        step,
+        neuron,
+        linestyle="none",
+        marker="|",
+        color=_INK,
+        markersize=float(np.clip(0.9 * points / neurons, 1.2, 9.0)),
+        markeredgewidth=float(np.clip(100 / steps, 0.6, 1.6)),
+    )
 
 
 def _neuron_axis(axis: Any, size: int, word: str) -> None:
@@ -196,15 +215,26 @@ def _membranes(axis: Any, trace: Trace) -> None:
         chosen = c == trace.prediction
         roles = (("predicted", trace.prediction), ("label", trace.label))
         words = [word for word, at in roles if at == c]
-        axis.plot(when, trace.membrane[:, c], linewidth=2.0 if chosen else 1.0,
-                  linestyle="--" if c == trace.label and not chosen else "-",
-                  zorder=3 if chosen else 2, color=f"C{c % 10}",
-                  label=" ".join([str(c), ", ".join(words)]).strip())
+        axis.plot(
+            when,
+            trace.membrane[:, c],
+            linewidth=2.0 if chosen else 1.0,
+            linestyle="--" if c == trace.label and not chosen else "-",
+            zorder=3 if chosen else 2,
+            color=f"C{c % 10}",
+            label=" ".join([str(c), ", ".join(words)]).strip(),
+        )
     if trace.threshold is not None:
         axis.axhline(trace.threshold, color=_INPUT, linewidth=0.8, linestyle=":", label="threshold")
     if named:
-        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False,
-                    handlelength=1.4, borderaxespad=0.3)
+        axis.legend(
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+            fontsize=7,
+            frameon=False,
+            handlelength=1.4,
+            borderaxespad=0.3,
+        )
     reset = ", after reset" if trace.output in trace.spikes else ""
     others = f"; {classes} neurons, grey if not named" if classes > len(named) else ""
     _style(axis, f"membrane of {_short(trace.output)}{reset}, in the float network's units{others}")
@@ -215,19 +245,21 @@ def _membranes(axis: Any, trace: Trace) -> None:
 def _rates(axis: Any, report: Report) -> None:
     counts = report.counts
     slots = counts.samples * counts.steps
-    rates = {name: int(n.sum()) / (n.size * slots) for name, n in counts.neuron_spikes.items()
-             if name not in counts.updates or counts.spikes.get(name) is not None}
+    rates = {
+        name: int(n.sum()) / (n.size * slots)
+        for name, n in counts.neuron_spikes.items()
+        if name not in counts.updates or counts.spikes.get(name) is not None
+    }
     names = sorted(rates, key=lambda name: name in counts.updates)
     values = [rates[name] for name in names]
     rows = np.arange(len(names))[::-1]
-    axis.barh(rows, values, height=0.7,
-              color=[_INK if name in counts.updates else _INPUT for name in names])
+    axis.barh(rows, values, height=0.7, color=[_INK if name in counts.updates else _INPUT for name in names])
     for row, value in zip(rows, values, strict=True):
-        axis.annotate(f"{value:.4f}", (value, row), xytext=(3, 0), textcoords="offset points",
-                      va="center", fontsize=7)
+        axis.annotate(
+            f"{value:.4f}", (value, row), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7
+        )
     axis.set_yticks(rows, [_short(name) for name in names])
     for text in axis.get_yticklabels():
         text.set_parse_math(False)
     axis.set_xlim(0, max(values, default=0.0) * 1.12 or 1.0)
-    _style(axis, f"mean rate over all {counts.samples:,} samples (messages a neuron and step; "
-                 "grey: input)")
+    _style(axis, f"mean rate over all {counts.samples:,} samples (messages a neuron and step; grey: input)")

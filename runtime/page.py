@@ -27,7 +27,8 @@ def page(report: Report, picture: bytes | None = None) -> str:
     """Return the report as HTML, with the figure (PNG bytes) inside it."""
     title = report.provenance.get("model") or f"program {report.digest[:12]}"
     parts = [
-        "<!doctype html>", '<html lang="en"><head><meta charset="utf-8">',
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(title)} on {escape(report.device)}</title><style>{_STYLE}</style></head>",
         f"<body><h1>{escape(title)} on {escape(report.device)}</h1>",
@@ -36,9 +37,11 @@ def page(report: Report, picture: bytes | None = None) -> str:
         *(_table(table) for table in report.tables()),
     ]
     if picture is not None:
-        parts += ["<h2>One sample</h2>",
-                  '<img alt="input, spikes of every population, output membrane, mean rates" '
-                  f'src="data:image/png;base64,{b64encode(picture).decode()}">']
+        parts += [
+            "<h2>One sample</h2>",
+            '<img alt="input, spikes of every population, output membrane, mean rates" '
+            f'src="data:image/png;base64,{b64encode(picture).decode()}">',
+        ]
     parts += [f'<p class="digest">program {escape(report.digest)}</p>', "</body></html>"]
     return "\n".join(parts) + "\n"
 
@@ -47,6 +50,9 @@ def _table(table: Table) -> str:
     title, heads, rows = table
     body = "".join(
         f"<tr{' class=term' if row[0].startswith('  ') else ''}>"
-        + "".join(f"<td>{escape(cell.strip())}</td>" for cell in row) + "</tr>\n" for row in rows)
+        + "".join(f"<td>{escape(cell.strip())}</td>" for cell in row)
+        + "</tr>\n"
+        for row in rows
+    )
     head = "".join(f"<th>{escape(text)}</th>" for text in heads)
     return f"<h2>{escape(title)}</h2>\n<table><tr>{head}</tr>\n{body}</table>"

@@ -65,19 +65,29 @@ class Report:
         """Return the whole report as plain values, with its schema's name and version."""
         return {
             "schema": SCHEMA,
-            "program": {"digest": self.digest, "chip": self.chip,
-                        "network": self.provenance.get("network"),
-                        "model": self.provenance.get("model")},
+            "program": {
+                "digest": self.digest,
+                "chip": self.chip,
+                "network": self.provenance.get("network"),
+                "model": self.provenance.get("model"),
+            },
             "data": None if self.data is None else dict(self.data),
-            "device": self.device, "samples": self.samples, "steps": self.steps,
-            "latency_steps": self.latency_steps, "device_steps": self.steps + self.latency_steps,
-            "accuracy": accuracy_json(self.accuracy), "agreement": self.agreement,
+            "device": self.device,
+            "samples": self.samples,
+            "steps": self.steps,
+            "latency_steps": self.latency_steps,
+            "device_steps": self.steps + self.latency_steps,
+            "accuracy": accuracy_json(self.accuracy),
+            "agreement": self.agreement,
             "ties": self.ties,
             "counts": counts_json(self.counts, self.sizes, self.traffic),
             "energy": energy_json(self.energy),
-            "overflows": {name: {"u_wraps": o.u_wraps, "v_high": o.v_high, "v_low": o.v_low}
-                          for name, o in self.overflows.items()},
-            "input_clipped": self.input_clipped, "wall_s": self.wall_s,
+            "overflows": {
+                name: {"u_wraps": o.u_wraps, "v_high": o.v_high, "v_low": o.v_low}
+                for name, o in self.overflows.items()
+            },
+            "input_clipped": self.input_clipped,
+            "wall_s": self.wall_s,
             "witness": dict(self.witness),
         }
 
@@ -97,8 +107,9 @@ class Report:
             console.print(f"\n{escape(title)}")
             drawn = RichTable(box=box.SIMPLE_HEAD)
             for i, head in enumerate(heads):
-                drawn.add_column(escape(head), justify="right" if 0 < i and head else "left",
-                                 overflow="fold")  # nothing of a long name is lost
+                drawn.add_column(
+                    escape(head), justify="right" if 0 < i and head else "left", overflow="fold"
+                )  # nothing of a long name is lost
             for row in rows:
                 drawn.add_row(*(escape(cell) for cell in row))
             console.print(drawn)
@@ -110,8 +121,10 @@ class Report:
         """Return one line: device, chip, samples, steps."""
         model = self.provenance.get("model")
         name = f"{model} [{self.digest[:12]}]" if model else f"[{self.digest[:12]}]"
-        return (f"{name} on {self.device} ({self.chip}): {self.samples} samples x {self.steps} "
-                f"steps, +{self.latency_steps} steps latency")
+        return (
+            f"{name} on {self.device} ({self.chip}): {self.samples} samples x {self.steps} "
+            f"steps, +{self.latency_steps} steps latency"
+        )
 
     def tables(self) -> list[Table]:
         """Return the tables that text and page show."""
@@ -123,15 +136,25 @@ class Report:
         a = self.accuracy
         rows: list[tuple[str, ...]] = []
         if a is not None:
-            rows += [(name, f"{share:.2%}", f"{round(share * a.samples)} of {a.samples}")
-                     for name, share in (("float", a.reference), ("deployed", a.deployed))
-                     if share is not None]
+            rows += [
+                (name, f"{share:.2%}", f"{round(share * a.samples)} of {a.samples}")
+                for name, share in (("float", a.reference), ("deployed", a.deployed))
+                if share is not None
+            ]
         if a is not None and a.drop is not None:
-            span = "no interval" if a.interval is None else (
-                f"{CONFIDENCE:.0%} interval {a.interval[0]:+.2f} to {a.interval[1]:+.2f}")
-            rows += [("drop", f"{a.drop:+.2f} points", span),
-                     ("right in one alone", f"{a.lost:+d} net",
-                      f"float {a.only_reference}, deployed {a.only_deployed}")]
+            span = (
+                "no interval"
+                if a.interval is None
+                else (f"{CONFIDENCE:.0%} interval {a.interval[0]:+.2f} to {a.interval[1]:+.2f}")
+            )
+            rows += [
+                ("drop", f"{a.drop:+.2f} points", span),
+                (
+                    "right in one alone",
+                    f"{a.lost:+d} net",
+                    f"float {a.only_reference}, deployed {a.only_deployed}",
+                ),
+            ]
         if self.agreement is not None:
             rows.append(("same prediction", f"{self.agreement:.2%}", ""))
         title = f"Accuracy: {a.verdict()}" if a else "Predictions (no labels, so no accuracy)"
@@ -140,8 +163,12 @@ class Report:
     def _counts_table(self) -> Table:
         rows: list[tuple[str, ...]] = [
             (name.replace("_", " "), _number(total / self.samples), _number(total))
-            for name, total in {**_totals(self.counts), **_messages(self.traffic),
-                                **_drain(self.counts, "draining ")}.items()]
+            for name, total in {
+                **_totals(self.counts),
+                **_messages(self.traffic),
+                **_drain(self.counts, "draining "),
+            }.items()
+        ]
         return "Counts (draining is in no other number)", ("", "a sample", "in all"), rows
 
     def _population_table(self) -> Table:
@@ -150,9 +177,15 @@ class Report:
         for name, updates in self.counts.updates.items():
             spikes = self.counts.spikes.get(name)
             share = self.counts.active_updates[name] / updates if updates else 0.0
-            rows.append((name, _number(self.sizes[name]),
-                         "-" if spikes is None else _number(spikes / self.samples),
-                         f"{rates[name]:.4f}" if name in rates else "-", f"{share:.1%}"))
+            rows.append(
+                (
+                    name,
+                    _number(self.sizes[name]),
+                    "-" if spikes is None else _number(spikes / self.samples),
+                    f"{rates[name]:.4f}" if name in rates else "-",
+                    f"{share:.1%}",
+                )
+            )
         heads = ("name", "neurons", "spikes a sample", "spikes/neuron/step", "active")
         return "Populations", heads, rows
 
@@ -160,8 +193,11 @@ class Report:
         rows: list[tuple[str, ...]] = []
         for proxy in self.energy:
             rows.append((f"{proxy.name}: {proxy.label}", f"{proxy.per_sample_pj / 1000:,.3f}"))
-            rows += [(f"    {term}", f"{value / self.samples / 1000:,.3f}")
-                     for term, value in proxy.parts_pj.items() if len(proxy.parts_pj) > 1]
+            rows += [
+                (f"    {term}", f"{value / self.samples / 1000:,.3f}")
+                for term, value in proxy.parts_pj.items()
+                if len(proxy.parts_pj) > 1
+            ]
             rows.append((f"    source: {proxy.source}", ""))
             rows.append((f"    not in it: {proxy.excluded}", ""))
         return "Energy proxies (no hardware was measured)", ("proxy", "nJ a sample"), rows
@@ -171,8 +207,10 @@ class Report:
         found = []
         for name, o in self.overflows.items():
             if o:
-                found.append(f"overflow in {name}: u wrapped {o.u_wraps} times, v saturated "
-                             f"{o.v_high} times high and {o.v_low} times low")
+                found.append(
+                    f"overflow in {name}: u wrapped {o.u_wraps} times, v saturated "
+                    f"{o.v_high} times high and {o.v_low} times low"
+                )
         if self.input_clipped:
             found.append(f"{self.input_clipped} input values were clipped to a message's range")
         if self.ties:
@@ -211,8 +249,7 @@ def check_format(path: str | os.PathLike[str]) -> None:
     """Raise WrongInput if no report can be written to `path`."""
     file = Path(path)
     if file.suffix not in FORMATS:
-        raise WrongInput(f"report {file}: the ending says the format; use one of "
-                         f"{', '.join(FORMATS)}")
+        raise WrongInput(f"report {file}: the ending says the format; use one of {', '.join(FORMATS)}")
     if not file.parent.is_dir():
         raise WrongInput(f"report {file}: the folder {file.parent} does not exist")
 
@@ -222,25 +259,38 @@ def accuracy_json(accuracy: Accuracy | None) -> dict[str, Any] | None:
     if accuracy is None:
         return None
     a = accuracy
-    return {"float": a.reference, "deployed": a.deployed, "drop": a.drop,
-            "interval": None if a.interval is None else list(a.interval), "samples": a.samples,
-            "confidence": CONFIDENCE, "only_float": a.only_reference,
-            "only_deployed": a.only_deployed, "lost": a.lost, "verdict": a.verdict()}
+    return {
+        "float": a.reference,
+        "deployed": a.deployed,
+        "drop": a.drop,
+        "interval": None if a.interval is None else list(a.interval),
+        "samples": a.samples,
+        "confidence": CONFIDENCE,
+        "only_float": a.only_reference,
+        "only_deployed": a.only_deployed,
+        "lost": a.lost,
+        "verdict": a.verdict(),
+    }
 
 
-def counts_json(
-    counts: Counts, sizes: Mapping[str, int], traffic: Traffic | None = None
-) -> dict[str, Any]:
+def counts_json(counts: Counts, sizes: Mapping[str, int], traffic: Traffic | None = None) -> dict[str, Any]:
     """Return counts as every command prints them, per sample and in total, draining apart."""
     totals, rates = {**_totals(counts), **_messages(traffic)}, counts.rates()
     return {
-        "samples": counts.samples, "steps": counts.steps,
+        "samples": counts.samples,
+        "steps": counts.steps,
         "per_sample": {name: total / counts.samples for name, total in totals.items()},
         "total": totals,
-        "populations": {name: {
-            "neurons": sizes[name], "spikes": counts.spikes.get(name), "rate": rates.get(name),
-            "updates": updates, "active_updates": counts.active_updates[name],
-        } for name, updates in counts.updates.items()},
+        "populations": {
+            name: {
+                "neurons": sizes[name],
+                "spikes": counts.spikes.get(name),
+                "rate": rates.get(name),
+                "updates": updates,
+                "active_updates": counts.active_updates[name],
+            }
+            for name, updates in counts.updates.items()
+        },
         "projections": {name: {"synops": n} for name, n in counts.synops.items()},
         "drain": _drain(counts),
     }
@@ -248,29 +298,47 @@ def counts_json(
 
 def energy_json(proxies: tuple[Energy, ...]) -> dict[str, Any]:
     """Return the proxies by name as every command prints them; parts are picojoules a sample."""
-    return {p.name: {
-        "per_sample_pj": p.per_sample_pj, "total_pj": p.total_pj, "label": p.label,
-        "source": p.source, "excluded": p.excluded,
-        "parts_pj": {term: value / p.samples for term, value in p.parts_pj.items()},
-    } for p in proxies}
+    return {
+        p.name: {
+            "per_sample_pj": p.per_sample_pj,
+            "total_pj": p.total_pj,
+            "label": p.label,
+            "source": p.source,
+            "excluded": p.excluded,
+            "parts_pj": {term: value / p.samples for term, value in p.parts_pj.items()},
+        }
+        for p in proxies
+    }
 
 
 def _totals(counts: Counts) -> dict[str, int]:
-    return {"spikes": counts.total_spikes, "synops": counts.total_synops,
-            "graded_synops": counts.graded_synops, "updates": counts.total_updates,
-            "active_updates": counts.total_active_updates, "input_messages": counts.input_messages}
+    return {
+        "spikes": counts.total_spikes,
+        "synops": counts.total_synops,
+        "graded_synops": counts.graded_synops,
+        "updates": counts.total_updates,
+        "active_updates": counts.total_active_updates,
+        "input_messages": counts.input_messages,
+    }
 
 
 def _messages(traffic: Traffic | None) -> dict[str, int]:
     if traffic is None:
         return {}
-    return {"core_messages": traffic.messages, "messages_within_tile": traffic.within_tile,
-            "hops_east_west": traffic.hops_east_west, "hops_north_south": traffic.hops_north_south}
+    return {
+        "core_messages": traffic.messages,
+        "messages_within_tile": traffic.within_tile,
+        "hops_east_west": traffic.hops_east_west,
+        "hops_north_south": traffic.hops_north_south,
+    }
 
 
 def _drain(counts: Counts, prefix: str = "") -> dict[str, int]:
-    return {f"{prefix}spikes": counts.drain_spikes, f"{prefix}synops": counts.drain_synops,
-            f"{prefix}updates": counts.drain_updates}
+    return {
+        f"{prefix}spikes": counts.drain_spikes,
+        f"{prefix}synops": counts.drain_synops,
+        f"{prefix}updates": counts.drain_updates,
+    }
 
 
 def _number(value: float) -> str:

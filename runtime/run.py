@@ -49,8 +49,9 @@ def simulate(
     if threads is not None:
         if device != "loihi2-sim":
             name = device if isinstance(device, str) else device.name
-            raise DeviceError(f"device {name!r} takes no number of threads; only loihi2-sim does",
-                              device=name)
+            raise DeviceError(
+                f"device {name!r} takes no number of threads; only loihi2-sim does", device=name
+            )
         options["threads"] = threads
     return execute(program, inputs, device, record=record, probes=probes, **options)
 
@@ -74,8 +75,7 @@ def simulate_batches(
 ) -> RunRecord:
     """Run all samples as `simulate` does, in batches; the record holds no spikes or states."""
     size = batch_size(program, inputs)
-    return join([simulate(program, part, device, threads)
-                 for part in batches(inputs, size, observe)])
+    return join([simulate(program, part, device, threads) for part in batches(inputs, size, observe)])
 
 
 def reference_batches(
@@ -121,9 +121,11 @@ def batch_size(
     shape = np.shape(first)
     steps = (shape[1] if len(shape) > 1 else 1) + program.latency_steps
     # int32 messages and states; spikes as events, at worst dense, at 5 bytes.
-    per_step = (4 * sum(port.size for port in program.inputs)
-                + 5 * sum(p.size for p in program.populations)
-                + 4 * sum(program.size(probe.rpartition(".")[0]) for probe in probes))
+    per_step = (
+        4 * sum(port.size for port in program.inputs)
+        + 5 * sum(p.size for p in program.populations)
+        + 4 * sum(program.size(probe.rpartition(".")[0]) for probe in probes)
+    )
     return max(1, memory_bytes // (steps * per_step))
 
 
@@ -137,11 +139,16 @@ def join(records: Sequence[RunRecord]) -> RunRecord:
             overflows[name] = overflows.get(name, Overflow()) + overflow
     weights = [r.predictions.size for r in records]
     return replace(
-        records[0], outputs=np.concatenate([r.outputs for r in records]), predictions=predictions,
+        records[0],
+        outputs=np.concatenate([r.outputs for r in records]),
+        predictions=predictions,
         ties=float(np.average([r.ties for r in records], weights=weights)),
-        counts=_add(counts) if counts else None, overflows=overflows,
-        wall_s=sum(r.wall_s for r in records), input_clipped=sum(r.input_clipped for r in records),
-        spike_events={}, state_arrays={},
+        counts=_add(counts) if counts else None,
+        overflows=overflows,
+        wall_s=sum(r.wall_s for r in records),
+        input_clipped=sum(r.input_clipped for r in records),
+        spike_events={},
+        state_arrays={},
     )
 
 
@@ -149,18 +156,25 @@ def _add(counts: Sequence[Counts]) -> Counts:
     first = counts[0]
 
     def table(field: str) -> dict[str, int]:
-        return {name: sum(getattr(c, field)[name] for c in counts)
-                for name in getattr(first, field)}
+        return {name: sum(getattr(c, field)[name] for c in counts) for name in getattr(first, field)}
 
     def total(field: str) -> int:
         return sum(getattr(c, field) for c in counts)
 
-    neuron_spikes = {name: np.stack([c.neuron_spikes[name] for c in counts]).sum(axis=0)
-                     for name in first.neuron_spikes}
+    neuron_spikes = {
+        name: np.stack([c.neuron_spikes[name] for c in counts]).sum(axis=0) for name in first.neuron_spikes
+    }
     return Counts(
-        samples=total("samples"), steps=first.steps, spikes=table("spikes"), synops=table("synops"),
-        graded_synops=total("graded_synops"), updates=table("updates"),
-        active_updates=table("active_updates"), input_messages=total("input_messages"),
-        neuron_spikes=neuron_spikes, drain_spikes=total("drain_spikes"),
-        drain_synops=total("drain_synops"), drain_updates=total("drain_updates"),
+        samples=total("samples"),
+        steps=first.steps,
+        spikes=table("spikes"),
+        synops=table("synops"),
+        graded_synops=total("graded_synops"),
+        updates=table("updates"),
+        active_updates=table("active_updates"),
+        input_messages=total("input_messages"),
+        neuron_spikes=neuron_spikes,
+        drain_spikes=total("drain_spikes"),
+        drain_synops=total("drain_synops"),
+        drain_updates=total("drain_updates"),
     )

@@ -43,8 +43,7 @@ class Lava:
 
     def __init__(self, time_limit_s: float | None = None) -> None:
         if time_limit_s is not None and not time_limit_s > 0:
-            raise DeviceError(f"a time limit of {time_limit_s} s; it must be above 0",
-                              device=self.name)
+            raise DeviceError(f"a time limit of {time_limit_s} s; it must be above 0", device=self.name)
         self.time_limit_s = time_limit_s
         load_lava()
 
@@ -68,33 +67,47 @@ class Lava:
             (folder / "job.json").write_text(json.dumps({"probes": list(probes)}))
             self._run_child(folder, limit)
             with np.load(folder / "result.npz") as archive:
-                arrays = {key: archive[key].reshape(batch, device_steps, -1)
-                          for key in archive.files}
+                arrays = {key: archive[key].reshape(batch, device_steps, -1) for key in archive.files}
         return DeviceRun(
-            spikes={p.name: SpikeEvents.from_dense(arrays[f"spikes/{p.name}"])
-                    for p in program.populations if p.spiking},
+            spikes={
+                p.name: SpikeEvents.from_dense(arrays[f"spikes/{p.name}"])
+                for p in program.populations
+                if p.spiking
+            },
             states={probe: arrays[f"state/{probe}"] for probe in probes},
-            overflows={}, witness={p.name: witness_of(p) for p in program.populations})
+            overflows={},
+            witness={p.name: witness_of(p) for p in program.populations},
+        )
 
     def _run_child(self, folder: Path, limit: float) -> None:
         paths = [path or os.getcwd() for path in sys.path]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1",
-                                    "OPENBLAS_NUM_THREADS": "1"}
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(paths),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
         log = folder / "log.txt"
         # Every descendant holds the pipe's other end: it closes when all of them are gone.
         ending, held = os.pipe()
         with log.open("wb") as stream:
             child = subprocess.Popen(
                 [sys.executable, "-m", "snn_compile.targets.lava_child", str(folder)],
-                stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment,
-                start_new_session=True, pass_fds=(held,))
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env=environment,
+                start_new_session=True,
+                pass_fds=(held,),
+            )
         os.close(held)
         try:
             code = child.wait(limit)
         except subprocess.TimeoutExpired:
-            raise DeviceError(f"Lava did not finish within {limit:g} s; allow more with "
-                              "time_limit_s, or run fewer samples", device=self.name,
-                              time_limit_s=limit) from None
+            raise DeviceError(
+                f"Lava did not finish within {limit:g} s; allow more with time_limit_s, or run fewer samples",
+                device=self.name,
+                time_limit_s=limit,
+            ) from None
         finally:
             _end_session(child, ending)
             os.close(ending)
@@ -102,8 +115,9 @@ class Lava:
             report = folder / "error.txt"
             trace = (report if report.exists() else log).read_text(errors="replace")
             lines = trace.split("\n") if report.exists() else trace.strip().split("\n")[::-1]
-            raise DeviceError(f"Lava failed: {lines[0] or f'exit code {code}'}", device=self.name,
-                              trace=trace)
+            raise DeviceError(
+                f"Lava failed: {lines[0] or f'exit code {code}'}", device=self.name, trace=trace
+            )
 
 
 def time_limit(program: Program, steps: int) -> float:

@@ -48,8 +48,9 @@ def _run(folder: Path) -> None:
         messages = {name: archive[name] for name in archive.files}
     batch, device_steps = next(iter(messages.values())).shape[:2]
     # One long tape for all samples: the time step of a runtime never goes back.
-    network = to_lava(program, {name: data.reshape(batch * device_steps, -1)
-                                for name, data in messages.items()})
+    network = to_lava(
+        program, {name: data.reshape(batch * device_steps, -1) for name, data in messages.items()}
+    )
     recorder = _recorder(lava, network, probes, batch * device_steps, folder / "result.part")
     lava.runtime.target_fn = _reporting(lava.runtime.target_fn, folder)
     recorder.create_runtime(run_cfg=lava.Loihi2SimCfg(select_tag="fixed_pt"))
@@ -67,9 +68,7 @@ def _run(folder: Path) -> None:
     (folder / "result.part").rename(folder / "result.npz")
 
 
-def _recorder(
-    lava: SimpleNamespace, network: Any, probes: list[str], steps: int, file: Path
-) -> Any:
+def _recorder(lava: SimpleNamespace, network: Any, probes: list[str], steps: int, file: Path) -> Any:
     from snn_compile.targets.lava_recorder import make_recorder
 
     states = {}
@@ -120,8 +119,7 @@ def _watch(folder: Path, pids: list[int]) -> threading.Event:
                 # WNOWAIT: look without collecting, which Lava will want to do.
                 ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 if ended is not None and not over.is_set():
-                    _write_error(folder, f"a Lava process ended early, status {ended.si_status}",
-                                 "")
+                    _write_error(folder, f"a Lava process ended early, status {ended.si_status}", "")
             if (folder / "error.txt").exists():
                 os._exit(1)
 

@@ -35,10 +35,40 @@ VERSION = "0.10.0"
 # 24-bit current (in units of 2**17) and of 32 bits, and the currents and spikes that Lava 0.10.0
 # gives on Python 3.10 and numpy 1.26, for which it was made.
 _E = 1 << 17
-_GOLDEN_IN = (_E - 1, _E, _E + 1, 1 - _E, -_E, -_E - 1, 2 * _E, 2 * _E + 5, 3 * _E, 4 * _E, -2 * _E,
-              -3 * _E, 1 << 24, 1 << 25, (1 << 25) + 3)
-_GOLDEN_U = (8388544, 8388608, -8388544, -8388544, 8388608, 8388544, 0, 320, 8388608, 16777216, 0,
-             -8388608, 1056964608, -2130706432, -2130706240)
+_GOLDEN_IN = (
+    _E - 1,
+    _E,
+    _E + 1,
+    1 - _E,
+    -_E,
+    -_E - 1,
+    2 * _E,
+    2 * _E + 5,
+    3 * _E,
+    4 * _E,
+    -2 * _E,
+    -3 * _E,
+    1 << 24,
+    1 << 25,
+    (1 << 25) + 3,
+)
+_GOLDEN_U = (
+    8388544,
+    8388608,
+    -8388544,
+    -8388544,
+    8388608,
+    8388544,
+    0,
+    320,
+    8388608,
+    16777216,
+    0,
+    -8388608,
+    1056964608,
+    -2130706432,
+    -2130706240,
+)
 _GOLDEN_S = (0, 1, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0, 1, 0, 0)
 
 
@@ -54,14 +84,16 @@ def load_lava() -> SimpleNamespace:
     except PackageNotFoundError:
         raise DeviceError(f"lava-nc is not installed; type: {INSTALL}", device="lava") from None
     if found != VERSION:
-        raise DeviceError(f"lava-nc {found} is installed, tested is {VERSION}; type: {INSTALL}",
-                          device="lava")
+        raise DeviceError(
+            f"lava-nc {found} is installed, tested is {VERSION}; type: {INSTALL}", device="lava"
+        )
     try:
         with _importable():
             lava = _parts()
     except ModuleNotFoundError as error:
-        raise DeviceError(f"lava-nc needs the package {error.name}; type: pip install {error.name}",
-                          device="lava") from error
+        raise DeviceError(
+            f"lava-nc needs the package {error.name}; type: pip install {error.name}", device="lava"
+        ) from error
     _patch_reshape(lava.ports)
     _patch_model_search(lava)
     _self_test(lava)
@@ -71,9 +103,11 @@ def load_lava() -> SimpleNamespace:
 @contextmanager
 def _importable() -> Iterator[None]:
     """Let lava's modules be imported, and take back what that needs afterwards."""
-    with (_replaced(dataclasses, "dataclass", _lenient_dataclass),
-          _replaced(multiprocessing, "set_start_method", _no_start_method),
-          warnings.catch_warnings()):
+    with (
+        _replaced(dataclasses, "dataclass", _lenient_dataclass),
+        _replaced(multiprocessing, "set_start_method", _no_start_method),
+        warnings.catch_warnings(),
+    ):
         # Lava 0.10.0 is from 2024: it warns of its own future, which its fixed version settles.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
@@ -101,10 +135,12 @@ def _lenient_dataclass(cls: Any = None, /, **options: Any) -> Any:
     if cls.__module__.split(".")[0] == "lava":
         for name in vars(cls).get("__annotations__", {}):
             default = vars(cls).get(name)
-            if default is not None and not isinstance(default, dataclasses.Field) \
-                    and type(default).__hash__ is None:
-                setattr(cls, name, dataclasses.field(
-                    default_factory=functools.partial(_same, default)))
+            if (
+                default is not None
+                and not isinstance(default, dataclasses.Field)
+                and type(default).__hash__ is None
+            ):
+                setattr(cls, name, dataclasses.field(default_factory=functools.partial(_same, default)))
     return _dataclass(cls, **options)
 
 
@@ -129,8 +165,7 @@ def _parts() -> SimpleNamespace:
         **take("magma.core.process.process", "AbstractProcess", "ProcessServer"),
         **take("magma.core.process.variable", "Var", "VarServer"),
         **take("magma.core.model.py.model", "PyLoihiProcessModel"),
-        **take("magma.core.model.py.ports", "PyInPort", "PyOutPort", "PyRefPort",
-               "IdentityTransformer"),
+        **take("magma.core.model.py.ports", "PyInPort", "PyOutPort", "PyRefPort", "IdentityTransformer"),
         **take("magma.core.model.py.type", "LavaPyType"),
         **take("magma.core.decorator", "implements", "requires", "tag"),
         **take("magma.core.resources", "CPU"),
@@ -215,5 +250,8 @@ def _self_test(lava: SimpleNamespace) -> None:
     model.du, model.dv, model.vth = 4095, 4096, 131071
     model.run_spk()
     if model.u.tolist() != list(_GOLDEN_U) or sent[0].tolist() != [bool(s) for s in _GOLDEN_S]:
-        raise DeviceError(f"lava-nc with numpy {np.__version__} computes other numbers than it "
-                          f"should: currents {model.u.tolist()}", device="lava")
+        raise DeviceError(
+            f"lava-nc with numpy {np.__version__} computes other numbers than it "
+            f"should: currents {model.u.tolist()}",
+            device="lava",
+        )

@@ -94,9 +94,7 @@ class LavaNetwork:
         return found
 
 
-def to_lava(
-    program: Program, messages: Mapping[str, npt.NDArray[np.int32]] | None = None
-) -> LavaNetwork:
+def to_lava(program: Program, messages: Mapping[str, npt.NDArray[np.int32]] | None = None) -> LavaNetwork:
     """Return the program as connected lava-nc processes.
 
     `messages`: input port to (steps, size), played from device step 1 and repeated; silence if not
@@ -107,8 +105,11 @@ def to_lava(
         populations = {p.name: _population(p) for p in program.populations}
         inputs = {}
         for port in program.inputs:
-            data = (np.zeros((port.size, 1), np.int32) if messages is None
-                    else np.ascontiguousarray(messages[port.name].T))
+            data = (
+                np.zeros((port.size, 1), np.int32)
+                if messages is None
+                else np.ascontiguousarray(messages[port.name].T)
+            )
             inputs[port.name] = _lava.RingBuffer(data=data)
         tables = {}
         for edge in program.projections:
@@ -118,8 +119,7 @@ def to_lava(
                 source.s_out.connect(synapses.s_in)
                 synapses.a_out.connect(populations[edge.target].a_in)
                 tables[f"{edge.name}[{index}]"] = synapses
-    return LavaNetwork(populations, tables, inputs,
-                       {p.name: witness_of(p) for p in program.populations})
+    return LavaNetwork(populations, tables, inputs, {p.name: witness_of(p) for p in program.populations})
 
 
 def witness_of(population: Population) -> str:
@@ -134,24 +134,36 @@ def witness_of(population: Population) -> str:
 
 def _population(population: Population) -> Any:
     # A shared register is a plain integer to Lava, one per neuron an array; its Vars take both.
-    register = {key: int(array[0]) if array.size == 1 else array
-                for key, array in population.parameters.items()}
+    register = {
+        key: int(array[0]) if array.size == 1 else array for key, array in population.parameters.items()
+    }
     parameters = {
-        "shape": (population.size,), "u": 0, "v": register["v_init"],
-        "du": register["du"], "dv": register["dv"], "vth": register.get("vth", NEVER),
-        "bias_mant": register["bias_mant"], "bias_exp": register["bias_exp"],
+        "shape": (population.size,),
+        "u": 0,
+        "v": register["v_init"],
+        "du": register["du"],
+        "dv": register["dv"],
+        "vth": register.get("vth", NEVER),
+        "bias_mant": register["bias_mant"],
+        "bias_exp": register["bias_exp"],
         "name": population.name,
     }
     if witness_of(population) == "stock":
         return _lava.LIF(**parameters)
-    return ProgramLIF(reset=population.reset if population.spiking else "value",
-                      start_step=population.start_step, **parameters)
+    return ProgramLIF(
+        reset=population.reset if population.spiking else "value",
+        start_step=population.start_step,
+        **parameters,
+    )
 
 
 def _synapses(table: WeightTable, delay: int, name: str) -> Any:
     parameters = {
-        "weights": table.weights.astype(np.int32), "weight_exp": table.exponent,
-        "num_weight_bits": table.bits, "num_message_bits": table.message_bits,
-        "sign_mode": _lava.SignMode[table.sign_mode.upper()], "name": name,
+        "weights": table.weights.astype(np.int32),
+        "weight_exp": table.exponent,
+        "num_weight_bits": table.bits,
+        "num_message_bits": table.message_bits,
+        "sign_mode": _lava.SignMode[table.sign_mode.upper()],
+        "name": name,
     }
     return _lava.DelayDense(delays=delay, **parameters) if delay else _lava.Dense(**parameters)

@@ -17,11 +17,7 @@ import numpy as np
 
 
 def make_recorder(
-    lava: SimpleNamespace,
-    ports: Mapping[str, Any],
-    states: Mapping[str, Any],
-    steps: int,
-    file: Path,
+    lava: SimpleNamespace, ports: Mapping[str, Any], states: Mapping[str, Any], steps: int, file: Path
 ) -> Any:
     """Return a process connected to out-ports (spikes) and Vars (states) of other processes.
 
@@ -43,8 +39,10 @@ def make_recorder(
         def __init__(self, proc_params: Any) -> None:
             super().__init__(proc_params)
             shapes = {name: port.shape for name, port in (*ports.items(), *states.items())}
-            self.traces = {name: np.zeros((steps, *shape), np.uint8 if name in ports else np.int32)
-                           for name, shape in shapes.items()}
+            self.traces = {
+                name: np.zeros((steps, *shape), np.uint8 if name in ports else np.int32)
+                for name, shape in shapes.items()
+            }
 
         def run_spk(self) -> None:
             for attribute, name in inputs.items():
@@ -69,8 +67,11 @@ def make_recorder(
         setattr(PyRecorderModel, attribute, lava.LavaPyType(lava.PyInPort.VEC_DENSE, np.int32))
     for attribute in references:
         setattr(PyRecorderModel, attribute, lava.LavaPyType(lava.PyRefPort.VEC_DENSE, np.int32))
-    for decorate in (lava.implements(proc=Recorder, protocol=lava.LoihiProtocol),
-                     lava.requires(lava.CPU), lava.tag("fixed_pt")):
+    for decorate in (
+        lava.implements(proc=Recorder, protocol=lava.LoihiProtocol),
+        lava.requires(lava.CPU),
+        lava.tag("fixed_pt"),
+    ):
         decorate(PyRecorderModel)
     lava.model_classes[Recorder] = [PyRecorderModel]
     recorder = Recorder()

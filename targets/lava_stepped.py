@@ -45,19 +45,28 @@ class LavaStepped:
         with tidy_processes(self._lava, forget=True):
             network = to_lava(program)
             stepper = _Stepper(self._lava, network)
-        rasters = {p.name: np.zeros((batch, device_steps, p.size), np.uint8)
-                   for p in program.populations if p.spiking}
-        states = {probe: np.zeros((batch, device_steps, program.size(probe.rpartition(".")[0])),
-                                  np.int32) for probe in probes}
+        rasters = {
+            p.name: np.zeros((batch, device_steps, p.size), np.uint8)
+            for p in program.populations
+            if p.spiking
+        }
+        states = {
+            probe: np.zeros((batch, device_steps, program.size(probe.rpartition(".")[0])), np.int32)
+            for probe in probes
+        }
         for sample in range(batch):
             stepper.reset({name: data[sample] for name, data in messages.items()})
             for step in range(device_steps):
                 try:
                     stepper.step()
                 except Exception as error:
-                    raise DeviceError(f"{type(error).__name__} in Lava's process model at sample "
-                                      f"{sample}, device step {step}: {error}", device=self.name,
-                                      sample=sample, step=step) from error
+                    raise DeviceError(
+                        f"{type(error).__name__} in Lava's process model at sample "
+                        f"{sample}, device step {step}: {error}",
+                        device=self.name,
+                        sample=sample,
+                        step=step,
+                    ) from error
                 for name, raster in rasters.items():
                     raster[sample, step] = stepper.sent[name].data
                 for probe, trace in states.items():
@@ -65,7 +74,10 @@ class LavaStepped:
                     trace[sample, step] = getattr(stepper.neurons[name], state)
         return DeviceRun(
             spikes={name: SpikeEvents.from_dense(raster) for name, raster in rasters.items()},
-            states=states, overflows={}, witness=network.witness)
+            states=states,
+            overflows={},
+            witness=network.witness,
+        )
 
 
 class _Channel:
@@ -88,8 +100,7 @@ class _Stepper:
         self._models: dict[Any, Any] = {}
         self.sent: dict[str, _Channel] = {}
         config = lava.Loihi2SimCfg(select_tag="fixed_pt")
-        processes = (*network.inputs.values(), *network.populations.values(),
-                     *network.tables.values())
+        processes = (*network.inputs.values(), *network.populations.values(), *network.tables.values())
         for process in processes:
             kind = config.select(process, lava.ProcGroupDiGraphs._find_proc_models(process))
             self._models[process] = _build(kind, process)
@@ -101,8 +112,7 @@ class _Stepper:
         self._inputs = {name: self._models[p] for name, p in network.inputs.items()}
         self._synapses = [(self._models[p], channels[p]) for p in network.tables.values()]
         self._first = (*self._inputs.values(), *self.neurons.values())
-        self._initial = [(self._models[var.process], var.name, value)
-                         for var, value in network.state()]
+        self._initial = [(self._models[var.process], var.name, value) for var, value in network.state()]
         for model, _ in self._synapses:
             if hasattr(model, "get_delay_wgts_mat"):
                 model.get_delay_wgts_mat = _computed_once(model.get_delay_wgts_mat)
@@ -112,8 +122,11 @@ class _Stepper:
         for port in process.in_ports.members:
             kind = getattr(type(model), port.name)
             sources = [channels[source.process] for source in port.get_src_ports()]
-            setattr(model, port.name, kind.cls(sources, model, port.shape, kind.d_type,
-                                               lava.IdentityTransformer()))
+            setattr(
+                model,
+                port.name,
+                kind.cls(sources, model, port.shape, kind.d_type, lava.IdentityTransformer()),
+            )
         port = _out_port(process)
         kind = getattr(type(model), port.name)
         setattr(model, port.name, kind.cls([channels[process]], model, port.shape, kind.d_type))

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_compile.targets.chip import Chip, load_chip
+from snn_compile.targets.chip import load_chip
 from snn_compile.targets.errors import DoesNotFit, WrongInput, WrongProgram
-from snn_compile.targets.integer import SIGN_MODES, M, effective_bias, truncate_weights
+from snn_compile.targets.integer import SIGN_MODES, effective_bias, truncate_weights
+from snn_compile.targets.limits import chip_violations
 
 IntArray = npt.NDArray[np.integer[Any]]
 
@@ -389,50 +390,6 @@ class Program:
         from snn_compile.targets.describe import describe
 
         return describe(self)
-
-
-def _outside(array: npt.NDArray[Any], low: int, high: int) -> str | None:
-    if array.size and (array.min() < low or array.max() > high):
-        return f"spans {array.min()}..{array.max()}, the chip holds {low}..{high}"
-    return None
-
-
-def chip_violations(program: Program, chip: Chip) -> list[str]:
-    """Return every limit of the chip that the program breaks, one line each."""
-    mantissa = chip.bias_mantissa_max
-    ranges = {
-        "du": (0, chip.decay_max),
-        "dv": (0, chip.decay_max),
-        "vth": (0, chip.threshold_max),
-        "bias_mant": (-mantissa - 1, mantissa),
-        "bias_exp": chip.bias_exponent,
-        "v_init": (-(M - 1), M - 1),
-    }
-    found = []
-    for population in program.populations:
-        for key, array in population.parameters.items():
-            if text := _outside(array, *ranges[key]):
-                found.append(f"population {population.name!r}: {key} {text}")
-    for edge in program.projections:
-        if edge.delay_steps > chip.delay_max:
-            found.append(
-                f"projection {edge.name!r}: delay {edge.delay_steps} steps, the chip has {chip.delay_max}"
-            )
-        for table in edge.tables:
-            if text := _outside(np.array([table.exponent]), *chip.weight_exponent):
-                found.append(f"projection {edge.name!r}: weight exponent {text}")
-            if text := _outside(np.array([table.bits]), *chip.weight_bits):
-                found.append(f"projection {edge.name!r}: weight bits {text}")
-    for port in program.inputs:
-        if port.kind == "graded" and not chip.graded_messages:
-            found.append(f"input {port.name!r} is graded; {chip.title} has spikes without payload")
-        elif port.bits > chip.message_bits_max:
-            found.append(
-                f"input {port.name!r}: {port.bits} bits a message, the chip has {chip.message_bits_max}"
-            )
-    if len(program.cores) > chip.cores:
-        found.append(f"cores: {len(program.cores)} needed, {chip.cores} available")
-    return found
 
 
 def encode(value: Any, arrays: list[npt.NDArray[Any]] | None = None) -> tuple[Any, list[Any]]:

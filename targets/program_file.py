@@ -109,8 +109,16 @@ def load_program(path: str | os.PathLike[str]) -> Program:
         raise
     except (OSError, zipfile.BadZipFile, EOFError) as error:
         raise WrongProgram(f"{file} is not a whole program file ({error})") from error
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError,
-            zlib.error) as error:
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+        MemoryError,
+        zlib.error,
+    ) as error:
         raise WrongProgram(f"{file} is damaged ({type(error).__name__}: {error})") from error
 
 

@@ -18,9 +18,14 @@ def run_all(
     program: Program, inputs: Mapping[str, npt.ArrayLike], device: str | Device, **options: Any
 ) -> RunRecord:
     """Run with the spikes and both states of every population."""
-    return execute(program, inputs, device,
-                   record=[p.name for p in program.populations if p.spiking],
-                   probes=[f"{p.name}.{s}" for p in program.populations for s in "uv"], **options)
+    return execute(
+        program,
+        inputs,
+        device,
+        record=[p.name for p in program.populations if p.spiking],
+        probes=[f"{p.name}.{s}" for p in program.populations for s in "uv"],
+        **options,
+    )
 
 
 def traces(record: RunRecord) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
@@ -55,18 +60,28 @@ def first_difference(left: RunRecord, right: RunRecord, overflows: bool = True) 
     if found:
         sample, step, _, name, neuron, state = min(found)
         values = (int(t[name, state][sample, step, neuron]) for t in (a, b))
-        return (f"sample {sample}, step {step}, population {name}, neuron {neuron}, {state}: "
-                f"{left.device} {next(values)}, {right.device} {next(values)}")
+        return (
+            f"sample {sample}, step {step}, population {name}, neuron {neuron}, {state}: "
+            f"{left.device} {next(values)}, {right.device} {next(values)}"
+        )
     return _other_difference(left, right, overflows)
 
 
 def _other_difference(left: RunRecord, right: RunRecord, overflows: bool) -> str:
-    pairs = {key: (getattr(left, key), getattr(right, key))
-             for key in ("digest", "outputs", "predictions", "ties", "input_clipped",
-                         "latency_steps", *(["overflows"] if overflows else []))}
+    pairs = {
+        key: (getattr(left, key), getattr(right, key))
+        for key in (
+            "digest",
+            "outputs",
+            "predictions",
+            "ties",
+            "input_clipped",
+            "latency_steps",
+            *(["overflows"] if overflows else []),
+        )
+    }
     for field in fields(left.counts):  # type: ignore[arg-type]
-        pairs[f"counts.{field.name}"] = (getattr(left.counts, field.name),
-                                         getattr(right.counts, field.name))
+        pairs[f"counts.{field.name}"] = (getattr(left.counts, field.name), getattr(right.counts, field.name))
     for key, (x, y) in pairs.items():
         if not _same(x, y):
             return f"{key}: {left.device} {x}, {right.device} {y}"

@@ -32,8 +32,9 @@ def foreign_package(root: Path) -> str:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true",
-                     help="rewrite tests/golden/ with what the tests produce now")
+    parser.addoption(
+        "--update-golden", action="store_true", help="rewrite tests/golden/ with what the tests produce now"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

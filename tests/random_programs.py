@@ -17,14 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from snn_compile.targets.integer import truncate_weights, weight_range
-from snn_compile.targets.program import (
-    InputPort,
-    OutputPort,
-    Population,
-    Program,
-    Projection,
-    WeightTable,
-)
+from snn_compile.targets.program import InputPort, OutputPort, Population, Program, Projection, WeightTable
 
 Ints = npt.NDArray[np.int64]
 
@@ -115,8 +108,7 @@ def cases(limits: Limits | None = None) -> st.SearchStrategy[Case]:
 def build(pick: Picker, limits: Limits) -> Case:
     """Make one program and inputs for it."""
     steps, samples = pick.integer(5, limits.steps), pick.integer(1, limits.samples)
-    ports = tuple(input_port(pick, f"in{i}", limits)
-                  for i in range(pick.integer(1, limits.inputs)))
+    ports = tuple(input_port(pick, f"in{i}", limits) for i in range(pick.integer(1, limits.inputs)))
     count = pick.integer(1, limits.populations)
     populations: list[Population] = []
     for i in range(count):
@@ -129,8 +121,9 @@ def build(pick: Picker, limits: Limits) -> Case:
         others = [*ports, *(p for p in populations if p.spiking)]
         for source in (first, *(pick.choice(others) for _ in range(pick.integer(0, 2)))):
             projections.append(projection(pick, len(projections), source, target, limits))
-    program = Program("loihi2", 1, tuple(populations), tuple(projections), ports,
-                      (output_port(pick, populations),))
+    program = Program(
+        "loihi2", 1, tuple(populations), tuple(projections), ports, (output_port(pick, populations),)
+    )
     return Case(program, {port.name: data(pick, port, samples, steps) for port in ports})
 
 
@@ -140,8 +133,14 @@ def input_port(pick: Picker, name: str, limits: Limits) -> InputPort:
     start = pick.choice((0, 0, 0, 0, 1, 3))
     if pick.choice((True, True, False)):
         return InputPort(name, shape, start_step=start)
-    return InputPort(name, shape, kind="graded", bits=pick.choice((4, 8, 24, 1, 12, 20, 24)),
-                     signed=pick.choice((False, True)), start_step=start)
+    return InputPort(
+        name,
+        shape,
+        kind="graded",
+        bits=pick.choice((4, 8, 24, 1, 12, 20, 24)),
+        signed=pick.choice((False, True)),
+        start_step=start,
+    )
 
 
 def population(pick: Picker, name: str, model: str, limits: Limits) -> Population:
@@ -161,8 +160,14 @@ def population(pick: Picker, name: str, model: str, limits: Limits) -> Populatio
     }
     if model == "lif":
         parameters["vth"] = parameter((0, 3), (1, 60), (10, 400), (0, 131071), (131071, 131071))
-    return Population(name, (size,), model, parameters, start_step=pick.choice((0, 0, 1, 2, 3, 5)),
-                      reset=pick.choice(("value", "value", "subtract", "subtract", "none")))
+    return Population(
+        name,
+        (size,),
+        model,
+        parameters,
+        start_step=pick.choice((0, 0, 1, 2, 3, 5)),
+        reset=pick.choice(("value", "value", "subtract", "subtract", "none")),
+    )
 
 
 def projection(
@@ -174,8 +179,9 @@ def projection(
     graded = isinstance(source, InputPort) and source.kind == "graded"
     bits = source.bits if isinstance(source, InputPort) else 1
     message_bits = pick.choice((bits, bits, bits, 0) if graded else (0, 0, 0, 0, 0, 0, 0, bits))
-    tables = tuple(table(pick, (target.size, source.size), message_bits)
-                   for _ in range(pick.integer(1, limits.tables)))
+    tables = tuple(
+        table(pick, (target.size, source.size), message_bits) for _ in range(pick.integer(1, limits.tables))
+    )
     if delay:
         tables = tuple(replace(t, exponent=0) if sums_past_32_bits(t) else t for t in tables)
     return Projection(f"edge{index}", source.name, target.name, tables, delay)
@@ -200,16 +206,20 @@ def table(pick: Picker, shape: tuple[int, int], message_bits: int = 0) -> Weight
     raw = pick.integers(low, high, shape)
     if pick.choice((False, True)):
         raw = raw * pick.integers(0, 1, shape)
-    return WeightTable(truncate_weights(raw, bits, mode), pick.choice((0, 0, 7, 6, *WEIGHT_EXPONENTS)),
-                       bits, mode, message_bits)
+    return WeightTable(
+        truncate_weights(raw, bits, mode),
+        pick.choice((0, 0, 7, 6, *WEIGHT_EXPONENTS)),
+        bits,
+        mode,
+        message_bits,
+    )
 
 
 def output_port(pick: Picker, populations: list[Population]) -> OutputPort:
     """Make an output that reads any population."""
     read = pick.choice(populations)
     signal = pick.choice(("spikes", "membrane")) if read.spiking else "membrane"
-    return OutputPort("out", read.name, signal, pick.choice(READOUTS),
-                      pick.choice(("classify", "regress")))
+    return OutputPort("out", read.name, signal, pick.choice(READOUTS), pick.choice(("classify", "regress")))
 
 
 def data(pick: Picker, port: InputPort, samples: int, steps: int) -> Ints:
@@ -226,8 +236,14 @@ def data(pick: Picker, port: InputPort, samples: int, steps: int) -> Ints:
     return values
 
 
-EDGE_SUMS = sorted({sign * (turns * 2**17 + near) for sign in (1, -1) for near in (-1, 0, 1, 5)
-                    for turns in (0, 1, 2, 3, 4, 128, 256)})
+EDGE_SUMS = sorted(
+    {
+        sign * (turns * 2**17 + near)
+        for sign in (1, -1)
+        for near in (-1, 0, 1, 5)
+        for turns in (0, 1, 2, 3, 4, 128, 256)
+    }
+)
 """Sums that arrive at, or next to, a full turn of u and a turn of 32 bits after the shift by 6."""
 
 EDGE_BIASES = (0, 62, 63, 64, 65, -62, -63, -64, -65)
@@ -236,30 +252,39 @@ EDGE_BIASES = (0, 62, 63, 64, 65, -62, -63, -64, -65)
 
 def edge_cases() -> dict[str, Case]:
     """Return programs made by hand, by name."""
-    return {**{f"edges {reset}": _edges(reset) for reset in ("value", "subtract", "none")},
-            "held": _held()}
+    return {**{f"edges {reset}": _edges(reset) for reset in ("value", "subtract", "none")}, "held": _held()}
 
 
 def _held() -> Case:
     """Return direct current that differs between samples only, or only in its last channel."""
     pick = SeededPicker(0)
     ports = (InputPort("in0", (3,), kind="graded", bits=8, signed=True),)
-    leaks = {"du": np.array([1000]), "dv": np.array([100]), "bias_mant": np.array([3]),
-             "bias_exp": np.array([2]), "v_init": np.array([5])}
-    populations = (Population("pop0", (4,), "lif", leaks | {"vth": np.array([300])}),
-                   Population("pop1", (2,), "li", leaks))
-    edges = tuple(Projection(f"edge{i}", "in0", p.name, (table(pick, (p.size, 3), 8),) * 2)
-                  for i, p in enumerate(populations))
+    leaks = {
+        "du": np.array([1000]),
+        "dv": np.array([100]),
+        "bias_mant": np.array([3]),
+        "bias_exp": np.array([2]),
+        "v_init": np.array([5]),
+    }
+    populations = (
+        Population("pop0", (4,), "lif", leaks | {"vth": np.array([300])}),
+        Population("pop1", (2,), "li", leaks),
+    )
+    edges = tuple(
+        Projection(f"edge{i}", "in0", p.name, (table(pick, (p.size, 3), 8),) * 2)
+        for i, p in enumerate(populations)
+    )
     held = np.repeat([[[90, 3, 5]], [[-7, 60, 9]], [[-7, 60, 99]]], 8, axis=1)
     held[:, 5, 2] += 1
-    return Case(Program("loihi2", 1, populations, edges, ports, (OutputPort("out", "pop1", "membrane"),)),
-                {"in0": np.concatenate([held, held[::-1]])})
+    return Case(
+        Program("loihi2", 1, populations, edges, ports, (OutputPort("out", "pop1", "membrane"),)),
+        {"in0": np.concatenate([held, held[::-1]])},
+    )
 
 
 def _edges(reset: str) -> Case:
     """Return a program whose neurons meet the edges of wrap, saturation and threshold exactly."""
-    sums, biases = (np.array(grid).reshape(-1)
-                    for grid in np.meshgrid(EDGE_SUMS, EDGE_BIASES, indexing="ij"))
+    sums, biases = (np.array(grid).reshape(-1) for grid in np.meshgrid(EDGE_SUMS, EDGE_BIASES, indexing="ij"))
     n = len(EDGE_SUMS)
     wires = np.repeat(np.eye(n, dtype=np.int64), len(EDGE_BIASES), axis=0)
     # Each sum is 4 * first + second message, since a message holds no more than 24 bits and a sign.
@@ -267,19 +292,40 @@ def _edges(reset: str) -> Case:
     # Sums far beyond 32 bits, wrapped before the right shift: another table of the same edge.
     large = np.hstack([255 * np.tril(np.ones((n, n), np.int64)), np.zeros((n, n), np.int64)])
     wide = WeightTable(np.repeat(large, len(EDGE_BIASES), axis=0), -8, 8, "excitatory", 24)
-    settings = {"turn": (4095, 0, np.array([131071])), "decay": (2047, 300, np.array([131071])),
-                "threshold": (4095, 0, np.clip(sums, 0, 131071)), "wide": (0, 4095, np.array([0]))}
+    settings = {
+        "turn": (4095, 0, np.array([131071])),
+        "decay": (2047, 300, np.array([131071])),
+        "threshold": (4095, 0, np.clip(sums, 0, 131071)),
+        "wide": (0, 4095, np.array([0])),
+    }
     populations = tuple(
-        Population(name, (len(sums),), "lif", {
-            "du": np.array([du]), "dv": np.array([dv]), "vth": vth, "bias_mant": biases,
-            "bias_exp": np.array([0]), "v_init": np.array([0])}, reset, start_step=1)
-        for name, (du, dv, vth) in settings.items())
+        Population(
+            name,
+            (len(sums),),
+            "lif",
+            {
+                "du": np.array([du]),
+                "dv": np.array([dv]),
+                "vth": vth,
+                "bias_mant": biases,
+                "bias_exp": np.array([0]),
+                "v_init": np.array([0]),
+            },
+            reset,
+            start_step=1,
+        )
+        for name, (du, dv, vth) in settings.items()
+    )
     program = Program(
-        "loihi2", 1, populations,
-        tuple(Projection(f"to {p.name}", "in0", p.name,
-                         (table, wide) if p.name == "wide" else (table,))
-               for p in populations),
+        "loihi2",
+        1,
+        populations,
+        tuple(
+            Projection(f"to {p.name}", "in0", p.name, (table, wide) if p.name == "wide" else (table,))
+            for p in populations
+        ),
         (InputPort("in0", (2 * n,), kind="graded", bits=24, signed=True),),
-        (OutputPort("out", "turn"),))
+        (OutputPort("out", "turn"),),
+    )
     row = np.concatenate([np.array(EDGE_SUMS) >> 2, np.array(EDGE_SUMS) & 3])
     return Case(program, {"in0": np.array([[row, 0 * row, row, row, 0 * row]])})

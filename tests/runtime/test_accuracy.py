@@ -9,19 +9,24 @@ from snn_compile.runtime.accuracy import paired_interval, score
 from snn_compile.targets.errors import WrongInput
 
 
-@pytest.mark.parametrize(("table", "low", "high", "digits"), [
-    # Altman et al. 2000, Statistics with Confidence, table 6.2.
-    ((14, 5, 0, 22), 0.011, 0.226, 3),
-    # Bentur et al. 2009, in Fagerland et al. 2014, Statistics in Medicine 33: square-and-add.
-    ((1, 1, 7, 12), -0.507, -0.026, 3),
-    # Cavo et al. 2012, in the R package contingencytables: square-and-add.
-    ((59, 6, 16, 80), -0.1186, -0.0046, 4),
-])
+@pytest.mark.parametrize(
+    ("table", "low", "high", "digits"),
+    [
+        # Altman et al. 2000, Statistics with Confidence, table 6.2.
+        ((14, 5, 0, 22), 0.011, 0.226, 3),
+        # Bentur et al. 2009, in Fagerland et al. 2014, Statistics in Medicine 33: square-and-add.
+        ((1, 1, 7, 12), -0.507, -0.026, 3),
+        # Cavo et al. 2012, in the R package contingencytables: square-and-add.
+        ((59, 6, 16, 80), -0.1186, -0.0046, 4),
+    ],
+)
 def test_interval_equals_published_ones(
     table: tuple[int, int, int, int], low: float, high: float, digits: int
 ) -> None:
-    assert paired_interval(*table) == (pytest.approx(low, abs=0.5 * 10**-digits),
-                                       pytest.approx(high, abs=0.5 * 10**-digits))
+    assert paired_interval(*table) == (
+        pytest.approx(low, abs=0.5 * 10**-digits),
+        pytest.approx(high, abs=0.5 * 10**-digits),
+    )
 
 
 def test_interval_by_hand_without_discordant_pairs() -> None:
@@ -32,9 +37,7 @@ def test_interval_by_hand_without_discordant_pairs() -> None:
 
 
 @pytest.mark.parametrize("table", [(90, 5, 2, 3), (0, 10, 0, 0), (0, 0, 7, 0), (1, 0, 0, 1)])
-def test_interval_turns_around_with_the_pair_and_stays_in_range(
-    table: tuple[int, int, int, int]
-) -> None:
+def test_interval_turns_around_with_the_pair_and_stays_in_range(table: tuple[int, int, int, int]) -> None:
     both, first, second, neither = table
     low, high = paired_interval(*table)
     low_turned, high_turned = paired_interval(both, second, first, neither)
@@ -42,14 +45,11 @@ def test_interval_turns_around_with_the_pair_and_stays_in_range(
     assert -1 <= low <= (first - second) / sum(table) <= high <= 1
 
 
-@pytest.mark.parametrize(("samples", "shares"), [
-    (100, (0.90, 0.05, 0.02, 0.03)),
-    (360, (0.97, 0.010, 0.005, 0.015)),
-    (360, (0.60, 0.10, 0.10, 0.20)),
-])
-def test_interval_covers_the_true_difference(
-    samples: int, shares: tuple[float, float, float, float]
-) -> None:
+@pytest.mark.parametrize(
+    ("samples", "shares"),
+    [(100, (0.90, 0.05, 0.02, 0.03)), (360, (0.97, 0.010, 0.005, 0.015)), (360, (0.60, 0.10, 0.10, 0.20))],
+)
+def test_interval_covers_the_true_difference(samples: int, shares: tuple[float, float, float, float]) -> None:
     interval = cache(paired_interval)
     rng = np.random.default_rng(1998)
     truth = shares[1] - shares[2]

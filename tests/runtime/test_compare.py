@@ -57,9 +57,7 @@ def test_difference_names_the_place_and_both_values(relay: Program, record: RunR
     assert (body["devices"], body["values"]) == (["oracle", "other"], [value, value + 1])
 
 
-def test_earliest_step_wins_then_the_order_of_populations(
-    relay: Program, record: RunRecord
-) -> None:
+def test_earliest_step_wins_then_the_order_of_populations(relay: Program, record: RunRecord) -> None:
     late_a = with_state(record, "a.u", (0, 2, 0))
     early_b = with_state(late_a, "b.u", (1, 1, 0))
     found = first_difference(record, early_b, relay)
@@ -77,8 +75,7 @@ def test_states_come_before_the_spikes_they_cause(relay: Program, record: RunRec
     assert found is not None and found.item == "v"
 
 
-def test_records_must_be_comparable(relay: Program, relay_inputs: np.ndarray,
-                                    record: RunRecord) -> None:
+def test_records_must_be_comparable(relay: Program, relay_inputs: np.ndarray, record: RunRecord) -> None:
     shorter = runtime.simulate(relay, relay_inputs[:, :2], "oracle", probes=PROBES)
     with pytest.raises(WrongInput, match="2 samples x 3 steps and 2 x 2"):
         first_difference(record, shorter, relay)
@@ -94,8 +91,9 @@ class Faulty:
     def __init__(self, state: str, sample: int, device_step: int, neuron: int) -> None:
         self.state, self.at, self.calls = state, (sample, device_step, neuron), 0
 
-    def run(self, program: Program, messages: Mapping[str, np.ndarray], device_steps: int,
-            probes: Sequence[str]) -> DeviceRun:
+    def run(
+        self, program: Program, messages: Mapping[str, np.ndarray], device_steps: int, probes: Sequence[str]
+    ) -> DeviceRun:
         run = Oracle().run(program, messages, device_steps, probes)
         self.calls += 1
         if self.calls == 2:
@@ -165,10 +163,11 @@ def test_report_without_labels_or_reference(relay: Program, record: RunRecord) -
         report(relay, record, [1, 1], as_reference(record, np.zeros((2, 3), int)))
 
 
-@pytest.mark.parametrize(("labels", "message"), [
-    ([1], "1 labels for 2 samples"), ([0, 3], "tells 3 classes apart"), ([0, -1], "from -1 to 0")])
-def test_labels_must_fit(relay: Program, relay_inputs: np.ndarray, labels: list[int],
-                         message: str) -> None:
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [([1], "1 labels for 2 samples"), ([0, 3], "tells 3 classes apart"), ([0, -1], "from -1 to 0")],
+)
+def test_labels_must_fit(relay: Program, relay_inputs: np.ndarray, labels: list[int], message: str) -> None:
     with pytest.raises(WrongInput, match=message):
         compare(relay, None, relay_inputs, labels)
 

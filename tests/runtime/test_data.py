@@ -73,9 +73,7 @@ def test_copies_follow_the_images_of_the_training_split_and_of_no_other():
     np.testing.assert_array_equal(more.labels, np.tile(plain.labels, 3))
     assert more.inputs.min() >= 0 and more.inputs.max() <= 1
     for split in ("validation", "test", "calibration"):
-        assert len(load_data("digits", split, copies=2).inputs) == len(
-            load_data("digits", split).inputs
-        )
+        assert len(load_data("digits", split, copies=2).inputs) == len(load_data("digits", split).inputs)
 
 
 def test_an_npz_is_read_whole_or_partitioned(tmp_path):
@@ -104,10 +102,7 @@ GOOD = np.ones((4, 3, 2))
         ({"data": GOOD}, "no array 'inputs'"),
         ({"inputs": np.ones((4, 3))}, r"shape \(4, 3\)"),
         ({"inputs": np.ones((0, 3, 2))}, "none of it empty"),
-        (
-            {"inputs": np.where(np.arange(24).reshape(4, 3, 2) == 9, np.nan, 1.0)},
-            r"\[1, 1, 1\] is nan",
-        ),
+        ({"inputs": np.where(np.arange(24).reshape(4, 3, 2) == 9, np.nan, 1.0)}, r"\[1, 1, 1\] is nan"),
         ({"inputs": GOOD, "labels": np.zeros(3, int)}, "for 4 samples"),
         ({"inputs": GOOD, "labels": np.zeros(4)}, "whole numbers"),
         ({"inputs": GOOD, "labels": np.array([0, 1, -1, 2])}, "label is -1"),

@@ -21,8 +21,11 @@ from snn_compile.targets.record import Overflow
 @pytest.fixture
 def made(relay: Program, relay_inputs: np.ndarray) -> Report:
     predictions = np.array([1, 0])
-    return replace(compare(relay, None, relay_inputs, [1, 0]),
-                   accuracy=score(predictions, [1, 1], np.array([1, 1])), agreement=0.5)
+    return replace(
+        compare(relay, None, relay_inputs, [1, 0]),
+        accuracy=score(predictions, [1, 1], np.array([1, 1])),
+        agreement=0.5,
+    )
 
 
 def png_size(data: bytes) -> tuple[int, int]:
@@ -34,8 +37,17 @@ def png_size(data: bytes) -> tuple[int, int]:
 def test_json_has_the_agreed_keys(made: Report) -> None:
     body = json.loads(json.dumps(made.json(), allow_nan=False))
     assert body["schema"] == {"name": "snn-compile-report", "version": 1}
-    assert {"accuracy", "counts", "energy", "device", "overflows", "ties", "input_clipped",
-            "latency_steps", "program"} <= body.keys()
+    assert {
+        "accuracy",
+        "counts",
+        "energy",
+        "device",
+        "overflows",
+        "ties",
+        "input_clipped",
+        "latency_steps",
+        "program",
+    } <= body.keys()
     assert {"float", "deployed", "drop", "interval", "samples"} <= body["accuracy"].keys()
     assert (body["accuracy"]["float"], body["accuracy"]["deployed"]) == (1.0, 0.5)
     assert body["accuracy"]["drop"] == 50.0
@@ -48,12 +60,25 @@ def test_json_has_the_agreed_keys(made: Report) -> None:
 def test_json_counts(made: Report) -> None:
     counts = made.json()["counts"]
     assert counts["total"] == {
-        "spikes": 12, "synops": 13, "graded_synops": 0, "updates": 30, "active_updates": 12,
-        "input_messages": 5, "core_messages": 8, "messages_within_tile": 3,
-        "hops_east_west": 10, "hops_north_south": 5}
+        "spikes": 12,
+        "synops": 13,
+        "graded_synops": 0,
+        "updates": 30,
+        "active_updates": 12,
+        "input_messages": 5,
+        "core_messages": 8,
+        "messages_within_tile": 3,
+        "hops_east_west": 10,
+        "hops_north_south": 5,
+    }
     assert counts["per_sample"]["synops"] == 6.5
     assert counts["populations"]["b"] == {
-        "neurons": 3, "spikes": 7, "rate": 7 / 18, "updates": 18, "active_updates": 7}
+        "neurons": 3,
+        "spikes": 7,
+        "rate": 7 / 18,
+        "updates": 18,
+        "active_updates": 7,
+    }
     assert counts["projections"]["a-b"] == {"synops": 8}
     assert set(counts["drain"]) == {"spikes", "synops", "updates"}
 
@@ -69,9 +94,15 @@ def test_json_energy_is_by_proxy_with_its_source(made: Report) -> None:
 
 def test_text_tells_what_matters(made: Report) -> None:
     text = made.text()
-    for words in ("no difference detectable with 2 samples", "+50.00 points", "Loihi 1",
-                  "a proxy, not a measurement",
-                  "same prediction 50.00%", "draining spikes", "+2 steps latency"):
+    for words in (
+        "no difference detectable with 2 samples",
+        "+50.00 points",
+        "Loihi 1",
+        "a proxy, not a measurement",
+        "same prediction 50.00%",
+        "draining spikes",
+        "+2 steps latency",
+    ):
         assert words in " ".join(text.split()), words
     assert max(map(len, text.splitlines())) <= 100
 
@@ -91,8 +122,7 @@ def test_text_and_page_take_names_as_they_are(relay: Program, relay_inputs: np.n
 
 
 def test_notes_warn(made: Report) -> None:
-    worrying = replace(made, overflows={"a": Overflow(1, 2, 3), "b": Overflow()},
-                       input_clipped=4, ties=0.25)
+    worrying = replace(made, overflows={"a": Overflow(1, 2, 3), "b": Overflow()}, input_clipped=4, ties=0.25)
     notes = "\n".join(worrying.notes())
     assert "overflow in a: u wrapped 1 times, v saturated 2 times high and 3 times low" in notes
     assert "overflow in b" not in notes
@@ -129,8 +159,7 @@ def test_trace_is_one_sample_in_float_units(chain: Callable[..., Program]) -> No
         trace(program, inputs, sample=4)
 
 
-def test_save_by_ending(made: Report, relay: Program, relay_inputs: np.ndarray,
-                        tmp_path: Path) -> None:
+def test_save_by_ending(made: Report, relay: Program, relay_inputs: np.ndarray, tmp_path: Path) -> None:
     one = trace(relay, relay_inputs, [1, 1])
     for ending in (".json", ".png", ".html"):
         made.save(tmp_path / f"r{ending}", one)
@@ -153,9 +182,14 @@ def test_save_leaves_nothing_half_written(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("name", "message"), [
-    ("r.pdf", "use one of .html, .json, .png"), ("no/r.png", "does not exist"),
-    ("r.png", "needs the trace")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("r.pdf", "use one of .html, .json, .png"),
+        ("no/r.png", "does not exist"),
+        ("r.png", "needs the trace"),
+    ],
+)
 def test_save_refuses(made: Report, tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(WrongInput, match=message):
         made.save(tmp_path / name)

@@ -29,8 +29,18 @@ def test_batches_join_to_the_same_record(
     assert parts.ties == pytest.approx(whole.ties)
     assert parts.overflows == whole.overflows
     assert parts.counts is not None and whole.counts is not None
-    for field in ("samples", "steps", "spikes", "synops", "updates", "active_updates",
-                  "input_messages", "drain_spikes", "drain_synops", "drain_updates"):
+    for field in (
+        "samples",
+        "steps",
+        "spikes",
+        "synops",
+        "updates",
+        "active_updates",
+        "input_messages",
+        "drain_spikes",
+        "drain_synops",
+        "drain_updates",
+    ):
         assert getattr(parts.counts, field) == getattr(whole.counts, field), field
     for name, expected in whole.counts.neuron_spikes.items():
         np.testing.assert_array_equal(parts.counts.neuron_spikes[name], expected)

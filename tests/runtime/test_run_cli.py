@@ -33,18 +33,27 @@ def compiled(tmp_path: Path) -> list[str]:
     """PROGRAM --data DATA --against MODEL, as arguments; labels are the reference's own answers."""
     rng = np.random.default_rng(3)
     graph = nir.NIRGraph(
-        {"input": nir.Input({"input": np.array([6])}), "w": nir.Linear(rng.normal(0, 1, (4, 6))),
-         "lif": nir.LIF(np.full(4, 2.0), np.full(4, 1.0), np.zeros(4), np.full(4, 0.5)),
-         "output": nir.Output({"output": np.array([4])})},
-        [("input", "w"), ("w", "lif"), ("lif", "output")])
+        {
+            "input": nir.Input({"input": np.array([6])}),
+            "w": nir.Linear(rng.normal(0, 1, (4, 6))),
+            "lif": nir.LIF(np.full(4, 2.0), np.full(4, 1.0), np.zeros(4), np.full(4, 0.5)),
+            "output": nir.Output({"output": np.array([4])}),
+        },
+        [("input", "w"), ("w", "lif"), ("lif", "output")],
+    )
     attach(graph, Contract(dt=1.0))
     nir.write(tmp_path / "model.nir", graph)
     inputs = (rng.random((30, 12, 6)) < 0.4).astype(float)
     program = compile_graph(tmp_path / "model.nir", options=Options(), calibration=inputs)
     program.save(tmp_path / "model.snn")
     np.savez(tmp_path / "data.npz", inputs=inputs, labels=rng.integers(0, 4, 30))
-    return [str(tmp_path / "model.snn"), "--data", str(tmp_path / "data.npz"),
-            "--against", str(tmp_path / "model.nir")]
+    return [
+        str(tmp_path / "model.snn"),
+        "--data",
+        str(tmp_path / "data.npz"),
+        "--against",
+        str(tmp_path / "model.nir"),
+    ]
 
 
 def run_json(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int = 0) -> Any:
@@ -95,8 +104,7 @@ def test_max_drop_gate(compiled: list[str], capsys: pytest.CaptureFixture[str]) 
 
 
 def test_against_another_model_says_so(
-    compiled: list[str], files: list[str], relay: Program, tmp_path: Path,
-    capsys: pytest.CaptureFixture[str]
+    compiled: list[str], files: list[str], relay: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "other.snn"
     wide = replace(relay, provenance={"network": "0" * 64})
@@ -108,8 +116,7 @@ def test_against_another_model_says_so(
 
 def test_check_of_equal_devices(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*files, "--check"]) == 0
-    assert ("check: loihi2-sim and oracle are equal on 2 samples, 90 values"
-            in capsys.readouterr().out)
+    assert "check: loihi2-sim and oracle are equal on 2 samples, 90 values" in capsys.readouterr().out
     body = run_json([*files, "--check", "--device", "oracle"], capsys)
     assert body["check"]["equal"] and body["check"]["devices"] == ["oracle", "loihi2-sim"]
     assert body["accuracy"]["deployed"] == 0.5
@@ -120,8 +127,13 @@ def test_check_exits_3_on_a_planted_difference(
 ) -> None:
     run = Loihi2Sim.run
 
-    def faulty(self: Loihi2Sim, program: Program, messages: Mapping[str, np.ndarray],
-               device_steps: int, probes: Sequence[str]) -> DeviceRun:
+    def faulty(
+        self: Loihi2Sim,
+        program: Program,
+        messages: Mapping[str, np.ndarray],
+        device_steps: int,
+        probes: Sequence[str],
+    ) -> DeviceRun:
         result = run(self, program, messages, device_steps, probes)
         if "b.v" in result.states:
             result.states["b.v"][1, 3, 2] += 5
@@ -151,25 +163,27 @@ def test_data_comes_from_the_program(
     assert "split test, as the program was compiled for: partition=True" in err
 
 
-def test_reports_are_written(files: list[str], tmp_path: Path,
-                             capsys: pytest.CaptureFixture[str]) -> None:
+def test_reports_are_written(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = [tmp_path / "r.html", tmp_path / "r.json", tmp_path / "r.png"]
     assert main([*files, *(word for file in wanted for word in ("--report", str(file)))]) == 0
     assert all(file.stat().st_size > 1000 for file in wanted)
     assert capsys.readouterr().err.count("wrote") == 3
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({0: "missing.snn"}, "no program file"),
-    ({2: "missing.npz"}, "no such file"),
-    ({2: "nothing"}, "not a known data set"),
-    ({3: "--device", 4: "tcp"}, "unknown device 'tcp'"),
-    ({3: "--device", 4: "oracle", 5: "--threads", 6: "2"}, "takes no number of threads"),
-    ({3: "--against", 4: "missing.pt"}, "no such checkpoint"),
-    ({3: "--against", 4: "missing.nir"}, "missing.nir"),
-    ({3: "--report", 4: "r.pdf"}, "use one of .html, .json, .png"),
-    ({0: "diverge"}, "not available yet"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({0: "missing.snn"}, "no program file"),
+        ({2: "missing.npz"}, "no such file"),
+        ({2: "nothing"}, "not a known data set"),
+        ({3: "--device", 4: "tcp"}, "unknown device 'tcp'"),
+        ({3: "--device", 4: "oracle", 5: "--threads", 6: "2"}, "takes no number of threads"),
+        ({3: "--against", 4: "missing.pt"}, "no such checkpoint"),
+        ({3: "--against", 4: "missing.nir"}, "missing.nir"),
+        ({3: "--report", 4: "r.pdf"}, "use one of .html, .json, .png"),
+        ({0: "diverge"}, "not available yet"),
+    ],
+)
 def test_bad_input_is_one_line_and_exit_1(
     files: list[str], changes: dict[int, str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,8 +197,7 @@ def test_bad_input_is_one_line_and_exit_1(
 
 
 @pytest.mark.parametrize("inputs", [np.zeros((2, 3, 5)), np.full((2, 3, 2), 0.5)])
-def test_unfitting_data(files: list[str], inputs: np.ndarray,
-                        capsys: pytest.CaptureFixture[str]) -> None:
+def test_unfitting_data(files: list[str], inputs: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez(files[-1], inputs=inputs)
     assert main(files) == 1
     assert capsys.readouterr().err.startswith("snn-run: error: input 'in'")
@@ -196,9 +209,18 @@ def test_max_drop_needs_labels(compiled: list[str], capsys: pytest.CaptureFixtur
     assert "--max-drop needs labels" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [
-    [], ["p.snn", "--max-drop", "1"], ["p.snn", "--convention", "dt=1"], ["p.snn", "--samples", "0"],
-    ["p.snn", "--threads", "-1"], ["p.snn", "--unknown"], ["p.snn", "--max-drop", "x"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["p.snn", "--max-drop", "1"],
+        ["p.snn", "--convention", "dt=1"],
+        ["p.snn", "--samples", "0"],
+        ["p.snn", "--threads", "-1"],
+        ["p.snn", "--unknown"],
+        ["p.snn", "--max-drop", "x"],
+    ],
+)
 def test_usage_exits_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(arguments)
@@ -229,10 +251,12 @@ def test_list_devices(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = ("import sys\nfrom snn_compile.runtime.cli import main\n"
-            "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
-            "heavy = {'torch', 'numba', 'lava', 'matplotlib', 'sklearn', 'scipy', 'rich', 'nir'}\n"
-            "print(sorted(heavy & set(sys.modules)), file=sys.stderr)")
+    code = (
+        "import sys\nfrom snn_compile.runtime.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'numba', 'lava', 'matplotlib', 'sklearn', 'scipy', 'rich', 'nir'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]" and "--max-drop" in done.stdout
 

@@ -9,12 +9,7 @@ from typing import Any
 import pytest
 
 from snn_compile.targets import chip
-from snn_compile.targets.chip import (
-    chip_names,
-    energy_coefficients,
-    load_chip,
-    target_names,
-)
+from snn_compile.targets.chip import chip_names, energy_coefficients, load_chip, target_names
 from snn_compile.targets.errors import ChipError
 
 FILES = sorted(Path(str(resources.files("snn_compile.targets"))).glob("*.toml"))
@@ -52,7 +47,8 @@ def test_an_unknown_target_lists_the_names(name: str) -> None:
     with pytest.raises(ChipError) as caught:
         load_chip(name)
     assert str(caught.value) == (
-        f"unknown target {name!r}; targets are: {', '.join(f'{chip}-sim' for chip in CHIPS)}")
+        f"unknown target {name!r}; targets are: {', '.join(f'{chip}-sim' for chip in CHIPS)}"
+    )
     assert caught.value.target == name
 
 
@@ -61,10 +57,14 @@ def test_an_unknown_energy_table_lists_the_names() -> None:
         energy_coefficients("none")
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (("[neuron]", "[neurone]"), "chip file of odd: key 'neuron' is missing"),
-    (("delay_max", "delay_most"), "chip file of odd: key 'delay_max' is missing"),
-    (("[cores]", "[cores"), "chip file odd.toml: ")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("[neuron]", "[neurone]"), "chip file of odd: key 'neuron' is missing"),
+        (("delay_max", "delay_most"), "chip file of odd: key 'delay_max' is missing"),
+        (("[cores]", "[cores"), "chip file odd.toml: "),
+    ],
+)
 def test_a_chip_file_with_a_mistake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: tuple[str, str], message: str
 ) -> None:

@@ -14,22 +14,16 @@ from hypothesis import strategies as st
 from snn_compile.targets import loihi2_sim
 from snn_compile.targets.device import open_device
 from snn_compile.targets.errors import DeviceError
-from snn_compile.targets.program import (
-    InputPort,
-    OutputPort,
-    Population,
-    Program,
-    Projection,
-    WeightTable,
-)
+from snn_compile.targets.program import InputPort, OutputPort, Population, Program, Projection, WeightTable
 from snn_compile.targets.program_file import load_program
 
 PROGRAMS = 320
 BLOCKS = 16
 TINY_SEEDS = range(1000, 1044)
 
-needs_lava = pytest.mark.skipif(importlib.util.find_spec("lava.magma") is None,
-                                reason="lava-nc is not installed; the README says how")
+needs_lava = pytest.mark.skipif(
+    importlib.util.find_spec("lava.magma") is None, reason="lava-nc is not installed; the README says how"
+)
 
 
 def block(index: int) -> range:
@@ -61,9 +55,7 @@ def test_loihi2_sim(oracle: Any, comparing: Any, index: int, threads: int) -> No
 
 
 @pytest.mark.parametrize("device", ["oracle", "loihi2-sim"])
-def test_a_saved_program_runs_the_same(
-    oracle: Any, comparing: Any, tmp_path: Any, device: str
-) -> None:
+def test_a_saved_program_runs_the_same(oracle: Any, comparing: Any, tmp_path: Any, device: str) -> None:
     for seed in range(0, PROGRAMS, 4):
         case, wanted = oracle(seed)
         case.program.save(tmp_path / "program")
@@ -73,8 +65,10 @@ def test_a_saved_program_runs_the_same(
 
 
 @pytest.mark.parametrize("name", ["edges value", "edges subtract", "edges none", "held"])
-@pytest.mark.parametrize("device", [
-    "loihi2-sim", pytest.param("lava-stepped", marks=needs_lava), pytest.param("lava", marks=needs_lava)])
+@pytest.mark.parametrize(
+    "device",
+    ["loihi2-sim", pytest.param("lava-stepped", marks=needs_lava), pytest.param("lava", marks=needs_lava)],
+)
 def test_edges(random_programs: Any, comparing: Any, device: str, name: str) -> None:
     case = random_programs.edge_cases()[name]
     wanted = comparing.run_all(case.program, case.inputs, "oracle")
@@ -156,8 +150,10 @@ def properties(case: Any, record: Any, traces: dict[tuple[str, str], Any]) -> se
                 seen |= {table.sign_mode, f"bits {table.bits}", f"exponent {table.exponent}"}
     if record.counts.graded_synops:
         seen |= {"graded"}
-    if any(port.signed and (array < 0).any()
-           for port, array in zip(program.inputs, case.inputs.values(), strict=True)):
+    if any(
+        port.signed and (array < 0).any()
+        for port, array in zip(program.inputs, case.inputs.values(), strict=True)
+    ):
         seen |= {"negative messages"}
     return seen
 
@@ -168,16 +164,41 @@ def test_the_random_programs_show_everything(oracle: Any, comparing: Any) -> Non
         case, record = oracle(seed)
         seen.update(properties(case, record, comparing.traces(record)))
     share = {
-        0.25: ["u_wraps", "v_high", "v_low", "per-neuron parameters", "several tables", "graded",
-               "spikes with reset value", "spikes with reset subtract", "mixed", "excitatory",
-               "inhibitory", "biased layer at latency >= 2", "self loop"],
-        0.10: ["spikes with reset none", "spikes after a wrap", "u beyond one turn", "li",
-               "negative messages", "longer cycle", "du 0", "du 4095", "dv 0", "dv 4095",
-               *(f"bits {bits}" for bits in (1, 2, 4, 6, 7, 8)), "vth 0", "vth 131071"],
+        0.25: [
+            "u_wraps",
+            "v_high",
+            "v_low",
+            "per-neuron parameters",
+            "several tables",
+            "graded",
+            "spikes with reset value",
+            "spikes with reset subtract",
+            "mixed",
+            "excitatory",
+            "inhibitory",
+            "biased layer at latency >= 2",
+            "self loop",
+        ],
+        0.10: [
+            "spikes with reset none",
+            "spikes after a wrap",
+            "u beyond one turn",
+            "li",
+            "negative messages",
+            "longer cycle",
+            "du 0",
+            "du 4095",
+            "dv 0",
+            "dv 4095",
+            *(f"bits {bits}" for bits in (1, 2, 4, 6, 7, 8)),
+            "vth 0",
+            "vth 131071",
+        ],
         0.04: [*(f"exponent {e}" for e in range(-8, 8)), *(f"delay {d}" for d in range(4))],
     }
-    short = {name: seen[name] for least, names in share.items() for name in names
-             if seen[name] < least * PROGRAMS}
+    short = {
+        name: seen[name] for least, names in share.items() for name in names if seen[name] < least * PROGRAMS
+    }
     assert not short
     assert max(int(name.split()[1]) for name in seen if name.startswith("delay")) >= 60
 
@@ -204,20 +225,28 @@ def test_lava(random_programs: Any, comparing: Any, seed: int) -> None:
 
 @needs_lava
 @pytest.mark.parametrize(("delay", "exponent", "agrees"), [(0, -8, True), (1, -6, True), (1, -8, False)])
-def test_where_lava_disagrees_with_itself(
-    comparing: Any, delay: int, exponent: int, agrees: bool
-) -> None:
+def test_where_lava_disagrees_with_itself(comparing: Any, delay: int, exponent: int, agrees: bool) -> None:
     # DelayDense adds in 64 bits, Dense in 32. Devices of ours add as Dense does, whatever the delay.
-    leaks = {"du": np.array([4095]), "dv": np.array([0]), "bias_mant": np.array([0]),
-             "bias_exp": np.array([0]), "v_init": np.array([0])}
+    leaks = {
+        "du": np.array([4095]),
+        "dv": np.array([0]),
+        "bias_mant": np.array([0]),
+        "bias_exp": np.array([0]),
+        "v_init": np.array([0]),
+    }
     table = WeightTable(np.array([[255, 255]]), exponent, 8, "excitatory", 24)
-    program = Program("loihi2", 1, (Population("pop0", (1,), "li", leaks),),
-                      (Projection("edge0", "in0", "pop0", (table,), delay),),
-                      (InputPort("in0", (2,), kind="graded", bits=24),),
-                      (OutputPort("out", "pop0", "membrane"),))
+    program = Program(
+        "loihi2",
+        1,
+        (Population("pop0", (1,), "li", leaks),),
+        (Projection("edge0", "in0", "pop0", (table,), delay),),
+        (InputPort("in0", (2,), kind="graded", bits=24),),
+        (OutputPort("out", "pop0", "membrane"),),
+    )
     inputs = {"in0": np.array([[[6_000_000, 6_000_000], [0, 0], [0, 0]]])}
-    wanted, got, lava = (comparing.run_all(program, inputs, device)
-                         for device in ("oracle", "loihi2-sim", "lava-stepped"))
+    wanted, got, lava = (
+        comparing.run_all(program, inputs, device) for device in ("oracle", "loihi2-sim", "lava-stepped")
+    )
     assert not comparing.first_difference(wanted, got)
     assert (comparing.first_difference(wanted, lava, overflows=False) == "") is agrees
 

@@ -9,14 +9,7 @@ import numpy as np
 import pytest
 
 from snn_compile.targets.device import execute
-from snn_compile.targets.program import (
-    InputPort,
-    OutputPort,
-    Population,
-    Program,
-    Projection,
-    WeightTable,
-)
+from snn_compile.targets.program import InputPort, OutputPort, Population, Program, Projection, WeightTable
 
 PROGRAMS = range(7000, 7060)
 
@@ -27,8 +20,9 @@ def raster(program: Program, inputs: Any, device_steps: int, steps: int) -> dict
     A run of `device_steps` logical steps on inputs that end after `steps` shows what a run of `steps`
     does while it drains.
     """
-    longer = {name: np.pad(array, ((0, 0), (0, device_steps - steps), (0, 0)))
-              for name, array in inputs.items()}
+    longer = {
+        name: np.pad(array, ((0, 0), (0, device_steps - steps), (0, 0))) for name, array in inputs.items()
+    }
     names = [p.name for p in program.populations if p.spiking]
     record = execute(program, longer, "oracle", record=names)
     return {**longer, **{name: record.spikes(name) for name in names}}
@@ -39,9 +33,19 @@ def brute_force(program: Program, inputs: Any) -> dict[str, Any]:
     batch, steps = next(iter(inputs.values())).shape[:2]
     end = program.latency_steps + steps
     found: dict[str, Any] = {
-        "samples": batch, "steps": steps, "graded_synops": 0, "input_messages": 0, "drain_spikes": 0,
-        "drain_synops": 0, "spikes": Counter(), "synops": Counter(), "drain_updates": 0,
-        "neuron_spikes": {}, "updates": {}, "active_updates": {}}
+        "samples": batch,
+        "steps": steps,
+        "graded_synops": 0,
+        "input_messages": 0,
+        "drain_spikes": 0,
+        "drain_synops": 0,
+        "spikes": Counter(),
+        "synops": Counter(),
+        "drain_updates": 0,
+        "neuron_spikes": {},
+        "updates": {},
+        "active_updates": {},
+    }
     reached: dict[str, set[tuple[int, int, int]]] = {p.name: set() for p in program.populations}
     rasters = raster(program, inputs, end, steps)
     for name, sent in rasters.items():
@@ -104,11 +108,19 @@ def test_a_program_counted_by_hand() -> None:
     values = {key: np.array(value) for key, value in registers.items()}
     weights = (np.array([[20, 0], [20, 20], [0, 2]]), np.array([[2, 0], [0, 0], [0, 0]]))
     program = Program(
-        "loihi2", 1, (Population("a", (3,), "lif", values, start_step=1),
-                      Population("b", (1,), "lif", values, start_step=2)),
-        (Projection("xa", "x", "a", tuple(WeightTable(w) for w in weights)),
-         Projection("ab", "a", "b", (WeightTable(np.array([[20, 0, 20]])),))),
-        (InputPort("x", (2,)),), (OutputPort("y", "b"),))
+        "loihi2",
+        1,
+        (
+            Population("a", (3,), "lif", values, start_step=1),
+            Population("b", (1,), "lif", values, start_step=2),
+        ),
+        (
+            Projection("xa", "x", "a", tuple(WeightTable(w) for w in weights)),
+            Projection("ab", "a", "b", (WeightTable(np.array([[20, 0, 20]])),)),
+        ),
+        (InputPort("x", (2,)),),
+        (OutputPort("y", "b"),),
+    )
     # x0 at step 0, both at step 3 of 4: neurons a0 and a1 spike at once, each time; b after a0.
     inputs = np.array([[[1, 0], [0, 0], [0, 0], [1, 1]]])
     counts = execute(program, inputs, "oracle").counts
@@ -116,8 +128,7 @@ def test_a_program_counted_by_hand() -> None:
     assert counts.synops == {"xa": 3 + 3 + 2, "ab": 2}
     assert counts.updates == {"a": 12, "b": 4}
     assert counts.active_updates == {"a": 2 + 3, "b": 2}
-    assert {k: v.tolist() for k, v in counts.neuron_spikes.items()} == {
-        "x": [2, 1], "a": [2, 2, 0], "b": [2]}
+    assert {k: v.tolist() for k, v in counts.neuron_spikes.items()} == {"x": [2, 1], "a": [2, 2, 0], "b": [2]}
     assert (counts.input_messages, counts.graded_synops, counts.drain_spikes) == (3, 0, 0)
     assert (counts.drain_updates, counts.drain_synops) == (3, 0)
     assert (counts.total_spikes, counts.total_synops, counts.total_updates) == (6, 10, 16)
@@ -131,10 +142,13 @@ def test_active_updates_of_wide_populations(size: int) -> None:
     rng = np.random.default_rng(size)
     weights = rng.integers(-1, 2, (size, 3)) * 2
     program = Program(
-        "loihi2", 1, (Population("a", (size,), "lif", {k: np.array([v]) for k, v in registers.items()},
-                                 start_step=1),),
+        "loihi2",
+        1,
+        (Population("a", (size,), "lif", {k: np.array([v]) for k, v in registers.items()}, start_step=1),),
         (Projection("xa", "x", "a", (WeightTable(weights),)),),
-        (InputPort("x", (3,)),), (OutputPort("y", "a"),))
+        (InputPort("x", (3,)),),
+        (OutputPort("y", "a"),),
+    )
     inputs = rng.integers(0, 2, (4, 5, 3))
     hits = (inputs[..., None, :] * (weights != 0)).any(axis=-1).sum()
     assert execute(program, inputs, "loihi2-sim").counts.active_updates == {"a": hits}

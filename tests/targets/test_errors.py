@@ -11,8 +11,7 @@ import pytest
 from snn_compile.targets import errors
 from snn_compile.targets.errors import SnnCompileError
 
-KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)
-         if issubclass(kind, SnnCompileError)]
+KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, SnnCompileError)]
 
 
 def test_the_tree_is_the_one_drawn() -> None:

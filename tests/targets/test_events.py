@@ -12,8 +12,9 @@ from hypothesis.extra import numpy as hnp
 
 from snn_compile.targets.events import SpikeEvents
 
-RASTERS = hnp.arrays(np.int8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=6),
-                     elements=st.integers(-1, 2))
+RASTERS = hnp.arrays(
+    np.int8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=6), elements=st.integers(-1, 2)
+)
 
 
 @given(RASTERS)

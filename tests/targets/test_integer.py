@@ -44,9 +44,19 @@ def test_wrap24_turns_once(x: int) -> None:
         assert wrapped == x + (2**24 if x < 0 else -(2**24))
 
 
-@pytest.mark.parametrize(("x", "u"), [
-    (2**23, 2**23), (2**23 + 1, -(2**23) + 1), (-(2**23), 2**23), (-(2**23) + 1, -(2**23) + 1),
-    (2**24, 0), (3 * 2**23, 2**23), (3 * 2**23 + 1, 2**23 + 1), (-(2**25), -(2**24))])
+@pytest.mark.parametrize(
+    ("x", "u"),
+    [
+        (2**23, 2**23),
+        (2**23 + 1, -(2**23) + 1),
+        (-(2**23), 2**23),
+        (-(2**23) + 1, -(2**23) + 1),
+        (2**24, 0),
+        (3 * 2**23, 2**23),
+        (3 * 2**23 + 1, 2**23 + 1),
+        (-(2**25), -(2**24)),
+    ],
+)
 def test_wrap24_at_its_edges(x: int, u: int) -> None:
     assert one(integer.wrap24, x) == u
 
@@ -75,17 +85,21 @@ def test_effective_bias_of_each_neuron(pairs: list[tuple[int, int]]) -> None:
     assert integer.effective_bias(mantissas[:1], int(exponents[0])).tolist() == wanted[:1]
 
 
-@pytest.mark.parametrize(("bits", "mode", "given_weights", "stored"), [
-    (8, "mixed", [-1, 1, 255, -256, 2, -3, 0], [-2, 0, 254, -256, 2, -4, 0]),
-    (8, "mixed", [7, 101, 255], [6, 100, 254]),
-    (8, "mixed", [999, -999], [254, -256]),
-    (8, "excitatory", [0, 1, 255, 256, -5], [0, 1, 255, 255, 0]),
-    (8, "inhibitory", [0, -1, -255, -256, 5], [0, -1, -255, -255, 0]),
-    (5, "excitatory", [7, 8, 255], [0, 8, 248]),
-    (5, "inhibitory", [-7, -8, -9, -255], [0, -8, -8, -248]),
-    (5, "mixed", [-1, 15, 16, 255], [-16, 0, 16, 240]),
-    (1, "mixed", [-1, 255], [-256, 0]),
-    (1, "excitatory", [127, 128, 255], [0, 128, 128])])
+@pytest.mark.parametrize(
+    ("bits", "mode", "given_weights", "stored"),
+    [
+        (8, "mixed", [-1, 1, 255, -256, 2, -3, 0], [-2, 0, 254, -256, 2, -4, 0]),
+        (8, "mixed", [7, 101, 255], [6, 100, 254]),
+        (8, "mixed", [999, -999], [254, -256]),
+        (8, "excitatory", [0, 1, 255, 256, -5], [0, 1, 255, 255, 0]),
+        (8, "inhibitory", [0, -1, -255, -256, 5], [0, -1, -255, -255, 0]),
+        (5, "excitatory", [7, 8, 255], [0, 8, 248]),
+        (5, "inhibitory", [-7, -8, -9, -255], [0, -8, -8, -248]),
+        (5, "mixed", [-1, 15, 16, 255], [-16, 0, 16, 240]),
+        (1, "mixed", [-1, 255], [-256, 0]),
+        (1, "excitatory", [127, 128, 255], [0, 128, 128]),
+    ],
+)
 def test_truncate_weights_as_measured(
     bits: int, mode: str, given_weights: list[int], stored: list[int]
 ) -> None:

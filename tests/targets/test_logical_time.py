@@ -33,13 +33,20 @@ class Layers:
 def random_layers(random_programs: Any, seed: int) -> tuple[Layers, dict[str, Any]]:
     """Make a network with skips and cycles; every edge back is late enough for some program."""
     pick, limits = random_programs.SeededPicker(seed), random_programs.SHORT
-    ports = tuple(replace(random_programs.input_port(pick, f"in{i}", limits), start_step=0)
-                  for i in range(pick.integer(1, 2)))
+    ports = tuple(
+        replace(random_programs.input_port(pick, f"in{i}", limits), start_step=0)
+        for i in range(pick.integer(1, 2))
+    )
     count = pick.integer(2, 5)
     populations = tuple(
-        replace(random_programs.population(
-            pick, f"pop{i}", pick.choice(("lif", "li")) if i == count - 1 else "lif", limits),
-            start_step=0) for i in range(count))
+        replace(
+            random_programs.population(
+                pick, f"pop{i}", pick.choice(("lif", "li")) if i == count - 1 else "lif", limits
+            ),
+            start_step=0,
+        )
+        for i in range(count)
+    )
     forward = []
     for i, target in enumerate(populations):
         earlier = [*ports, *populations[:i]]
@@ -52,8 +59,9 @@ def random_layers(random_programs: Any, seed: int) -> tuple[Layers, dict[str, An
             if source.spiking and pick.choice((True, False, False)):
                 stages = early[source.name] - early[target.name] + 1
                 back.append((source, target, max(1, stages) + pick.choice((0, 0, 1, 3))))
-    edges = tuple(random_programs.projection(pick, i, s, t, limits)
-                  for i, (s, t, _) in enumerate([*forward, *back]))
+    edges = tuple(
+        random_programs.projection(pick, i, s, t, limits) for i, (s, t, _) in enumerate([*forward, *back])
+    )
     data = {port.name: random_programs.data(pick, port, 2, pick.integer(8, 16)) for port in ports[:1]}
     steps = data[ports[0].name].shape[1]
     data |= {port.name: random_programs.data(pick, port, 2, steps) for port in ports[1:]}
@@ -73,11 +81,14 @@ def retimed(layers: Layers) -> Program:
     """Return the program: device delay = logical delay + latency(target) - latency(source) - 1."""
     ends = [(e.source, e.target, d) for e, d in zip(layers.edges, layers.delays, strict=True)]
     latency = latencies(layers.ports, layers.populations, ends)
-    edges = tuple(replace(edge, delay_steps=delay + latency[edge.target] - latency[edge.source] - 1)
-                  for edge, delay in zip(layers.edges, layers.delays, strict=True))
+    edges = tuple(
+        replace(edge, delay_steps=delay + latency[edge.target] - latency[edge.source] - 1)
+        for edge, delay in zip(layers.edges, layers.delays, strict=True)
+    )
     populations = tuple(replace(p, start_step=latency[p.name]) for p in layers.populations)
-    return Program("loihi2", 1, populations, edges, layers.ports,
-                   (OutputPort("out", populations[-1].name, "membrane"),))
+    return Program(
+        "loihi2", 1, populations, edges, layers.ports, (OutputPort("out", populations[-1].name, "membrane"),)
+    )
 
 
 def toward_zero(number: int) -> int:
@@ -94,8 +105,9 @@ def step_logically(layers: Layers, data: dict[str, Any], sample: int) -> dict[st
     sent = {port.name: data[port.name][sample].tolist() for port in layers.ports}
     sent |= {p.name: [] for p in layers.populations}
     u = {p.name: [0] * p.size for p in layers.populations}
-    v = {p.name: [int(x) for x in np.broadcast_to(p.parameters["v_init"], p.size)]
-         for p in layers.populations}
+    v = {
+        p.name: [int(x) for x in np.broadcast_to(p.parameters["v_init"], p.size)] for p in layers.populations
+    }
     trace: dict[str, list[list[int]]] = {}
     for t in range(steps):
         for p in layers.populations:
@@ -113,11 +125,13 @@ def step_logically(layers: Layers, data: dict[str, Any], sample: int) -> dict[st
 def add(arriving: list[int], edge: Any, messages: list[int]) -> None:
     for table in edge.tables:
         for i, row in enumerate(table.weights.tolist()):
-            total = sum(w * (m if table.message_bits else (m != 0))
-                        for w, m in zip(row, messages, strict=True))
+            total = sum(
+                w * (m if table.message_bits else (m != 0)) for w, m in zip(row, messages, strict=True)
+            )
             total = int32(total)
-            arriving[i] += (int32(total * 2**table.exponent) if table.exponent > 0
-                            else total // 2**-table.exponent)
+            arriving[i] += (
+                int32(total * 2**table.exponent) if table.exponent > 0 else total // 2**-table.exponent
+            )
 
 
 def neuron(p: Any, i: int, arriving: int, u: list[int], v: list[int]) -> int:
@@ -128,8 +142,9 @@ def neuron(p: Any, i: int, arriving: int, u: list[int], v: list[int]) -> int:
         current -= 2**24
     elif current <= -(2**23):
         current += 2**24
-    membrane = int32(toward_zero(v[i] * (4096 - own["dv"])) + current
-                     + own["bias_mant"] * 2 ** own["bias_exp"])
+    membrane = int32(
+        toward_zero(v[i] * (4096 - own["dv"])) + current + own["bias_mant"] * 2 ** own["bias_exp"]
+    )
     membrane = min(max(membrane, -(2**23) + 1), 2**23 - 1)
     spike = int(p.model == "lif" and membrane > 64 * own["vth"])
     if spike and p.reset != "none":
@@ -161,15 +176,20 @@ def test_the_networks_are_not_trivial(random_programs: Any, comparing: Any) -> N
         record = comparing.run_all(program, data, "loihi2-sim")
         order = [node.name for node in (*layers.ports, *layers.populations)]
         at = {name: order.index(name) for name in order}
-        kinds = {("self" if e.source == e.target else "back" if at[e.source] > at[e.target]
-                  else "forward", bool(d)) for e, d in zip(layers.edges, layers.delays, strict=True)}
+        kinds = {
+            (
+                "self" if e.source == e.target else "back" if at[e.source] > at[e.target] else "forward",
+                bool(d),
+            )
+            for e, d in zip(layers.edges, layers.delays, strict=True)
+        }
         seen.update(f"{kind} delay {late}" for kind, late in kinds)
         seen["latency >= 2"] += program.latency_steps >= 2
         seen["device delay"] += any(edge.delay_steps for edge in program.projections)
         seen["overflow"] += any(record.overflows.values())
         seen["biased late"] += any(p.start_step >= 2 and p.bias.any() for p in program.populations)
-        seen["back edge used"] += any(record.counts.synops[e.name] for e in layers.edges
-                                      if at[e.source] >= at[e.target])
-    assert set(seen) >= {"forward delay False", "forward delay True", "self delay True",
-                         "back delay True"}
+        seen["back edge used"] += any(
+            record.counts.synops[e.name] for e in layers.edges if at[e.source] >= at[e.target]
+        )
+    assert set(seen) >= {"forward delay False", "forward delay True", "self delay True", "back delay True"}
     assert not {key: n for key, n in seen.items() if n < NETWORKS / 4 and "False" not in key}

@@ -12,24 +12,28 @@ from snn_compile.targets import loihi2_sim
 from snn_compile.targets.device import execute, open_device
 from snn_compile.targets.errors import DeviceError
 from snn_compile.targets.loihi2_sim import Loihi2Sim
-from snn_compile.targets.program import (
-    InputPort,
-    OutputPort,
-    Population,
-    Program,
-    Projection,
-    WeightTable,
-)
+from snn_compile.targets.program import InputPort, OutputPort, Population, Program, Projection, WeightTable
 
 
 def dense(sources: int, targets: int, weights: Any, mode: str, **options: Any) -> Program:
     """Return one layer with the given weights."""
-    registers = {"du": np.array([4095]), "dv": np.array([0]), "vth": np.array([5000]),
-                 "bias_mant": np.array([0]), "bias_exp": np.array([0]), "v_init": np.array([0])}
+    registers = {
+        "du": np.array([4095]),
+        "dv": np.array([0]),
+        "vth": np.array([5000]),
+        "bias_mant": np.array([0]),
+        "bias_exp": np.array([0]),
+        "v_init": np.array([0]),
+    }
     table = WeightTable(np.broadcast_to(weights, (targets, sources)), 0, 8, mode, **options)
-    return Program("loihi2", 1, (Population("n", (targets,), "lif", registers),),
-                   (Projection("p", "x", "n", (table,)),), (InputPort("x", (sources,)),),
-                   (OutputPort("y", "n"),))
+    return Program(
+        "loihi2",
+        1,
+        (Population("n", (targets,), "lif", registers),),
+        (Projection("p", "x", "n", (table,)),),
+        (InputPort("x", (sources,)),),
+        (OutputPort("y", "n"),),
+    )
 
 
 @pytest.mark.parametrize("mode", ["mixed", "excitatory", "inhibitory"])
@@ -43,8 +47,9 @@ def test_sizes_around_the_padding(comparing: Any, size: int, mode: str) -> None:
     assert not comparing.first_difference(wanted, comparing.run_all(program, inputs, "loihi2-sim"))
 
 
-@pytest.mark.parametrize(("mode", "weight"), [
-    ("mixed", -256), ("mixed", 254), ("excitatory", 255), ("inhibitory", -255)])
+@pytest.mark.parametrize(
+    ("mode", "weight"), [("mixed", -256), ("mixed", 254), ("excitatory", 255), ("inhibitory", -255)]
+)
 @pytest.mark.parametrize("spikes", [1, 2, 3, 7, 8, 9, 10, 16, 17, 200])
 def test_sums_of_the_largest_weights(mode: str, weight: int, spikes: int) -> None:
     # Rows are added in blocks of eight and two; whatever the block, nothing may be lost in 16 bits.

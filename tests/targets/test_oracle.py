@@ -10,20 +10,43 @@ import pytest
 
 from snn_compile.targets.device import execute
 from snn_compile.targets.errors import DeviceError
-from snn_compile.targets.program import (
-    InputPort,
-    OutputPort,
-    Population,
-    Program,
-    Projection,
-    WeightTable,
-)
+from snn_compile.targets.program import InputPort, OutputPort, Population, Program, Projection, WeightTable
 
 M_IN = 1 << 17
-GOLDEN_A = [M_IN - 1, M_IN, M_IN + 1, -M_IN + 1, -M_IN, -M_IN - 1, 2 * M_IN, 2 * M_IN + 5, 3 * M_IN,
-            4 * M_IN, -2 * M_IN, -3 * M_IN, 1 << 24, 1 << 25, (1 << 25) + 3]
-GOLDEN_U = [8388544, 8388608, -8388544, -8388544, 8388608, 8388544, 0, 320, 8388608, 16777216, 0,
-            -8388608, 1056964608, -2130706432, -2130706240]
+GOLDEN_A = [
+    M_IN - 1,
+    M_IN,
+    M_IN + 1,
+    -M_IN + 1,
+    -M_IN,
+    -M_IN - 1,
+    2 * M_IN,
+    2 * M_IN + 5,
+    3 * M_IN,
+    4 * M_IN,
+    -2 * M_IN,
+    -3 * M_IN,
+    1 << 24,
+    1 << 25,
+    (1 << 25) + 3,
+]
+GOLDEN_U = [
+    8388544,
+    8388608,
+    -8388544,
+    -8388544,
+    8388608,
+    8388544,
+    0,
+    320,
+    8388608,
+    16777216,
+    0,
+    -8388608,
+    1056964608,
+    -2130706432,
+    -2130706240,
+]
 GOLDEN_S = [0, 1, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0, 1, 0, 0]
 
 
@@ -32,8 +55,15 @@ def device(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def one_to_one(size: int = 1, delay: int = 0, reset: str = "value", start: int = 1,
-               model: str = "lif", output: str = "spikes", **registers: Any) -> Program:
+def one_to_one(
+    size: int = 1,
+    delay: int = 0,
+    reset: str = "value",
+    start: int = 1,
+    model: str = "lif",
+    output: str = "spikes",
+    **registers: Any,
+) -> Program:
     """Return `size` neurons; each receives 4 * a first and a second graded message."""
     values = {"du": 4095, "dv": 0, "vth": 131071, "bias_mant": 0, "bias_exp": 0, "v_init": 0} | registers
     if model == "li":
@@ -41,11 +71,13 @@ def one_to_one(size: int = 1, delay: int = 0, reset: str = "value", start: int =
     eye = np.eye(size, dtype=np.int64)
     table = WeightTable(np.hstack([4 * eye, eye]), 0, 8, "excitatory", 24)
     return Program(
-        "loihi2", 1,
+        "loihi2",
+        1,
         (Population("n", (size,), model, {k: np.atleast_1d(v) for k, v in values.items()}, reset, start),),
         (Projection("p", "x", "n", (table,), delay),),
         (InputPort("x", (2 * size,), kind="graded", bits=24, signed=True),),
-        (OutputPort("y", "n", output),))
+        (OutputPort("y", "n", output),),
+    )
 
 
 def run(program: Program, drive: Any, device: str, **options: Any) -> dict[str, list[Any]]:
@@ -54,8 +86,9 @@ def run(program: Program, drive: Any, device: str, **options: Any) -> dict[str, 
     sums = sums.T if len(sums) == 1 and program.population("n").size == 1 else sums
     inputs = np.hstack([sums >> 2, sums & 3])[None]
     spiking = program.population("n").spiking
-    record = execute(program, inputs, device, probes=("n.u", "n.v"), record=("n",) if spiking else (),
-                     **options)
+    record = execute(
+        program, inputs, device, probes=("n.u", "n.v"), record=("n",) if spiking else (), **options
+    )
     found = {"u": record.states("n.u"), "v": record.states("n.v")}
     if spiking:
         found["s"] = record.spikes("n")
@@ -84,8 +117,10 @@ def test_the_threshold_at_its_end_is_just_reached(device: str) -> None:
     assert (found["v"], found["s"]) == ([131071 * 64, 0], [0, 1])
 
 
-@pytest.mark.parametrize(("reset", "v"), [
-    ("value", [64, 128, 0, 64]), ("subtract", [64, 128, 64, 128]), ("none", [64, 128, 192, 256])])
+@pytest.mark.parametrize(
+    ("reset", "v"),
+    [("value", [64, 128, 0, 64]), ("subtract", [64, 128, 64, 128]), ("none", [64, 128, 192, 256])],
+)
 def test_resets(device: str, reset: str, v: list[int]) -> None:
     found = run(one_to_one(vth=2, reset=reset), [1, 1, 1, 1], device)
     assert found["v"] == v
@@ -117,9 +152,14 @@ def test_a_leaky_integrator_never_spikes_and_saturates(device: str) -> None:
     assert run(program, [0, 0, -(M_IN - 1)], device)["v"] == [8388607, 8388607, 64]
 
 
-@pytest.mark.parametrize(("drive", "counters"), [
-    ([M_IN + 1], {"u_wraps": 1}), ([M_IN - 1, M_IN - 1], {"v_high": 1}),
-    ([-M_IN + 1, -M_IN + 1], {"v_low": 1})])
+@pytest.mark.parametrize(
+    ("drive", "counters"),
+    [
+        ([M_IN + 1], {"u_wraps": 1}),
+        ([M_IN - 1, M_IN - 1], {"v_high": 1}),
+        ([-M_IN + 1, -M_IN + 1], {"v_low": 1}),
+    ],
+)
 def test_strict_names_what_left_its_range(drive: list[int], counters: dict[str, int]) -> None:
     program = one_to_one(reset="none")
     with pytest.raises(DeviceError, match="'n' left its 24-bit range at device step") as caught:
@@ -133,6 +173,10 @@ def test_strict_names_what_left_its_range(drive: list[int], counters: dict[str, 
 
 
 def test_strict_says_nothing_at_the_last_values_in_range() -> None:
-    found = run(one_to_one(2, reset="none", bias_mant=np.array([63, -63])),
-                [[M_IN - 1, 1 - M_IN]], "oracle", strict=True)
+    found = run(
+        one_to_one(2, reset="none", bias_mant=np.array([63, -63])),
+        [[M_IN - 1, 1 - M_IN]],
+        "oracle",
+        strict=True,
+    )
     assert found["v"] == [8388607, -8388607]

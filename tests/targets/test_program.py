@@ -38,8 +38,13 @@ def edge(**changes: Any) -> Projection:
 
 def program(**changes: Any) -> Program:
     parts: dict[str, Any] = {
-        "chip": "loihi2", "chip_version": 1, "populations": (lif(),), "projections": (edge(),),
-        "inputs": (InputPort("x", (4,)),), "outputs": (OutputPort("y", "n"),)}
+        "chip": "loihi2",
+        "chip_version": 1,
+        "populations": (lif(),),
+        "projections": (edge(),),
+        "inputs": (InputPort("x", (4,)),),
+        "outputs": (OutputPort("y", "n"),),
+    }
     return Program(**(parts | changes))
 
 
@@ -65,8 +70,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "weight objects": (lambda: table(weights=np.full((6, 4), None)), "object does not hold int16"),
     "weight too wide": (lambda: table(weights=np.full((6, 4), 2**20)), "int64 does not hold int16"),
     "weight odd": (lambda: table(weights=np.full((6, 4), 1)), "not 8-bit mixed integers"),
-    "weight sign": (lambda: table(weights=np.full((6, 4), -2), sign_mode="excitatory"),
-                    "not 8-bit excitatory integers"),
+    "weight sign": (
+        lambda: table(weights=np.full((6, 4), -2), sign_mode="excitatory"),
+        "not 8-bit excitatory integers",
+    ),
     "weight fine": (lambda: table(weights=np.full((6, 4), 2), bits=7), "not 7-bit mixed integers"),
     "weight dimensions": (lambda: table(weights=np.full(6, 2)), r"table has shape \(6,\)"),
     "weight shape": (lambda: table(weights=np.full((4, 6), 2)), r"'e': weights \(4, 6\).*\(6, 4\)"),
@@ -84,16 +91,20 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "source": (lambda: program(projections=(edge(source="z"),)), "'e' joins 'z' to 'n'"),
     "target": (lambda: program(projections=(edge(target="z"),)), "'e' joins 'x' to 'z'"),
     "into an input": (lambda: program(projections=(edge(target="x"),)), "'e' joins 'x' to 'x'"),
-    "too early": (lambda: program(populations=(lif(start_step=3),),
-                                  projections=(edge(delay_steps=1),)),
-                  "'e' reaches 'n' at device step 2, before its start step 3"),
+    "too early": (
+        lambda: program(populations=(lif(start_step=3),), projections=(edge(delay_steps=1),)),
+        "'e' reaches 'n' at device step 2, before its start step 3",
+    ),
     "negative delay": (lambda: program(projections=(edge(delay_steps=-1),)), "'e' reaches 'n'"),
-    "from an integrator": (lambda: program(
-        populations=(lif(), lif("i", (4,), "li")), projections=(edge(source="i"),)),
-        "'e' starts at 'i', which never spikes"),
+    "from an integrator": (
+        lambda: program(populations=(lif(), lif("i", (4,), "li")), projections=(edge(source="i"),)),
+        "'e' starts at 'i', which never spikes",
+    ),
     "output": (lambda: program(outputs=(OutputPort("y", "z"),)), "'y' reads 'z', which is not there"),
-    "spikes of an integrator": (lambda: program(populations=(lif(model="li"),)),
-                                "'y' reads spikes of 'n'.*read its membrane"),
+    "spikes of an integrator": (
+        lambda: program(populations=(lif(model="li"),)),
+        "'y' reads spikes of 'n'.*read its membrane",
+    ),
     "no input": (lambda: program(inputs=(), projections=()), "at least one input and one output"),
     "no output": (lambda: program(outputs=()), "at least one input and one output"),
     "version": (lambda: program(chip_version=2), "loihi2 version 2.*has version 1; compile again"),
@@ -119,10 +130,14 @@ LIMITS = {
     "exponent high": (lambda: table(exponent=8), "'e': weight exponent.*-8..7"),
     "exponent low": (lambda: table(exponent=-9), "'e': weight exponent.*-8..7"),
     "bits": (lambda: program(inputs=(InputPort("x", (4,), "graded", bits=25),)), "'x': 25 bits.*has 24"),
-    "graded": (lambda: program(chip="loihi1", inputs=(InputPort("x", (4,), "graded"),)),
-               "'x' is graded; Intel Loihi 1, one chip has spikes without payload"),
-    "cores": (lambda: program(cores=tuple(Core(i, (0, 0), (), {}) for i in range(121))),
-              "cores: 121 needed, 120 available"),
+    "graded": (
+        lambda: program(chip="loihi1", inputs=(InputPort("x", (4,), "graded"),)),
+        "'x' is graded; Intel Loihi 1, one chip has spikes without payload",
+    ),
+    "cores": (
+        lambda: program(cores=tuple(Core(i, (0, 0), (), {}) for i in range(121))),
+        "cores: 121 needed, 120 available",
+    ),
 }
 
 
@@ -136,21 +151,37 @@ def test_a_limit_of_the_chip_is_named(name: str) -> None:
 
 def test_all_limits_are_reported_at_once() -> None:
     with pytest.raises(DoesNotFit, match="^3 violation") as caught:
-        program(populations=(lif(du=np.array([9999]), dv=np.array([9999])),),
-                projections=(edge(delay_steps=99),))
+        program(
+            populations=(lif(du=np.array([9999]), dv=np.array([9999])),), projections=(edge(delay_steps=99),)
+        )
     assert [text.split(":")[0] for text in caught.value.violations] == [
-        "population 'n'", "population 'n'", "projection 'e'"]
+        "population 'n'",
+        "population 'n'",
+        "projection 'e'",
+    ]
 
 
 def test_the_ends_of_every_range_are_accepted() -> None:
     for low in (True, False):
-        ends = {"du": (0, 4095), "dv": (0, 4095), "vth": (0, 131071), "bias_mant": (-4096, 4095),
-                "bias_exp": (0, 7), "v_init": (1 - 2**23, 2**23 - 1)}
+        ends = {
+            "du": (0, 4095),
+            "dv": (0, 4095),
+            "vth": (0, 131071),
+            "bias_mant": (-4096, 4095),
+            "bias_exp": (0, 7),
+            "v_init": (1 - 2**23, 2**23 - 1),
+        }
         registers = {key: np.array([pair[0] if low else pair[1]]) for key, pair in ends.items()}
-        made = program(populations=(lif(**registers),), projections=(
-            edge(tables=(WeightTable(np.full((6, 4), -256 if low else 254), -8 if low else 7),),
-                 delay_steps=0 if low else 62),),
-            inputs=(InputPort("x", (4,), "graded", bits=1 if low else 24),))
+        made = program(
+            populations=(lif(**registers),),
+            projections=(
+                edge(
+                    tables=(WeightTable(np.full((6, 4), -256 if low else 254), -8 if low else 7),),
+                    delay_steps=0 if low else 62,
+                ),
+            ),
+            inputs=(InputPort("x", (4,), "graded", bits=1 if low else 24),),
+        )
         assert made.population("n").bias.tolist() == [-4096 if low else 4095 << 7]
 
 
@@ -183,13 +214,21 @@ def test_arrays_are_copies_and_read_only() -> None:
 
 def test_the_digest_sees_every_change(random_programs: Any) -> None:
     changed = [
-        program(), program(populations=(lif(vth=np.array([101])),)), program(provenance={"a": "b"}),
-        program(populations=(lif(vth=np.full(6, 100)),)), program(populations=(lif(reset="none"),)),
-        program(populations=(lif(shape=(6,)),)), program(projections=(edge(delay_steps=1),)),
-        program(outputs=(OutputPort("y", "n", readout="last"),)), table(exponent=1),
-        table(weights=np.full((6, 4), 4)), table(bits=5, weights=np.full((6, 4), 16)),
-        table(bits=6, weights=np.full((6, 4), 16)), program(inputs=(InputPort("x", (4,), scale=2.0),)),
-        *(random_programs.case(seed).program for seed in range(30))]
+        program(),
+        program(populations=(lif(vth=np.array([101])),)),
+        program(provenance={"a": "b"}),
+        program(populations=(lif(vth=np.full(6, 100)),)),
+        program(populations=(lif(reset="none"),)),
+        program(populations=(lif(shape=(6,)),)),
+        program(projections=(edge(delay_steps=1),)),
+        program(outputs=(OutputPort("y", "n", readout="last"),)),
+        table(exponent=1),
+        table(weights=np.full((6, 4), 4)),
+        table(bits=5, weights=np.full((6, 4), 16)),
+        table(bits=6, weights=np.full((6, 4), 16)),
+        program(inputs=(InputPort("x", (4,), scale=2.0),)),
+        *(random_programs.case(seed).program for seed in range(30)),
+    ]
     assert len({p.digest() for p in changed}) == len(changed)
     assert all(len(p.digest()) == 64 for p in changed)
 
@@ -203,9 +242,14 @@ def test_questions_a_program_answers() -> None:
         made.population("z")
 
 
-@pytest.mark.parametrize(("signed", "bits", "wanted", "clipped"), [
-    (False, 3, [0, 0, 2, 2, 7, 7], 3), (True, 3, [-7, -1, 2, 2, 7, 7], 2),
-    (True, 24, [-12, -1, 2, 2, 7, 20], 0)])
+@pytest.mark.parametrize(
+    ("signed", "bits", "wanted", "clipped"),
+    [
+        (False, 3, [0, 0, 2, 2, 7, 7], 3),
+        (True, 3, [-7, -1, 2, 2, 7, 7], 2),
+        (True, 24, [-12, -1, 2, 2, 7, 20], 0),
+    ],
+)
 def test_graded_input_is_rounded_and_clipped(
     signed: bool, bits: int, wanted: list[int], clipped: int
 ) -> None:
@@ -221,15 +265,21 @@ def test_input_is_flattened_in_c_order() -> None:
     assert port.encode(data)[0].tolist() == data.reshape(1, 2, 12).tolist()
 
 
-@pytest.mark.parametrize(("data", "message"), [
-    (np.zeros((1, 2, 5)), r"'x': data of shape \(1, 2, 5\).*\(batch, steps, 4\)"),
-    (np.zeros((2, 4)), r"data of shape \(2, 4\)"), (np.zeros((0, 2, 4)), "holds nothing to run"),
-    (np.zeros((2, 0, 4)), "holds nothing to run"), (np.full((1, 1, 4), "a"), "values of type <U1"),
-    (np.full((1, 1, 4), None), "values of type object"),
-    (np.array([[[0, 1, np.nan, 0]]]), r"not finite, first at \(0, 0, 2\)"),
-    (np.array([[[0, 1, 0, -np.inf]]]), r"not finite, first at \(0, 0, 3\)"),
-    (np.full((1, 1, 4), 0.5), "takes spikes, 0 or 1, and got 0.5"),
-    (np.full((1, 1, 4), 2), "takes spikes, 0 or 1, and got 2")])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (np.zeros((1, 2, 5)), r"'x': data of shape \(1, 2, 5\).*\(batch, steps, 4\)"),
+        (np.zeros((2, 4)), r"data of shape \(2, 4\)"),
+        (np.zeros((0, 2, 4)), "holds nothing to run"),
+        (np.zeros((2, 0, 4)), "holds nothing to run"),
+        (np.full((1, 1, 4), "a"), "values of type <U1"),
+        (np.full((1, 1, 4), None), "values of type object"),
+        (np.array([[[0, 1, np.nan, 0]]]), r"not finite, first at \(0, 0, 2\)"),
+        (np.array([[[0, 1, 0, -np.inf]]]), r"not finite, first at \(0, 0, 3\)"),
+        (np.full((1, 1, 4), 0.5), "takes spikes, 0 or 1, and got 0.5"),
+        (np.full((1, 1, 4), 2), "takes spikes, 0 or 1, and got 2"),
+    ],
+)
 def test_wrong_data(data: Any, message: str) -> None:
     with pytest.raises(WrongInput, match=message):
         InputPort("x", (4,)).encode(data)

@@ -27,9 +27,16 @@ def program(random_programs: Any) -> Any:
     made = random_programs.case(160, random_programs.SMALL).program
     name = made.populations[0].name
     return Program(
-        made.chip, made.chip_version, made.populations, made.projections, made.inputs, made.outputs,
+        made.chip,
+        made.chip_version,
+        made.populations,
+        made.projections,
+        made.inputs,
+        made.outputs,
         (Core(0, (0, 1), ((name, 0, made.size(name)),), {"neurons": 3, "memory_bits": 17}),),
-        (Route(name, 0, 1, -1, (0, 2)),), {"graph": "abc", "name": "über"})
+        (Route(name, 0, 1, -1, (0, 2)),),
+        {"graph": "abc", "name": "über"},
+    )
 
 
 @pytest.fixture
@@ -42,7 +49,8 @@ def file(program: Any, tmp_path: Path) -> Path:
 def same(a: Any, b: Any) -> bool:
     (body_a, arrays_a), (body_b, arrays_b) = encode(a), encode(b)
     return body_a == body_b and all(
-        x.dtype == y.dtype and np.array_equal(x, y) for x, y in zip(arrays_a, arrays_b, strict=True))
+        x.dtype == y.dtype and np.array_equal(x, y) for x, y in zip(arrays_a, arrays_b, strict=True)
+    )
 
 
 def test_round_trip(program: Any, file: Path) -> None:
@@ -123,11 +131,18 @@ def test_edited_json(file: Path, name: str) -> None:
         load_program(file)
 
 
-@pytest.mark.parametrize("change", [
-    lambda body: body.pop("inputs"), lambda body: body.update(populations=[{}]),
-    lambda body: body.update(inputs=3), lambda body: body["projections"][0].update(more=1),
-    lambda body: body["projections"][0]["tables"][0]["weights"].update(array=999),
-    lambda body: body["populations"][0].update(shape=[None]), lambda body: body.update(outputs=None)])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: body.pop("inputs"),
+        lambda body: body.update(populations=[{}]),
+        lambda body: body.update(inputs=3),
+        lambda body: body["projections"][0].update(more=1),
+        lambda body: body["projections"][0]["tables"][0]["weights"].update(array=999),
+        lambda body: body["populations"][0].update(shape=[None]),
+        lambda body: body.update(outputs=None),
+    ],
+)
 def test_a_valid_digest_over_something_else(file: Path, change: Callable[[Any], Any]) -> None:
     rewrite(file, lambda head: change(head["program"]), digest=True)
     with pytest.raises(WrongProgram, match="is damaged"):
@@ -140,8 +155,9 @@ def test_a_program_that_was_never_valid_says_why(file: Path) -> None:
         load_program(file)
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"text", b"PK\x03\x04", b"\x80\x04K\x01.", b'{"schema": "snn-compile-program"}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"text", b"PK\x03\x04", b"\x80\x04K\x01.", b'{"schema": "snn-compile-program"}']
+)
 def test_not_a_zip(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "f").write_bytes(content)
     with pytest.raises(WrongProgram, match="is not a whole program file"):
@@ -191,9 +207,7 @@ def test_too_large_content_is_refused_before_it_is_unpacked(
         load_program(file)
 
 
-def test_nothing_half_written_remains(
-    program: Any, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_half_written_remains(program: Any, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = file.read_bytes()
 
     def fail(*_: Any, **__: Any) -> None:

@@ -16,19 +16,32 @@ from snn_compile.targets.record import Overflow, read_out
 SIGNAL = np.array([[[1, 0, 0], [0, 1, 1], [0, 0, 1]], [[5, 5, 0], [9, 1, 2], [-3, -1, -2]]], np.int32)
 
 
-@pytest.mark.parametrize(("readout", "predictions", "ties"), [
-    ("count", [2, 0], 0.0), ("mean", [2, 0], 0.0), ("last", [2, 1], 0.0), ("max", [0, 0], 0.5),
-    ("per_step", [[0, 1, 2], [0, 0, 1]], 2 / 6)])
+@pytest.mark.parametrize(
+    ("readout", "predictions", "ties"),
+    [
+        ("count", [2, 0], 0.0),
+        ("mean", [2, 0], 0.0),
+        ("last", [2, 1], 0.0),
+        ("max", [0, 0], 0.5),
+        ("per_step", [[0, 1, 2], [0, 0, 1]], 2 / 6),
+    ],
+)
 def test_classification(readout: str, predictions: Any, ties: float) -> None:
     got, share = read_out(SIGNAL, readout, "classify")
     assert got.tolist() == predictions
     assert share == ties
 
 
-@pytest.mark.parametrize(("readout", "values"), [
-    ("count", [[1, 1, 2], [11, 5, 0]]), ("mean", [[1 / 3, 1 / 3, 2 / 3], [11 / 3, 5 / 3, 0]]),
-    ("last", [[0, 0, 1], [-3, -1, -2]]), ("max", [[1, 1, 1], [9, 5, 2]]),
-    ("per_step", SIGNAL.tolist())])
+@pytest.mark.parametrize(
+    ("readout", "values"),
+    [
+        ("count", [[1, 1, 2], [11, 5, 0]]),
+        ("mean", [[1 / 3, 1 / 3, 2 / 3], [11 / 3, 5 / 3, 0]]),
+        ("last", [[0, 0, 1], [-3, -1, -2]]),
+        ("max", [[1, 1, 1], [9, 5, 2]]),
+        ("per_step", SIGNAL.tolist()),
+    ],
+)
 def test_regression(readout: str, values: Any) -> None:
     got, share = read_out(SIGNAL, readout, "regress")
     assert got.tolist() == values
@@ -76,10 +89,13 @@ def test_the_record_is_in_logical_time(random_programs: Any, comparing: Any) -> 
         case = random_programs.case(seed, random_programs.SHORT)
         program = case.program
         later = Program(
-            program.chip, program.chip_version,
+            program.chip,
+            program.chip_version,
             tuple(replace(p, start_step=p.start_step + 1) for p in program.populations),
             program.projections,
-            tuple(replace(p, start_step=p.start_step + 1) for p in program.inputs), program.outputs)
+            tuple(replace(p, start_step=p.start_step + 1) for p in program.inputs),
+            program.outputs,
+        )
         first, second = (comparing.run_all(p, case.inputs, "oracle") for p in (program, later))
         assert second.latency_steps == first.latency_steps + 1
         a, b = comparing.traces(first), comparing.traces(second)

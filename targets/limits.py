@@ -1,0 +1,78 @@
+"""What a chip refuses: every limit of it that a program breaks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_compile.targets.chip import Chip
+from snn_compile.targets.integer import M
+
+if TYPE_CHECKING:
+    from snn_compile.targets.program import Program, Projection
+
+
+def _outside(array: npt.NDArray[Any], low: int, high: int) -> str | None:
+    if array.size and (array.min() < low or array.max() > high):
+        return f"spans {array.min()}..{array.max()}, the chip holds {low}..{high}"
+    return None
+
+
+def chip_violations(program: Program, chip: Chip) -> list[str]:
+    """Return every limit of the chip that the program breaks, one line each."""
+    mantissa = chip.bias_mantissa_max
+    ranges = {
+        "du": (0, chip.decay_max),
+        "dv": (0, chip.decay_max),
+        "vth": (0, chip.threshold_max),
+        "bias_mant": (-mantissa - 1, mantissa),
+        "bias_exp": chip.bias_exponent,
+        "v_init": (-(M - 1), M - 1),
+    }
+    found = []
+    for population in program.populations:
+        for key, array in population.parameters.items():
+            if text := _outside(array, *ranges[key]):
+                found.append(f"population {population.name!r}: {key} {text}")
+    for edge in program.projections:
+        if edge.delay_steps > chip.delay_max:
+            found.append(
+                f"projection {edge.name!r}: delay {edge.delay_steps} steps, the chip has {chip.delay_max}"
+            )
+        for table in edge.tables:
+            if text := _outside(np.array([table.exponent]), *chip.weight_exponent):
+                found.append(f"projection {edge.name!r}: weight exponent {text}")
+            if text := _outside(np.array([table.bits]), *chip.weight_bits):
+                found.append(f"projection {edge.name!r}: weight bits {text}")
+        found += _wrapping(program, edge)
+    for port in program.inputs:
+        if port.kind == "graded" and not chip.graded_messages:
+            found.append(f"input {port.name!r} is graded; {chip.title} has spikes without payload")
+        elif port.bits > chip.message_bits_max:
+            found.append(
+                f"input {port.name!r}: {port.bits} bits a message, the chip has {chip.message_bits_max}"
+            )
+    if len(program.cores) > chip.cores:
+        found.append(f"cores: {len(program.cores)} needed, {chip.cores} available")
+    return found
+
+
+def _wrapping(program: Program, edge: Projection) -> list[str]:
+    """Find delayed graded tables whose sums may leave 32 bits before a right shift.
+
+    Lava wraps the sum of a Dense there but each product of a DelayDense, so such a table has no one
+    meaning; nothing sensible needs it.
+    """
+    port = next((p for p in program.inputs if p.name == edge.source), None)
+    if port is None or not edge.delay_steps:
+        return []
+    return [
+        f"projection {edge.name!r}: delayed messages of {port.bits} bits can leave 32 bits before the "
+        f"right shift by {-table.exponent}"
+        for table in edge.tables
+        if table.message_bits
+        and table.exponent < 0
+        and int(np.abs(table.weights.astype(np.int64)).sum(axis=1).max()) * port.limits[1] >= 1 << 31
+    ]
