@@ -10,8 +10,11 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +70,9 @@ def load_model(path: str | Path) -> Model:
     if file.suffix.lower() in (".pt", ".pth"):
         from snn_compile.train.checkpoint import load_checkpoint
 
-        checkpoint = load_checkpoint(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on files that are refused anyway
+            checkpoint = load_checkpoint(file)
         data = checkpoint.data
         return Model(checkpoint.graph, file.name, dict(data) if data else None)
     from snn_compile.compiler.frontends import read_graph
@@ -108,6 +113,13 @@ def conventions(stated: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def _points(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(text)
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="snn-compile",
@@ -131,7 +143,10 @@ def _parser() -> argparse.ArgumentParser:
         help="labelled data to compare with the float network on (default: the checkpoint's own test split)",
     )
     parser.add_argument(
-        "--max-drop", type=float, metavar="PP", help="exit with 3 if accuracy drops by more percentage points"
+        "--max-drop",
+        type=_points,
+        metavar="PP",
+        help="exit with 3 if accuracy drops by more percentage points",
     )
     parser.add_argument("--bits", type=int, default=8, metavar="N", help="weight bits, 1-8 (default: 8)")
     parser.add_argument(
@@ -216,6 +231,10 @@ def _compile(arguments: argparse.Namespace) -> int:
     if done.program is None:
         return _show_stage(done, arguments)
     report = _measure(done, checked, options)
+    if arguments.max_drop is not None and (
+        report is None or report.accuracy is None or report.accuracy.drop is None
+    ):
+        raise WrongInput("--max-drop needs a network that classifies; this one has no accuracy")
     failed = (
         arguments.max_drop is not None
         and report is not None
@@ -224,7 +243,8 @@ def _compile(arguments: argparse.Namespace) -> int:
         and report.accuracy.drop > arguments.max_drop + 1e-9
     )
     if arguments.output:
-        done.program.save(arguments.output)
+        with _writing(arguments.output):
+            done.program.save(arguments.output)
     result = _result(done, report, arguments)
     if arguments.json:
         print(json.dumps(result))
@@ -245,8 +265,20 @@ def _compile(arguments: argparse.Namespace) -> int:
 
 
 def _check_output(path: str | None) -> None:
-    if path is not None and not Path(path).resolve().parent.is_dir():
+    if path is None:
+        return
+    if not Path(path).resolve().parent.is_dir():
         raise CompileError(f"cannot write {path}: its folder does not exist")
+    if Path(path).is_dir():
+        raise CompileError(f"cannot write {path}: it is a folder")
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CompileError(f"cannot write {path}: {error.strerror or error}", path=path) from error
 
 
 def _tell_stage(name: str, value: Any, seconds: float) -> None:
@@ -345,7 +377,8 @@ def _export(arguments: argparse.Namespace) -> int:
 
     from snn_compile.targets.program_file import write_whole
 
-    write_whole(arguments.output, lambda path: nir.write(path, model.graph))
+    with _writing(arguments.output):
+        write_whole(arguments.output, lambda path: nir.write(path, model.graph))
     print(f"snn-compile: graph written to {arguments.output}", file=sys.stderr)
     return 0
 

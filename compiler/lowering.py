@@ -256,7 +256,8 @@ class _Lowering:
             if arriving.constant is not None:
                 if arriving.constant.size != population.size:
                     raise CompileError(
-                        f"node {name!r} has {population.size} neurons and gets {arriving.constant.size} values",
+                        f"node {name!r} has {population.size} neurons and gets "
+                        f"{arriving.constant.size} values",
                         node=name,
                     )
                 constant = arriving.constant * item.gain
@@ -332,8 +333,9 @@ class _Lowering:
                 )
             return _Sum({(name, 0, ()): None})
         if name in seen:
+            loop = [name, *reversed(seen[seen.index(name) :])]
             raise CompileError(
-                f"the linear nodes {' -> '.join([*seen, name])} form a loop without a neuron", node=name
+                f"the linear nodes {' -> '.join(loop)} form a loop without a neuron", node=name
             )
         return self._through(name, item, self._arriving(name, (*seen, name)))
 

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from snn_compile.compiler.conventions import Contract, Readout
 from snn_compile.targets.errors import AmbiguousConvention, CompileError
-from snn_compile.targets.program import content_digest, encode
+from snn_compile.targets.digest import content_digest, encode
 
 Float = npt.NDArray[np.float64]
 

@@ -52,13 +52,11 @@ def partition(network: QuantizedNetwork, chip: Chip) -> Partition:
             too_large = {cores}
         else:
             use = [measure.core(slices, cores) for slices in cores]
-            too_large = {
-                max(core, key=lambda s: s[2] - s[1])[0]
-                for core, used in zip(cores, use, strict=True)
-                if any(used[key] > limits[key] for key in limits)
-            }
-            if not too_large:
+            if not any(used[key] > limits[key] for used in use for key in limits):
                 return Partition(tuple(map(tuple, cores)), tuple(use), limits)
+            # Spikes go to more cores than was assumed: pack again, knowing it.
+            measure.learn(cores)
+            continue
         for name in too_large:
             if parts[name] >= sizes[name]:
                 raise _impossible(name, measure, limits, chip)
@@ -126,6 +124,12 @@ class _Measure:
         self.sources: dict[str, dict[str, int]] = {p.name: {} for p in network.populations}
         for edge in network.projections:
             self.sources[edge.target][edge.source] = sizes[edge.source]
+        self.targets = {
+            p.name: {name for name, sources in self.sources.items() if p.name in sources}
+            for p in network.populations
+        }
+        # How many cores hear each population: at least one, if anybody does; learnt while packing.
+        self.reach = {name: min(len(targets), 1) for name, targets in self.targets.items()}
         self._nonzero = {
             (edge.name, i): np.cumsum([0, *np.count_nonzero(table.weights, axis=1)])
             for edge in network.projections
@@ -151,20 +155,31 @@ class _Measure:
         name, start, stop = piece
         n = stop - start
         in_axons = sum(k for source, k in self.sources[name].items() if source not in present)
-        bits = n * self.chip.neuron_state_bits + self.synapse_bits(piece) + in_axons * self.chip.axon_bits
-        return {"neurons": n, "memory_bits": bits, "in_axons": in_axons, "out_axons": 0}
+        out_axons = n * self.reach[name]
+        bits = n * self.chip.neuron_state_bits + self.synapse_bits(piece)
+        bits += (in_axons + out_axons) * self.chip.axon_bits
+        return {"neurons": n, "memory_bits": bits, "in_axons": in_axons, "out_axons": out_axons}
+
+    def learn(self, cores: list[list[Slice]]) -> None:
+        """Raise the number of cores that hear each population to what this packing has."""
+        for name in self.reach:
+            self.reach[name] = max(self.reach[name], self._reached(name, cores))
+
+    def _reached(self, name: str, cores: list[list[Slice]]) -> int:
+        return sum(any(held in self.targets[name] for held, _, _ in core) for core in cores)
 
     def core(self, slices: list[Slice], cores: list[list[Slice]]) -> dict[str, int]:
         """Use of one core when all are packed."""
         used = dict.fromkeys(("neurons", "memory_bits", "in_axons", "out_axons", "synapse_bits"), 0)
         present: set[str] = set()
         for piece in slices:
+            name, n = piece[0], piece[2] - piece[1]
             for key, value in self.piece(piece, present).items():
                 used[key] += value
-            present |= self.sources[piece[0]].keys()
+            present |= self.sources[name].keys()
             used["synapse_bits"] += self.synapse_bits(piece)
-            targets = {name for name, sources in self.sources.items() if piece[0] in sources}
-            reached = sum(any(name in targets for name, _, _ in other) for other in cores)
-            used["out_axons"] += (piece[2] - piece[1]) * reached
-        used["memory_bits"] += used["out_axons"] * self.chip.axon_bits
+            # The packing's assumption is replaced by what came out.
+            surplus = n * (self.reach[name] - self._reached(name, cores))
+            used["out_axons"] -= surplus
+            used["memory_bits"] -= surplus * self.chip.axon_bits
         return used

@@ -90,7 +90,9 @@ def quantize(
         scale = _scale(population, arriving, peaks[population.name], activity, chip, bits, split)
         made, population_errors = _population(population, scale, retimed.latency[population.name], chip)
         populations.append(made)
-        if made.spiking and (lost := int(((made.parameters["vth"] == 0) & (population.parameters["threshold"] > 0)).sum())):
+        if made.spiking and (
+            lost := int(((made.parameters["vth"] == 0) & (population.parameters["threshold"] > 0)).sum())
+        ):
             warnings.append(
                 f"population {population.name!r}: {lost} threshold(s) above 0 round to 0, so those "
                 "neurons fire at any membrane above 0"
@@ -121,6 +123,13 @@ def quantize(
         tuple(errors),
         tuple(warnings),
     )
+
+
+def _thresholds_lost(p: Population, made: integer.Population) -> int:
+    """Return how many thresholds are 0 only after rounding."""
+    if not p.spiking:
+        return 0
+    return int(np.count_nonzero((made.parameters["vth"] == 0) & (p.parameters["threshold"] > 0)))
 
 
 def _refuse(network: Network) -> None:
@@ -198,7 +207,7 @@ def _worst_case(network: Network) -> dict[str, Peak]:
             v = np.where(total > 0, total / least(p.parameters["voltage_decay"], 0), 0.0)
         if not np.isfinite(v).all():
             raise PrecisionLost(
-                f"population {p.name!r} does not leak in {DECAY_BITS} bits, so its states have no bound; give "
+                f"population {p.name!r} does not leak in {DECAY_BITS} bits, so its states have no bound; "
                 "calibration data (--calibrate DATA)",
                 tensor=p.name,
             )

@@ -8,10 +8,8 @@ decay, no bias, no spike) and its device step r + t is logical step t of the net
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite, prod
 from typing import Any
@@ -20,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_compile.targets.chip import load_chip
+from snn_compile.targets.digest import content_digest, encode
 from snn_compile.targets.errors import DoesNotFit, WrongInput, WrongProgram
 from snn_compile.targets.integer import SIGN_MODES, effective_bias, truncate_weights
 from snn_compile.targets.limits import chip_violations
@@ -390,29 +389,3 @@ class Program:
         from snn_compile.targets.describe import describe
 
         return describe(self)
-
-
-def encode(value: Any, arrays: list[npt.NDArray[Any]] | None = None) -> tuple[Any, list[Any]]:
-    """Return a dataclass tree as JSON values and the arrays that it refers to by index."""
-    found: list[npt.NDArray[Any]] = [] if arrays is None else arrays
-    if is_dataclass(value):
-        body: Any = {f.name: encode(getattr(value, f.name), found)[0] for f in fields(value)}
-    elif isinstance(value, Mapping):
-        body = {str(key): encode(item, found)[0] for key, item in value.items()}
-    elif isinstance(value, (tuple, list)):
-        body = [encode(item, found)[0] for item in value]
-    elif isinstance(value, np.ndarray):
-        found.append(value)
-        body = {"array": len(found) - 1}
-    else:
-        body = value
-    return body, found
-
-
-def content_digest(body: Any, arrays: list[npt.NDArray[Any]]) -> str:
-    """Return the SHA-256 over canonical JSON and every array's type, shape and bytes."""
-    digest = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
-    for array in arrays:
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        digest.update(f"{array.dtype.name}{array.shape}".encode() + little.tobytes())
-    return digest.hexdigest()

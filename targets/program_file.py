@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from snn_compile.targets.digest import content_digest, encode
 from snn_compile.targets.errors import SnnCompileError, WrongProgram
 from snn_compile.targets.program import (
     Core,
@@ -29,8 +30,6 @@ from snn_compile.targets.program import (
     Projection,
     Route,
     WeightTable,
-    content_digest,
-    encode,
 )
 
 SCHEMA = "snn-compile-program"

@@ -188,14 +188,13 @@ def projection(
 
 
 def sums_past_32_bits(table: WeightTable) -> bool:
-    """Return whether the right shift of a sum may show that it had left 32 bits.
+    """Return whether a sum may leave 32 bits before its right shift.
 
-    With a delay, Lava is no judge of these: its DelayDense adds in 64 bits and wraps after the shift,
-    where its Dense adds in 32. A shift by up to 6 does not show it, since u shifts back by as many.
-    `edge_cases` has such sums without a delay.
+    A chip takes such a table without a delay only: Lava's DelayDense adds in 64 bits where its Dense
+    adds in 32. `edge_cases` has such sums without a delay.
     """
     largest = np.abs(table.weights.astype(np.int64)).sum(axis=1).max() << table.message_bits
-    return bool(table.exponent < -6 and table.message_bits and largest >= 1 << 31)
+    return bool(table.exponent < 0 and table.message_bits and largest >= 1 << 31)
 
 
 def table(pick: Picker, shape: tuple[int, int], message_bits: int = 0) -> WeightTable:

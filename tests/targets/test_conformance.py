@@ -223,34 +223,6 @@ def test_lava(random_programs: Any, comparing: Any, seed: int) -> None:
     assert not comparing.first_difference(wanted, got, overflows=False)
 
 
-@needs_lava
-@pytest.mark.parametrize(("delay", "exponent", "agrees"), [(0, -8, True), (1, -6, True), (1, -8, False)])
-def test_where_lava_disagrees_with_itself(comparing: Any, delay: int, exponent: int, agrees: bool) -> None:
-    # DelayDense adds in 64 bits, Dense in 32. Devices of ours add as Dense does, whatever the delay.
-    leaks = {
-        "du": np.array([4095]),
-        "dv": np.array([0]),
-        "bias_mant": np.array([0]),
-        "bias_exp": np.array([0]),
-        "v_init": np.array([0]),
-    }
-    table = WeightTable(np.array([[255, 255]]), exponent, 8, "excitatory", 24)
-    program = Program(
-        "loihi2",
-        1,
-        (Population("pop0", (1,), "li", leaks),),
-        (Projection("edge0", "in0", "pop0", (table,), delay),),
-        (InputPort("in0", (2,), kind="graded", bits=24),),
-        (OutputPort("out", "pop0", "membrane"),),
-    )
-    inputs = {"in0": np.array([[[6_000_000, 6_000_000], [0, 0], [0, 0]]])}
-    wanted, got, lava = (
-        comparing.run_all(program, inputs, device) for device in ("oracle", "loihi2-sim", "lava-stepped")
-    )
-    assert not comparing.first_difference(wanted, got)
-    assert (comparing.first_difference(wanted, lava, overflows=False) == "") is agrees
-
-
 def test_strict_oracle_refuses_exactly_what_overflows(oracle: Any, comparing: Any) -> None:
     outcomes: Counter[bool] = Counter()
     for seed in range(PROGRAMS):

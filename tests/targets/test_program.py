@@ -141,6 +141,21 @@ LIMITS = {
 }
 
 
+def wide(message: int, delay: int = 1, exponent: int = -1, **options: Any) -> Program:
+    """Return a program whose largest sum is 4 * 254 * (2**message - 1)."""
+    tables = (WeightTable(np.full((6, 4), 254), exponent, message_bits=message, **options),)
+    return program(
+        projections=(edge(tables=tables, delay_steps=delay),),
+        inputs=(InputPort("x", (4,), "graded", bits=message),),
+    )
+
+
+def test_delayed_sums_stay_in_32_bits_before_a_right_shift() -> None:
+    with pytest.raises(DoesNotFit, match="^1 violation.*'e': delayed messages of 22 bits can leave 32"):
+        wide(22)
+    assert wide(21) and wide(22, delay=0) and wide(22, exponent=0)
+
+
 @pytest.mark.parametrize("name", LIMITS)
 def test_a_limit_of_the_chip_is_named(name: str) -> None:
     make, message = LIMITS[name]
