@@ -145,6 +145,10 @@ def _check_choice(item: str, value: object, where: str = "contract") -> None:
         )
 
 
+PARAMETRIC = frozenset({"dt", "rule", "reset", "reset_timing", "comparison"})
+"""Items that say what a graph's numbers mean; they are asked for again when the numbers were edited."""
+
+
 def graph_digest(graph: Any) -> str:
     """Return the SHA-256 of a NIR graph's nodes, parameters and edges, metadata left out.
 
@@ -190,7 +194,7 @@ def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contra
     if unknown := stated.keys() - known:
         raise CompileError(f"unknown convention {sorted(unknown)}; known are {sorted(known)}")
     from_file = _from_metadata(graph, stated)
-    if "nodes" in from_file:  # what is stated holds for every node
+    if isinstance(from_file.get("nodes"), Mapping):  # what is stated holds for every node
         from_file["nodes"] = {
             name: {key: value for key, value in items.items() if key not in stated}
             for name, items in from_file["nodes"].items()
@@ -243,7 +247,7 @@ def _from_metadata(graph: Any, stated: Mapping[str, Any]) -> dict[str, Any]:
     try:
         body = json.loads(raw.decode() if isinstance(raw, bytes) else str(raw))
         schema, version, parameters = body.pop("schema"), body.pop("version"), body.pop("parameters")
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CompileError(f"graph metadata {METADATA_KEY!r} is not a contract: {error}") from error
     if schema != SCHEMA or not isinstance(version, int) or version > SCHEMA_VERSION:
         raise CompileError(
@@ -251,7 +255,7 @@ def _from_metadata(graph: Any, stated: Mapping[str, Any]) -> dict[str, Any]:
             f"version {SCHEMA_VERSION}; a newer snn-compile wrote it"
         )
     if parameters != graph_digest(graph):
-        open_items = {"dt", "rule", "reset", "reset_timing", "comparison"} - stated.keys()
+        open_items = PARAMETRIC - stated.keys()
         if open_items:
             raise AmbiguousConvention(
                 "the graph was edited after its contract was written, so the contract is stale; state "
@@ -259,5 +263,6 @@ def _from_metadata(graph: Any, stated: Mapping[str, Any]) -> dict[str, Any]:
                 missing={item: CHOICES.get(item, ("a number",)) for item in sorted(open_items)},
                 stale=body,
             )
-        return {}
+        # What does not depend on the parameters (edges, read-outs, the rest) still holds.
+        return {key: value for key, value in body.items() if key not in PARAMETRIC}
     return dict(body)

@@ -90,9 +90,7 @@ def quantize(
         scale = _scale(population, arriving, peaks[population.name], activity, chip, bits, split)
         made, population_errors = _population(population, scale, retimed.latency[population.name], chip)
         populations.append(made)
-        if made.spiking and (
-            lost := int(((made.parameters["vth"] == 0) & (population.parameters["threshold"] > 0)).sum())
-        ):
+        if lost := _thresholds_lost(population, made):
             warnings.append(
                 f"population {population.name!r}: {lost} threshold(s) above 0 round to 0, so those "
                 "neurons fire at any membrane above 0"

@@ -182,19 +182,22 @@ def projection(
     tables = tuple(
         table(pick, (target.size, source.size), message_bits) for _ in range(pick.integer(1, limits.tables))
     )
-    if delay:
-        tables = tuple(replace(t, exponent=0) if sums_past_32_bits(t) else t for t in tables)
-    return Projection(f"edge{index}", source.name, target.name, tables, delay)
+    edge = Projection(f"edge{index}", source.name, target.name, tables, delay)
+    return sums_in_32_bits(edge) if delay else edge
 
 
-def sums_past_32_bits(table: WeightTable) -> bool:
-    """Return whether a sum may leave 32 bits before its right shift.
+def sums_in_32_bits(edge: Projection) -> Projection:
+    """Return the edge without right shifts of sums that may have left 32 bits.
 
-    A chip takes such a table without a delay only: Lava's DelayDense adds in 64 bits where its Dense
-    adds in 32. `edge_cases` has such sums without a delay.
+    A chip takes these without a delay only, as in `edge_cases`: Lava's DelayDense adds in 64 bits where
+    its Dense adds in 32.
     """
-    largest = np.abs(table.weights.astype(np.int64)).sum(axis=1).max() << table.message_bits
-    return bool(table.exponent < 0 and table.message_bits and largest >= 1 << 31)
+    tables = []
+    for table in edge.tables:
+        largest = np.abs(table.weights.astype(np.int64)).sum(axis=1).max() << table.message_bits
+        wide = table.exponent < 0 and table.message_bits and largest >= 1 << 31
+        tables.append(replace(table, exponent=0) if wide else table)
+    return replace(edge, tables=tuple(tables))
 
 
 def table(pick: Picker, shape: tuple[int, int], message_bits: int = 0) -> WeightTable:

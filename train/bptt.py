@@ -24,6 +24,7 @@ from snn_compile.targets.errors import SnnCompileError, WrongInput
 from snn_compile.train.checkpoint import save_checkpoint
 from snn_compile.train.networks import LayerConfig, NetworkConfig, SpikingNetwork
 from snn_compile.train.presets import TrainConfig
+from snn_compile.train.rounding import rounded
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,7 @@ class Training:
 Observe = Callable[[Progress], None]
 
 
-def fit(
-    config: TrainConfig, path: str | Path | None = None, observe: Observe | None = None
-) -> Training:
+def fit(config: TrainConfig, path: str | Path | None = None, observe: Observe | None = None) -> Training:
     """Train as `config` says, keep the best epoch, measure it on the test split.
 
     With `path` the best checkpoint is always there. On KeyboardInterrupt the best so far is
@@ -176,12 +175,7 @@ class _Keeper:
         config = self.config.plain() | {"network": asdict(self.network.config)}
         sample = torch.from_numpy(self.data.inputs[:1].copy()).float()
         save_checkpoint(
-            self.path,
-            self.network,
-            sample,
-            config=config,
-            metrics=self.metrics,
-            data=self.data.spec(),
+            self.path, self.network, sample, config=config, metrics=self.metrics, data=self.data.spec()
         )
 
 
@@ -207,22 +201,24 @@ def _epochs(
         shuffled = torch.randperm(len(inputs), generator=order)
         for step in range(batches):
             chosen = shuffled[step * config.batch_size : (step + 1) * config.batch_size]
-            loss = _loss(config, network, inputs[chosen], labels[chosen])
-            if not torch.isfinite(loss):
+            with rounded(network, config.weight_bits):
+                loss = _loss(config, network, inputs[chosen], labels[chosen])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+            if not torch.isfinite(loss.detach()):
                 raise SnnCompileError(
                     f"training: the loss is {float(loss.detach())} at epoch {epoch}, step {step}; "
                     f"try a learning_rate below {config.learning_rate:g}",
                     epoch=epoch,
                     step=step,
                 )
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
             optimizer.step()
             schedule.step()
             total += float(loss.detach()) * len(chosen)
-        score = evaluate(network, validation, config)
-        improved = keeper.offer(epoch, score)
+        with rounded(network, config.weight_bits):
+            score = evaluate(network, validation, config)
+            improved = keeper.offer(epoch, score)
         if observe is not None:
             best = float(keeper.metrics["validation_accuracy"])
             observe(Progress(epoch, config.epochs, total / len(inputs), score, best, improved))
@@ -241,8 +237,7 @@ def _loss(config: TrainConfig, network: SpikingNetwork, inputs: Tensor, labels: 
 def _labelled(data: Dataset) -> Dataset:
     if data.labels is None:
         raise WrongInput(
-            f"data {data.name}: holds no labels, and training needs them; add an array "
-            "'labels' (batch,)"
+            f"data {data.name}: holds no labels, and training needs them; add an array 'labels' (batch,)"
         )
     return data
 

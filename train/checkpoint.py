@@ -83,9 +83,7 @@ def save_checkpoint(
         torch.save(body, partial)
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
-        raise ExportError(
-            f"{path}: cannot be written ({_one_line(error)})", path=str(path)
-        ) from error
+        raise ExportError(f"{path}: cannot be written ({_one_line(error)})", path=str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -103,8 +101,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     schema = body.get("schema")
     if not isinstance(schema, dict) or schema.get("name") != SCHEMA:
         raise ExportError(
-            f"{path}: not a checkpoint of snn-compile; save one with train.save_checkpoint",
-            path=str(path),
+            f"{path}: not a checkpoint of snn-compile; save one with train.save_checkpoint", path=str(path)
         )
     if not isinstance(schema.get("version"), int) or schema["version"] > SCHEMA_VERSION:
         raise ExportError(
@@ -123,13 +120,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         intact = graph_digest(graph) == body["graph_digest"]
     except Exception as error:  # whatever a malformed graph makes nir trip over
         raise ExportError(
-            f"{path}: the graph in the checkpoint cannot be read ({_one_line(error)})",
-            path=str(path),
+            f"{path}: the graph in the checkpoint cannot be read ({_one_line(error)})", path=str(path)
         ) from error
     if not intact:
-        raise ExportError(
-            f"{path}: the graph does not match its digest; the file is damaged", path=str(path)
-        )
+        raise ExportError(f"{path}: the graph does not match its digest; the file is damaged", path=str(path))
     rest = {key: body[key] for key in _KEYS if key not in ("graph", "graph_digest")}
     return Checkpoint(graph=graph, schema=schema, **rest)
 
@@ -145,9 +139,7 @@ def _read(path: Path) -> dict[str, Any]:
                 "save it with train.save_checkpoint",
                 path=str(path),
             ) from error
-        raise ExportError(
-            f"{path}: damaged or not a checkpoint ({reason[:120]})", path=str(path)
-        ) from error
+        raise ExportError(f"{path}: damaged or not a checkpoint ({reason[:120]})", path=str(path)) from error
     if not isinstance(body, dict):
         raise ExportError(
             f"{path}: not a checkpoint of snn-compile but a {type(body).__name__}", path=str(path)

@@ -42,10 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"snn-train: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            "snn-train: interrupted before the first epoch ended; nothing was written",
-            file=sys.stderr,
-        )
+        print("snn-train: interrupted before the first epoch ended; nothing was written", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -62,9 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CONFIG.toml|PRESET",
         help=f"a configuration file, or one of {', '.join(PRESETS)}",
     )
-    parser.add_argument(
-        "-o", "--output", metavar="MODEL.pt", type=Path, help="where the checkpoint goes"
-    )
+    parser.add_argument("-o", "--output", metavar="MODEL.pt", type=Path, help="where the checkpoint goes")
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
@@ -100,9 +95,7 @@ def _check_output(path: Path) -> None:
     if path.is_dir():
         raise SnnCompileError(f"-o {path}: is a folder; name a file in it")
     if not os.access(folder, os.W_OK):
-        raise SnnCompileError(
-            f"-o {path}: the folder {folder} cannot be written to; choose another"
-        )
+        raise SnnCompileError(f"-o {path}: the folder {folder} cannot be written to; choose another")
 
 
 def _train(config: TrainConfig, path: Path, as_json: bool) -> int:
@@ -123,13 +116,7 @@ def _train(config: TrainConfig, path: Path, as_json: bool) -> int:
 def _progress(config: TrainConfig) -> Iterator[Callable[[Progress], None]]:
     """Show a progress bar on stderr while training goes on."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("epoch"),

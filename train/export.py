@@ -59,8 +59,7 @@ def to_nir(module: nn.Module, sample_input: Tensor, dt: float | None = None) -> 
         raise ExportError(f"dt is {dt}; it must be a positive number of seconds, or None", dt=dt)
     if sample_input.ndim < 3:
         raise ExportError(
-            f"the sample input has shape {tuple(sample_input.shape)}; it must be "
-            "(batch, steps, *shape)",
+            f"the sample input has shape {tuple(sample_input.shape)}; it must be (batch, steps, *shape)",
             shape=tuple(sample_input.shape),
         )
     shape = tuple(sample_input.shape[2:])
@@ -87,11 +86,7 @@ def _contract(graph: _Graph, time_unit: str) -> Contract:
     resets = sorted(set(graph.resets.values())) or ["value"]
     nodes = {} if len(resets) == 1 else {n: {"reset": reset} for n, reset in graph.resets.items()}
     spiking = isinstance(graph.nodes[graph.edges[-1][0]], (nir.LIF, nir.CubaLIF))
-    readout = (
-        Readout("spikes", "count", "classify")
-        if spiking
-        else Readout("membrane", "mean", "classify")
-    )
+    readout = Readout("spikes", "count", "classify") if spiking else Readout("membrane", "mean", "classify")
     return Contract(
         dt=graph.dt,
         time_unit=time_unit,
@@ -157,11 +152,7 @@ def _(module: CubaLIF, name: str, graph: _Graph) -> None:
         name,
         graph,
         nir.CubaLIF(
-            tau_syn=tau_syn,
-            tau_mem=tau_mem,
-            r=tau_mem / graph.dt,
-            w_in=tau_syn / graph.dt,
-            **_firing(module),
+            tau_syn=tau_syn, tau_mem=tau_mem, r=tau_mem / graph.dt, w_in=tau_syn / graph.dt, **_firing(module)
         ),
     )
 
@@ -216,7 +207,5 @@ def _array(tensor: Tensor, name: str, what: str) -> NDArray[Any]:
     array: NDArray[Any] = tensor.detach().cpu().numpy().copy()
     if not np.isfinite(array).all():
         where = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
-        raise ExportError(
-            f"{name}: {what}{where} is {array[tuple(where)]}; it must be finite", node=name
-        )
+        raise ExportError(f"{name}: {what}{where} is {array[tuple(where)]}; it must be finite", node=name)
     return array

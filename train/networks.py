@@ -46,9 +46,7 @@ class LayerConfig:
         if self.size < 1:
             raise SnnCompileError(f"a layer has {self.size} neurons; it needs at least 1")
         if self.neuron == "li" and self.recurrent:
-            raise SnnCompileError(
-                "an li layer sends no spikes and cannot be recurrent; use lif or cuba_lif"
-            )
+            raise SnnCompileError("an li layer sends no spikes and cannot be recurrent; use lif or cuba_lif")
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,7 @@ class NetworkConfig:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> NetworkConfig:
         """Return the configuration that `dataclasses.asdict` made plain."""
-        return cls(
-            tuple(plain["input_shape"]), tuple(LayerConfig(**layer) for layer in plain["layers"])
-        )
+        return cls(tuple(plain["input_shape"]), tuple(LayerConfig(**layer) for layer in plain["layers"]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +105,7 @@ class SpikingNetwork(nn.Module):
         """Return the outputs with the spikes of every spiking layer."""
         if inputs.ndim < 3 or tuple(inputs.shape[2:]) != self.config.input_shape:
             raise SnnCompileError(
-                f"the network takes (batch, steps, *{self.config.input_shape}), not "
-                f"{tuple(inputs.shape)}"
+                f"the network takes (batch, steps, *{self.config.input_shape}), not {tuple(inputs.shape)}"
             )
         x, spikes = inputs, {}
         for name, module in self.layers.named_children():
@@ -128,9 +123,7 @@ def _population_name(config: NetworkConfig, number: int) -> str:
 
 def _population(layer: LayerConfig) -> nn.Module:
     if layer.neuron == "li":
-        return LI(
-            layer.size, decay=layer.beta, learn_decay=layer.learn_decay, per_neuron=layer.per_neuron
-        )
+        return LI(layer.size, decay=layer.beta, learn_decay=layer.learn_decay, per_neuron=layer.per_neuron)
     firing = Firing(layer.threshold, layer.reset, layer.surrogate, layer.detach_reset)
     if layer.neuron == "lif":
         return LIF(

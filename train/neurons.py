@@ -44,9 +44,7 @@ class Firing:
         if not (math.isfinite(self.threshold) and self.threshold > 0):
             raise SnnCompileError(f"threshold is {self.threshold}; it must be a positive number")
         if isinstance(self.surrogate, str) and self.surrogate not in SURROGATES:
-            raise SnnCompileError(
-                f"no surrogate {self.surrogate!r}; use one of {', '.join(SURROGATES)}"
-            )
+            raise SnnCompileError(f"no surrogate {self.surrogate!r}; use one of {', '.join(SURROGATES)}")
 
 
 @dataclass(frozen=True, eq=False)

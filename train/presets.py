@@ -25,7 +25,8 @@ class TrainConfig:
     `data` is a registry name or an `.npz`; coding to copies are the options of `digits`. `hidden`
     lists the hidden layers' sizes; decays are per step; `rate_target` is in spikes per neuron and
     step and acts with `rate_weight`; `logit_scale` multiplies the mean read-out membrane in the
-    loss only.
+    loss only; `weight_bits` above 0 trains on weights and decays that a chip's tables hold exactly
+    (see `rounding`).
     """
 
     preset: str = "custom"
@@ -56,6 +57,7 @@ class TrainConfig:
     logit_scale: float = 5.0
     rate_target: float = 0.1
     rate_weight: float = 0.0
+    weight_bits: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -70,14 +72,13 @@ class TrainConfig:
         for key in ("alpha", "beta", "readout_decay"):
             self._require(key, 0 < getattr(self, key) < 1, "between 0 and 1")
         self._require("hidden", all(size >= 1 for size in self.hidden), "sizes of at least 1")
+        self._require("weight_bits", self.weight_bits in (0, *range(2, 17)), "0, or from 2 to 16")
         for key, allowed in _CHOICES.items():
             self._require(key, getattr(self, key) in allowed, f"one of {', '.join(allowed)}")
 
     def _require(self, key: str, holds: bool, what: str) -> None:
         if not holds:
-            raise SnnCompileError(
-                f"training: {key} is {getattr(self, key)!r}; it must be {what}", key=key
-            )
+            raise SnnCompileError(f"training: {key} is {getattr(self, key)!r}; it must be {what}", key=key)
 
     def data_options(self) -> dict[str, Any]:
         """Return the options with which `runtime.data.load_data` loads the data set."""
@@ -100,14 +101,7 @@ _CHOICES = {
 PRESETS: dict[str, tuple[str, TrainConfig]] = {
     "digits": (
         "feed-forward LIF net on scikit-learn's 8x8 digits, each pixel a direct current",
-        TrainConfig(
-            preset="digits",
-            copies=9,
-            hidden=(128,),
-            epochs=15,
-            batch_size=128,
-            learning_rate=0.006,
-        ),
+        TrainConfig(preset="digits", copies=9, hidden=(128,), epochs=15, batch_size=128, learning_rate=0.006),
     ),
     "digits-recurrent": (
         "recurrent LIF net on the same digits, shown one 8-pixel row a step",
@@ -124,6 +118,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             epochs=20,
             batch_size=128,
             learning_rate=0.01,
+            weight_bits=8,
         ),
     ),
 }
@@ -160,9 +155,7 @@ def _read_toml(path: Path) -> TrainConfig:
     except FileNotFoundError as error:
         raise SnnCompileError(f"{path}: no such file", path=str(path)) from error
     except (OSError, ValueError) as error:
-        raise SnnCompileError(
-            f"{path}: cannot be read as TOML ({error})", path=str(path)
-        ) from error
+        raise SnnCompileError(f"{path}: cannot be read as TOML ({error})", path=str(path)) from error
     return config_from(table, str(path))
 
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from snn_compile.targets import loihi2_sim
 from snn_compile.targets.device import open_device
 from snn_compile.targets.errors import DeviceError
-from snn_compile.targets.program import InputPort, OutputPort, Population, Program, Projection, WeightTable
 from snn_compile.targets.program_file import load_program
 
 PROGRAMS = 320

@@ -60,7 +60,8 @@ def random_layers(random_programs: Any, seed: int) -> tuple[Layers, dict[str, An
                 stages = early[source.name] - early[target.name] + 1
                 back.append((source, target, max(1, stages) + pick.choice((0, 0, 1, 3))))
     edges = tuple(
-        random_programs.projection(pick, i, s, t, limits) for i, (s, t, _) in enumerate([*forward, *back])
+        random_programs.sums_in_32_bits(random_programs.projection(pick, i, s, t, limits))
+        for i, (s, t, _) in enumerate([*forward, *back])
     )
     data = {port.name: random_programs.data(pick, port, 2, pick.integer(8, 16)) for port in ports[:1]}
     steps = data[ports[0].name].shape[1]

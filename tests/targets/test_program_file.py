@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from snn_compile.targets import program_file
-from snn_compile.targets.errors import SnnCompileError, WrongProgram
 from snn_compile.targets.digest import content_digest, encode
+from snn_compile.targets.errors import SnnCompileError, WrongProgram
 from snn_compile.targets.program import Core, Program, Route
 from snn_compile.targets.program_file import load_program, save_program
 
