@@ -26,7 +26,6 @@ from rich.console import Console
 from rich.table import Table
 
 from snn_compile import compiler, runtime, train
-from snn_compile.runtime.figure import trace
 
 TALK = Console(stderr=True)
 EXACT = {"oracle": None, "lava-stepped": None, "lava": 60}
@@ -79,7 +78,7 @@ def run(preset: str, seed: int, lava: int, folder: Path | None) -> dict[str, Any
     program = done.program
     program.save(folder / f"{name}.snn")
     report = runtime.compare(program, done.network, test.inputs, test.labels, data=test.spec())
-    shown = trace(program, test.inputs, test.labels)
+    shown = runtime.trace(program, test.inputs, test.labels)
     for ending in ("html", "json", "png"):
         report.save(folder / f"{name}.{ending}", shown)
 

@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_compile.compiler.conventions import Contract, Readout
-from snn_compile.targets.errors import AmbiguousConvention, CompileError
 from snn_compile.targets.digest import content_digest, encode
+from snn_compile.targets.errors import AmbiguousConvention, CompileError
 
 Float = npt.NDArray[np.float64]
 

@@ -131,7 +131,7 @@ class _Measure:
         # How many cores hear each population: at least one, if anybody does; learnt while packing.
         self.reach = {name: min(len(targets), 1) for name, targets in self.targets.items()}
         self._nonzero = {
-            (edge.name, i): np.cumsum([0, *np.count_nonzero(table.weights, axis=1)])
+            (edge.name, i): np.cumsum([0, *table.fan_in])
             for edge in network.projections
             for i, table in enumerate(edge.tables)
         }
@@ -147,7 +147,7 @@ class _Measure:
                 word = table.bits + (self.chip.delay_bits if edge.delay_steps else 0)
                 nonzero = self._nonzero[edge.name, i]
                 sparse = int(nonzero[stop] - nonzero[start]) * (word + ceil(log2(max(n, 2))))
-                total += min(n * table.weights.shape[1] * word, sparse)
+                total += min(n * table.shape[1] * word, sparse)
         return total
 
     def piece(self, piece: Slice, present: set[str]) -> dict[str, int]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from snn_compile.compiler.lowering import lower
 from snn_compile.compiler.network import Float, Network
-from snn_compile.compiler.partition import partition
+from snn_compile.compiler.partition import Partition, partition
 from snn_compile.compiler.place import place
 from snn_compile.compiler.quantize import QuantizedNetwork, quantize
 from snn_compile.compiler.reference import as_inputs
@@ -24,7 +24,7 @@ from snn_compile.compiler.simplify import simplify
 from snn_compile.targets.chip import Chip, load_chip
 from snn_compile.targets.device import execute
 from snn_compile.targets.errors import CompileError, DoesNotFit, PrecisionLost
-from snn_compile.targets.program import Program
+from snn_compile.targets.program import Core, Program
 
 TABLES = ("auto", "one", "sign")
 STAGES = ("lower", "simplify", "retime", "quantize", "partition", "place", "route")
@@ -54,6 +54,8 @@ class Compilation:
     network: Network
     retimed: RetimedNetwork | None = None
     quantized: QuantizedNetwork | None = None
+    partition: Partition | None = None
+    cores: tuple[Core, ...] | None = None
     program: Program | None = None
 
 
@@ -123,7 +125,11 @@ def compile_stages(
     if stop_after == "quantize":
         return Compilation(network, retimed, quantized)
     split = stage("partition", partition, quantized, chip)
+    if stop_after == "partition":
+        return Compilation(network, retimed, quantized, split)
     cores = stage("place", place, split, chip)
+    if stop_after == "place":
+        return Compilation(network, retimed, quantized, split, cores)
     routes = stage("route", route, quantized, cores)
     program = Program(
         chip.name,
@@ -138,7 +144,7 @@ def compile_stages(
     )
     if data is not None:
         _check_range(program, network, data)
-    return Compilation(network, retimed, quantized, program)
+    return Compilation(network, retimed, quantized, split, cores, program)
 
 
 def _quantize(

@@ -27,7 +27,7 @@ from snn_compile.compiler.retime import RetimedNetwork
 from snn_compile.targets import program as integer
 from snn_compile.targets.chip import Chip
 from snn_compile.targets.errors import CompileError, PrecisionLost
-from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT, M
+from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT, M, weight_step
 
 HEADROOM = 2.0
 """States may grow to this many times what calibration data showed before they leave 24 bits."""
@@ -243,7 +243,9 @@ def _scale(
     if bias > 0:
         bounds.append(chip.bias_mantissa_max * 2.0 ** chip.bias_exponent[1] / (unit * bias))
     largest = [float(np.abs(w).max()) for _, w in arriving if w.any()]
-    bounds += [254 * 2.0 ** chip.weight_exponent[1] / w for w in largest]
+    # The largest value that rounds onto the top of a table, at the largest exponent.
+    reach = (256 - weight_step(bits, "mixed") / 2) * 2.0 ** chip.weight_exponent[1]
+    bounds += [reach / w for w in largest]
     if not bounds:
         return 1.0
     limit = min(bounds)

@@ -70,6 +70,13 @@ def compilation_text(result: dict[str, Any], report: Report | None) -> str:
             rows,
         )
     )
+    text += _errors_text(result)
+    if report is None:
+        return text + "No data to run: --check DATA measures accuracy, spikes and energy.\n"
+    return text + "\n" + report.text()
+
+
+def _errors_text(result: dict[str, Any]) -> str:
     rows = [
         (
             e["tensor"],
@@ -82,14 +89,11 @@ def compilation_text(result: dict[str, Any], report: Report | None) -> str:
         )
         for e in result["quantization"]["tensors"]
     ]
-    text += _table(
+    return _table(
         "Quantization error, in last bits of each format",
         ("tensor", "format", "values", "max", "rms", "relative", "clipped"),
         rows,
     )
-    if report is None:
-        return text + "No data to run: --check DATA measures accuracy, spikes and energy.\n"
-    return text + "\n" + report.text()
 
 
 def stage_json(done: Compilation, stage: str) -> dict[str, Any]:
@@ -121,6 +125,19 @@ def stage_json(done: Compilation, stage: str) -> dict[str, Any]:
     ]
     if done.quantized:
         found["quantization"] = quantization_json(done.quantized)
+    if done.partition:
+        tiles = [list(core.tile) for core in done.cores] if done.cores else [None] * len(done.partition.cores)
+        found["cores"] = [
+            {
+                "index": index,
+                "tile": tile,
+                "slices": [f"{name}[{start}:{stop}]" for name, start, stop in slices],
+                **use,
+            }
+            for index, (tile, slices, use) in enumerate(
+                zip(tiles, done.partition.cores, done.partition.use, strict=True)
+            )
+        ]
     return found
 
 
@@ -128,14 +145,16 @@ def stage_text(result: dict[str, Any]) -> str:
     """Return `stage_json` as tables."""
 
     def cell(value: Any) -> str:
-        return "-" if value is None else "x".join(map(str, value)) if isinstance(value, list) else str(value)
+        if isinstance(value, list):
+            return (", " if isinstance(value[0], str) else "x").join(map(str, value))
+        return "-" if value is None else str(value)
 
     text = f"after {result['stage']}\n"
-    for title in ("populations", "projections"):
+    for title in [key for key in ("populations", "projections", "cores") if key in result]:
         rows: list[Row] = [tuple(cell(value) for value in row.values()) for row in result[title]]
         heads = tuple(key.replace("_", " ") for key in result[title][0]) if result[title] else ()
         text += _table(title.capitalize(), heads, rows)
-    return text
+    return text + (_errors_text(result) if "quantization" in result else "")
 
 
 def inspection_json(graph: Any, name: str, stated: dict[str, Any]) -> dict[str, Any]:

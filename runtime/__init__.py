@@ -1,12 +1,21 @@
-"""Data sets and codings, running, counting, costing, comparing, reporting."""
+"""Data sets and codings, running, counting, costing, comparing, reporting.
 
-from snn_compile.runtime.accuracy import Accuracy, paired_interval
-from snn_compile.runtime.compare import Check, Difference, check, compare, first_difference
-from snn_compile.runtime.cost import Energy, energy
-from snn_compile.runtime.data import Dataset, data_names, load_data
-from snn_compile.runtime.figure import Trace, trace
-from snn_compile.runtime.report import Report
-from snn_compile.runtime.run import reference, simulate
+Names load on first use, so that a command's --help stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from snn_compile.runtime.accuracy import Accuracy, paired_interval
+    from snn_compile.runtime.comparison import Check, Difference, check, compare, first_difference
+    from snn_compile.runtime.cost import Energy, energy
+    from snn_compile.runtime.data import Dataset, data_names, load_data
+    from snn_compile.runtime.figure import Trace, trace
+    from snn_compile.runtime.report import Report
+    from snn_compile.runtime.run import reference, simulate
 
 __all__ = [
     "Accuracy",
@@ -27,3 +36,24 @@ __all__ = [
     "simulate",
     "trace",
 ]
+
+_MODULES = {
+    "accuracy": ("Accuracy", "paired_interval"),
+    "comparison": ("Check", "Difference", "check", "compare", "first_difference"),
+    "cost": ("Energy", "energy"),
+    "data": ("Dataset", "data_names", "load_data"),
+    "figure": ("Trace", "trace"),
+    "report": ("Report",),
+    "run": ("reference", "simulate"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -22,7 +22,7 @@ from snn_compile.targets.errors import SnnCompileError, WrongInput, WrongProgram
 
 if TYPE_CHECKING:
     from snn_compile.compiler.network import Network
-    from snn_compile.runtime.compare import Check
+    from snn_compile.runtime.comparison import Check
     from snn_compile.runtime.data import Dataset
     from snn_compile.runtime.report import Report
     from snn_compile.targets.program import Program
@@ -141,7 +141,7 @@ def _list_devices(as_json: bool) -> None:
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    from snn_compile.runtime.compare import check_labels, report
+    from snn_compile.runtime.comparison import check_labels, report
     from snn_compile.runtime.report import check_format
     from snn_compile.targets.device import device_names, open_device
     from snn_compile.targets.program_file import load_program
@@ -221,7 +221,7 @@ def _data_spec(program: Program) -> dict[str, Any] | None:
 
 
 def _execute(program: Program, inputs: Any, options: argparse.Namespace) -> tuple[RunRecord, Check | None]:
-    from snn_compile.runtime.compare import check
+    from snn_compile.runtime.comparison import check
     from snn_compile.runtime.run import simulate_batches
 
     if options.check:

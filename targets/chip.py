@@ -33,6 +33,7 @@ class Chip:
     axon_bits: int
     delay_bits: int
     decay_bits: int
+    voltage_decay_max: int
     threshold_bits: int
     bias_mantissa_bits: int
     bias_exponent: tuple[int, int]
@@ -108,6 +109,7 @@ def load_chip(target: str) -> Chip:
             axon_bits=memory["axon_bits"],
             delay_bits=memory["delay_bits"],
             decay_bits=neuron["decay_bits"],
+            voltage_decay_max=neuron["voltage_decay_max"],
             threshold_bits=neuron["threshold_bits"],
             bias_mantissa_bits=neuron["bias_mantissa_bits"],
             bias_exponent=(neuron["bias_exponent"][0], neuron["bias_exponent"][1]),

@@ -8,12 +8,13 @@ apart, as are the device steps beyond the logical ones (filling and draining).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from snn_compile.targets.events import SpikeEvents
 from snn_compile.targets.program import Program
@@ -92,19 +93,20 @@ def count(
         for edge in program.projections
         if edge.source in drained
     )
+    spiking = [p.name for p in program.populations if p.spiking]
     updates = {p.name: p.size * steps * batch for p in program.populations}
     drain_updates = sum(p.size * (program.latency_steps - p.start_step) * batch for p in program.populations)
     return Counts(
         samples=batch,
         steps=steps,
-        spikes={name: logical[name].count for name in spikes},
+        spikes={name: logical[name].count for name in spiking},
         synops=synops,
         graded_synops=graded,
         updates=updates,
         active_updates=_active_updates(program, logical, batch, steps),
         input_messages=sum(logical[name].count for name in messages),
         neuron_spikes=neuron_spikes,
-        drain_spikes=sum(events.count for events in drained.values()),
+        drain_spikes=sum(drained[name].count for name in spiking),
         drain_synops=drain_synops,
         drain_updates=drain_updates,
     )
@@ -125,9 +127,8 @@ def _reach(program: Program) -> _Reach:
     if program not in _reaches:
         fan_out, masks = {}, {}
         for edge in program.projections:
-            nonzero = [table.weights != 0 for table in edge.tables]
-            fan_out[edge.name] = np.sum([np.count_nonzero(n, axis=0) for n in nonzero], axis=0)
-            masks[edge.name] = _pack(np.any(nonzero, axis=0).T)
+            fan_out[edge.name] = np.sum([table.fan_out for table in edge.tables], axis=0)
+            masks[edge.name] = _pack([table.nonzero for table in edge.tables])
         _reaches[program] = _Reach(fan_out, masks)
     return _reaches[program]
 
@@ -155,8 +156,12 @@ def _words(size: int) -> int:
     return (size + 63) // 64
 
 
-def _pack(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
-    packed = np.zeros((mask.shape[0], _words(mask.shape[1]) * 8), np.uint8)
-    bits = np.packbits(mask, axis=1, bitorder="little")
-    packed[:, : bits.shape[1]] = bits
-    return packed.view(np.uint64)
+def _pack(tables: Sequence[csr_array]) -> npt.NDArray[np.uint64]:
+    """Return which targets each source reaches through any of the tables, as bits."""
+    targets, sources = tables[0].shape
+    packed = np.zeros((sources, _words(targets)), np.uint64)
+    for table in tables:
+        row, source = table.nonzero()
+        bit = np.uint64(1) << (row % 64).astype(np.uint64)
+        np.bitwise_or.at(packed, (source, row // 64), bit)
+    return packed

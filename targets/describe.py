@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from snn_compile.targets.program import Program
@@ -33,11 +32,13 @@ def describe(program: Program) -> str:
     for edge in program.projections:
         lines.append(f"projection {edge.name}: {edge.source} -> {edge.target}, delay {edge.delay_steps}")
         for table in edge.tables:
-            w = table.weights
+            w = table.weights.data if table.sparse else table.weights
+            stored = "sparse " if table.sparse else ""
+            low, high = min(w.min(initial=0), 0), max(w.max(initial=0), 0)
             lines.append(
-                f"    {w.shape[0]}x{w.shape[1]} {table.bits} bits {table.sign_mode}, "
+                f"    {table.shape[0]}x{table.shape[1]} {stored}{table.bits} bits {table.sign_mode}, "
                 f"exponent {table.exponent}, messages of {table.message_bits} bits, "
-                f"{np.count_nonzero(w)} non-zero, {w.min()}..{w.max()}, sum {int(w.sum())}"
+                f"{table.synapses} non-zero, {low}..{high}, sum {int(w.sum())}"
             )
     lines += [
         f"output {port.name}: {port.signal} of {port.population}, {port.readout}, {port.task}"

@@ -21,6 +21,9 @@ def encode(value: Any, arrays: list[npt.NDArray[Any]] | None = None) -> tuple[An
         body = {str(key): encode(item, found)[0] for key, item in value.items()}
     elif isinstance(value, (tuple, list)):
         body = [encode(item, found)[0] for item in value]
+    elif hasattr(value, "indptr"):
+        parts = {key: encode(getattr(value, key), found)[0] for key in ("data", "indices", "indptr")}
+        body = {"sparse": parts, "shape": [int(n) for n in value.shape]}
     elif isinstance(value, np.ndarray):
         found.append(value)
         body = {"array": len(found) - 1}

@@ -1,4 +1,4 @@
-"""Spikes as events: for every sample and step the neurons that fired, in compressed rows."""
+"""Messages as events: for every sample and step the neurons that sent one, in compressed rows."""
 
 from __future__ import annotations
 
@@ -10,25 +10,34 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, eq=False)
 class SpikeEvents:
-    """Spikes of one population: row `sample * steps + step` of `neurons` lists who fired, ascending."""
+    """Messages of one population: row `sample * steps + step` of `neurons` lists who sent, ascending.
+
+    `values` holds what graded messages carry; None where every message is a spike, 1.
+    """
 
     batch: int
     steps: int
     size: int
     row_starts: npt.NDArray[np.int64]
     neurons: npt.NDArray[np.int32]
+    values: npt.NDArray[np.int32] | None = None
 
     @classmethod
-    def from_dense(cls, spikes: npt.NDArray[np.generic]) -> SpikeEvents:
-        """Make events from spikes (batch, steps, size); every non-zero counts as one spike."""
-        batch, steps, size = spikes.shape
-        flat = spikes.reshape(batch * steps, size) != 0
-        starts = np.concatenate([[0], np.cumsum(flat.sum(axis=1))]).astype(np.int64)
-        return cls(batch, steps, size, starts, np.nonzero(flat)[1].astype(np.int32))
+    def from_dense(cls, messages: npt.NDArray[np.generic], graded: bool = False) -> SpikeEvents:
+        """Make events from messages (batch, steps, size); every non-zero is one.
+
+        With `graded` their values are kept.
+        """
+        batch, steps, size = messages.shape
+        flat = messages.reshape(batch * steps, size)
+        sent = flat != 0
+        starts = np.concatenate([[0], np.cumsum(sent.sum(axis=1))]).astype(np.int64)
+        neurons = np.nonzero(sent)[1].astype(np.int32)
+        return cls(batch, steps, size, starts, neurons, flat[sent].astype(np.int32) if graded else None)
 
     @property
     def count(self) -> int:
-        """Number of spikes."""
+        """Number of messages."""
         return int(self.neurons.size)
 
     @property
@@ -36,10 +45,10 @@ class SpikeEvents:
         """The row of each event."""
         return np.repeat(np.arange(self.batch * self.steps), np.diff(self.row_starts))
 
-    def dense(self) -> npt.NDArray[np.uint8]:
-        """Return spikes as (batch, steps, size) of 0 and 1."""
-        out = np.zeros((self.batch * self.steps, self.size), np.uint8)
-        out[self.rows, self.neurons] = 1
+    def dense(self) -> npt.NDArray[np.integer]:
+        """Return messages as (batch, steps, size): uint8 0 and 1, or int32 values if graded."""
+        out = np.zeros((self.batch * self.steps, self.size), np.uint8 if self.values is None else np.int32)
+        out[self.rows, self.neurons] = 1 if self.values is None else self.values
         return out.reshape(self.batch, self.steps, self.size)
 
     def window(self, start: int, stop: int) -> SpikeEvents:
@@ -51,4 +60,11 @@ class SpikeEvents:
         keep[:, start:stop] = True
         mask = np.repeat(keep.reshape(-1), counts.reshape(-1))
         starts = np.concatenate([[0], np.cumsum(counts[:, start:stop].reshape(-1))])
-        return SpikeEvents(self.batch, stop - start, self.size, starts.astype(np.int64), self.neurons[mask])
+        return SpikeEvents(
+            self.batch,
+            stop - start,
+            self.size,
+            starts.astype(np.int64),
+            self.neurons[mask],
+            None if self.values is None else self.values[mask],
+        )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+SAME_STEP, NEXT_BEFORE, NEXT_AFTER, PENDING = 0, 1, 2, 3
 RESET_VALUE, RESET_SUBTRACT, RESET_NONE, NEVER_SPIKES = 0, 1, 2, 3
 ROWS_SIGNED, ROWS_POSITIVE, ROWS_NEGATIVE = 0, 1, 2
 
@@ -58,12 +59,123 @@ def _add_rows(rows: Any, base: int, stride: int, n: int, who: Any, k: int, total
 
 @njit(nogil=True, cache=True, inline="always")
 def _add_graded(rows: Any, base: int, stride: int, n: int, who: Any, k: int, values: Any, total: Any) -> None:
-    """Add value * row for the messages `who[:k]` to `total` (int32, wrapping)."""
+    """Add value * row for the messages `who[:k]` with `values[:k]` to `total` (int32, wrapping)."""
     for q in range(k):
-        value = values[who[q]]
+        value = values[q]
         row = rows[base + who[q] * stride :][:n]
         for j in range(n):
             total[j] = np.int32(total[j] + np.int32(value * np.int32(row[j])))
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _add_sparse(
+    synapses: Any, starts: Any, is_signed: bool, graded: bool, who: Any, k: int, values: Any, total: Any
+) -> None:
+    """Add sparse rows to `total`; a synapse is target << 8 | weight byte."""
+    for q in range(k):
+        value = values[q] if graded else np.int32(1)
+        for c in range(starts[who[q]], starts[who[q] + 1]):
+            synapse = synapses[c]
+            byte = np.uint8(synapse & np.uint32(255))
+            weight = np.int32(np.int8(byte)) if is_signed else np.int32(byte)
+            target = np.int64(synapse >> np.uint32(8))
+            total[target] = np.int32(total[target] + np.int32(value * weight))
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _keep(x: int, d: int) -> int:
+    """Return the share d / 4096 of x, rounded toward zero."""
+    m = np.uint32(-x) if x < 0 else np.uint32(x)
+    m = np.uint32(
+        np.uint32(np.uint32(m >> np.uint32(12)) * d)
+        + np.uint32(np.uint32(np.uint32(m & np.uint32(4095)) * d) >> np.uint32(12))
+    )
+    return np.int32(-np.int32(m)) if x < 0 else np.int32(m)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _clip(y: int) -> int:
+    top = np.int32((1 << 23) - 1)
+    return top if y > top else (np.int32(-top) if y < -top else np.int32(y))
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _reset(v: int, spikes: int, threshold: int, reset: int) -> int:
+    if spikes == 0 or reset == RESET_NONE:
+        return np.int32(v)
+    if reset == RESET_VALUE:
+        return np.int32(0)
+    return np.int32(_clip(np.int64(v) - np.int64(spikes) * np.int64(threshold)))
+
+
+@njit(nogil=True, cache=True)
+def _update_by_rule(
+    n: int,
+    acc: Any,
+    u: Any,
+    v: Any,
+    last: Any,
+    keep_u: Any,
+    keep_v: Any,
+    threshold: Any,
+    bias: Any,
+    v_min: Any,
+    shift: Any,
+    rule: Any,
+    who: Any,
+    values: Any,
+    overflow: Any,
+) -> int:
+    """Advance n neurons of any rule by one step; list who sends and what, return how many do.
+
+    `rule`: reset, timing, comparison, spikes a step, update order, current decay, as numbers.
+    """
+    reset, timing, at_threshold, many, old_current, decay_after = (
+        rule[0],
+        rule[1],
+        rule[2],
+        rule[3],
+        rule[4],
+        rule[5],
+    )
+    k = 0
+    for i in range(n):
+        a = acc[i]
+        acc[i] = np.int32(0)
+        before = u[i]
+        kept = before if decay_after else np.int32(_keep(before, keep_u[i]))
+        y = np.int32(kept + np.int32(a << 6))
+        w = np.int32(y - (1 << 24)) if y > (1 << 23) else (np.int32(y + (1 << 24)) if y <= -(1 << 23) else y)
+        overflow[0] += np.int64(w) != np.int64(kept) + (np.int64(a) << 6)
+        u[i] = np.int32(_keep(w, keep_u[i])) if decay_after else w
+        drive = before if old_current else w
+        x = v[i]
+        pending = x > threshold[i]
+        if timing == NEXT_BEFORE:
+            x = _reset(x, last[i], threshold[i], reset)
+        y = np.int32(np.int32(np.int32(_keep(x, keep_v[i])) + drive) + bias[i])
+        overflow[1] += y > (1 << 23) - 1
+        overflow[2] += y < -((1 << 23) - 1)
+        x = np.int32(_clip(y))
+        if reset == NEVER_SPIKES:
+            sent = np.int32(x >> shift[i])
+        else:
+            if timing == NEXT_AFTER:
+                x = _reset(x, last[i], threshold[i], reset)
+            reached = np.int32(x - threshold[i]) if timing == PENDING and pending else x
+            fires = reached >= threshold[i] if at_threshold else reached > threshold[i]
+            sent = np.int32(0)
+            if fires:
+                sent = np.int32(reached // threshold[i]) if many else np.int32(1)
+            last[i] = sent
+            if timing == SAME_STEP or timing == PENDING:
+                x = _reset(x, sent, threshold[i], reset)
+            x = max(x, v_min[i])
+        v[i] = x
+        who[k] = i
+        values[k] = sent
+        k += sent != 0
+    return k
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -138,58 +250,26 @@ def _update(
 
 @njit(nogil=True, cache=True)
 def run_network(
-    # populations: where each begins in the state arrays, its size, start step and kind of reset
-    pop_at: Any,
-    pop_n: Any,
-    pop_start: Any,
-    pop_reset: Any,
-    keep_u: Any,
-    keep_v: Any,
-    threshold: Any,
-    bias: Any,
-    v_init: Any,
-    u: Any,
-    v: Any,
-    ring_at: Any,
-    ring_depth: Any,
-    ring_stride: Any,
-    ring: Any,
-    # tables, by source: populations first, then inputs
-    tab_source: Any,
-    tab_target: Any,
-    tab_delay: Any,
-    tab_exponent: Any,
-    tab_rows: Any,
-    tab_graded: Any,
-    tab_at: Any,
-    tab_stride: Any,
-    sum_at: Any,
-    sums: Any,
-    signed: Any,
-    unsigned: Any,
+    # populations: where each begins in the state arrays, its size, start step, kind of reset, whether a
+    # step is Lava's LIF's, its rule as numbers (population, 6), whether its messages carry values
+    pop_at: Any, pop_n: Any, pop_start: Any, pop_reset: Any, pop_plain: Any, pop_rule: Any, pop_graded: Any,
+    keep_u: Any, keep_v: Any, threshold: Any, bias: Any, v_init: Any, v_min: Any, shift: Any,
+    u: Any, v: Any, last: Any,
+    ring_at: Any, ring_depth: Any, ring_stride: Any, ring: Any,
+    # tables, by source: populations first, then inputs; sparse ones begin in `starts`, dense in `signed`
+    tab_source: Any, tab_target: Any, tab_delay: Any, tab_exponent: Any, tab_rows: Any,
+    tab_graded: Any, tab_sparse: Any, tab_at: Any, tab_stride: Any, sum_at: Any, sums: Any,
+    signed: Any, unsigned: Any, starts: Any, synapses: Any,
     # inputs: messages (batch, steps, all channels), where each input's channels begin, and how many
-    messages: Any,
-    in_at: Any,
-    in_n: Any,
-    # who fired now, by source: start in `who`, count in `who_n`
-    who_at: Any,
-    who_n: Any,
-    who: Any,
-    fired: Any,
+    messages: Any, in_at: Any, in_n: Any,
+    # who sends now and what, by source: start in `who`, count in `who_n`; `what` is 1 for spikes
+    who_at: Any, who_n: Any, who: Any, what: Any, fired: Any,
     # results: events by population, their counts a row, overflows, probes
-    event_at: Any,
-    event_n: Any,
-    event_capacity: Any,
-    events: Any,
-    row_counts: Any,
-    overflow: Any,
-    probe_pop: Any,
-    probe_is_v: Any,
-    probe_at: Any,
-    probe_out: Any,
+    event_at: Any, event_n: Any, event_capacity: Any, events: Any, event_values: Any, row_counts: Any,
+    overflow: Any, probe_pop: Any, probe_is_v: Any, probe_at: Any, probe_out: Any,
     # (sample, step, last sample): where to go on; the kernel returns early when events are full
     cursor: Any,
-) -> None:
+) -> None:  # fmt: skip
     """Run samples cursor[0]..cursor[2]-1 from step cursor[1]; update the cursor."""
     populations = pop_n.size
     steps = messages.shape[1]
@@ -198,6 +278,7 @@ def run_network(
         if cursor[1] == 0:
             u[:] = 0
             v[:] = v_init
+            last[:] = 0
             ring[:] = 0
         while cursor[1] < steps:
             t = cursor[1]
@@ -206,29 +287,30 @@ def run_network(
                     return
             for p in range(populations):
                 n = pop_n[p]
-                at = pop_at[p]
+                own = slice(pop_at[p], pop_at[p] + n)
+                mine = slice(who_at[p], who_at[p] + n + 1)
                 k = 0
                 if t >= pop_start[p]:
                     slot = ring_at[p] + (t % ring_depth[p]) * ring_stride[p]
-                    k = _update(
-                        n,
-                        ring[slot : slot + n],
-                        u[at : at + n],
-                        v[at : at + n],
-                        keep_u[at : at + n],
-                        keep_v[at : at + n],
-                        threshold[at : at + n],
-                        bias[at : at + n],
-                        pop_reset[p],
-                        fired,
-                        who[who_at[p] : who_at[p] + n + 1],
-                        overflow[p],
-                    )
+                    acc = ring[slot : slot + n]
+                    if pop_plain[p]:
+                        k = _update(
+                            n, acc, u[own], v[own], keep_u[own], keep_v[own], threshold[own], bias[own],
+                            pop_reset[p], fired, who[mine], overflow[p],
+                        )  # fmt: skip
+                    else:
+                        k = _update_by_rule(
+                            n, acc, u[own], v[own], last[own], keep_u[own], keep_v[own], threshold[own],
+                            bias[own], v_min[own], shift[own], pop_rule[p], who[mine], what[mine], overflow[p],
+                        )  # fmt: skip
                 who_n[p] = k
                 row_counts[p, s, t] = k
                 start = event_at[p] + event_n[p]
                 for q in range(k):
                     events[start + q] = who[who_at[p] + q]
+                if pop_graded[p]:
+                    for q in range(k):
+                        event_values[start + q] = what[who_at[p] + q]
                 event_n[p] += k
             for i in range(in_n.size):
                 k = 0
@@ -236,6 +318,7 @@ def run_network(
                 line = messages[s, t, in_at[i] : in_at[i] + in_n[i]]
                 for j in range(in_n[i]):
                     who[at + k] = j
+                    what[at + k] = line[j]
                     k += line[j] != 0
                 who_n[populations + i] = k
             for e in range(tab_source.size):
@@ -247,27 +330,22 @@ def run_network(
                 n = pop_n[p]
                 total = sums[sum_at[e] : sum_at[e] + n]
                 listed = who[who_at[source] : who_at[source] + k]
-                if tab_graded[e] and source >= populations:
-                    i = source - populations
-                    line = messages[s, t, in_at[i] : in_at[i] + in_n[i]]
-                    held = False
-                    if t > 0:
-                        # A constant (direct-current) input gives the same sums again.
-                        before = messages[s, t - 1, in_at[i] : in_at[i] + in_n[i]]
-                        held = True
-                        for j in range(in_n[i]):
-                            if line[j] != before[j]:
-                                held = False
-                                break
-                    if not held:
-                        total[:] = 0
-                        if tab_rows[e] == 0:
-                            _add_graded(signed, tab_at[e], tab_stride[e], n, listed, k, line, total)
-                        else:
-                            _add_graded(unsigned, tab_at[e], tab_stride[e], n, listed, k, line, total)
-                else:
+                values = what[who_at[source] : who_at[source] + k]
+                if not (tab_graded[e] and source >= populations and t > 0 and _held(
+                    messages[s, t], messages[s, t - 1], in_at[source - populations], in_n[source - populations]
+                )):  # fmt: skip
                     total[:] = 0
-                    if tab_rows[e] == 0:
+                    if tab_sparse[e]:
+                        _add_sparse(
+                            synapses, starts[tab_at[e] :], tab_rows[e] == 0, tab_graded[e] != 0, listed, k,
+                            values, total,
+                        )  # fmt: skip
+                    elif tab_graded[e]:
+                        if tab_rows[e] == 0:
+                            _add_graded(signed, tab_at[e], tab_stride[e], n, listed, k, values, total)
+                        else:
+                            _add_graded(unsigned, tab_at[e], tab_stride[e], n, listed, k, values, total)
+                    elif tab_rows[e] == 0:
                         _add_rows(signed, tab_at[e], tab_stride[e], n, listed, k, total)
                     else:
                         _add_rows(unsigned, tab_at[e], tab_stride[e], n, listed, k, total)
@@ -283,6 +361,15 @@ def run_network(
             cursor[1] = t + 1
         cursor[0] = s + 1
         cursor[1] = 0
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _held(line: Any, before: Any, at: int, n: int) -> bool:
+    """Tell whether an input sends what it sent a step ago: its sums are then still there."""
+    for j in range(at, at + n):
+        if line[j] != before[j]:
+            return False
+    return True
 
 
 @njit(nogil=True, cache=True, inline="always")

@@ -25,11 +25,13 @@ def chip_violations(program: Program, chip: Chip) -> list[str]:
     mantissa = chip.bias_mantissa_max
     ranges = {
         "du": (0, chip.decay_max),
-        "dv": (0, chip.decay_max),
+        "dv": (0, chip.voltage_decay_max),
         "vth": (0, chip.threshold_max),
         "bias_mant": (-mantissa - 1, mantissa),
         "bias_exp": chip.bias_exponent,
         "v_init": (-(M - 1), M - 1),
+        "v_min": (-(M - 1), M - 1),
+        "message_shift": (0, 23),
     }
     found = []
     for population in program.populations:
@@ -72,7 +74,5 @@ def _wrapping(program: Program, edge: Projection) -> list[str]:
         f"projection {edge.name!r}: delayed messages of {port.bits} bits can leave 32 bits before the "
         f"right shift by {-table.exponent}"
         for table in edge.tables
-        if table.message_bits
-        and table.exponent < 0
-        and int(np.abs(table.weights.astype(np.int64)).sum(axis=1).max()) * port.limits[1] >= 1 << 31
+        if table.message_bits and table.exponent < 0 and table.largest_sum * port.limits[1] >= 1 << 31
     ]

@@ -20,8 +20,10 @@ from snn_compile.targets import kernels
 from snn_compile.targets.errors import DeviceError
 from snn_compile.targets.events import SpikeEvents
 from snn_compile.targets.integer import DECAY_ONE, STATE_SHIFT
+from snn_compile.targets.population import Population
 from snn_compile.targets.program import Program
 from snn_compile.targets.record import DeviceRun, Overflow
+from snn_compile.targets.weights import WeightTable
 
 LANES = 64
 """Rows and states are padded to this many entries, so that they begin on cache lines."""
@@ -67,11 +69,16 @@ class Loihi2Sim:
                 parts = list(pool.map(lambda job: _run_range(*job), jobs))
         spikes = {}
         for index, population in enumerate(program.populations):
-            if population.spiking:
+            if population in program.senders:
                 counts = np.concatenate([part.row_counts[index].reshape(-1) for part in parts])
                 starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
                 neurons = np.concatenate([chunk for part in parts for chunk in part.events[index]])
-                spikes[population.name] = SpikeEvents(batch, device_steps, population.size, starts, neurons)
+                values = None
+                if population.graded:
+                    values = np.concatenate([chunk for part in parts for chunk in part.values[index]])
+                spikes[population.name] = SpikeEvents(
+                    batch, device_steps, population.size, starts, neurons, values
+                )
         overflow = np.sum([part.overflow for part in parts], axis=0)
         return DeviceRun(
             spikes,
@@ -96,6 +103,8 @@ class _Flat:
     sum_at: npt.NDArray[np.int64]
     sum_size: int
     signed: npt.NDArray[np.int8]
+    starts: npt.NDArray[np.int64]
+    synapses: npt.NDArray[np.uint32]
     in_at: npt.NDArray[np.int64]
     in_n: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int64]
@@ -112,41 +121,28 @@ def _flatten(program: Program) -> _Flat:
     sizes = np.array([node.size for node in sources], np.int64)
     n = sizes[: len(program.populations)]
     at = _starts([_pad(int(k)) for k in n])
-    resets = {"value": kernels.RESET_VALUE, "subtract": kernels.RESET_SUBTRACT, "none": kernels.RESET_NONE}
     pop = (
         at[:-1].copy(),
         n,
         np.array([p.start_step for p in program.populations], np.int64),
-        np.array(
-            [resets[p.reset] if p.spiking else kernels.NEVER_SPIKES for p in program.populations], np.int64
-        ),
+        np.array([_reset(p) for p in program.populations], np.int64),
+        # A leaky integrator that nobody hears needs no message.
+        np.array([p.plain and (p.spiking or p not in program.senders) for p in program.populations]),
+        np.array([_rule(p) for p in program.populations], np.int64).reshape(-1, 6),
+        np.array([p.graded for p in program.populations], np.bool_),
     )
     depth = np.ones(len(n), np.int64)
     tables: list[list[int]] = []
-    rows: list[npt.NDArray[np.int8]] = []
-    row_at = 0
+    rows = _Rows()
     for edge in program.projections:
         target = number[edge.target]
         depth[target] = max(depth[target], edge.delay_steps + 1)
         for table in edge.tables:
-            kind, stored = _stored_rows(table.weights, table.sign_mode)
-            tables.append(
-                [
-                    number[edge.source],
-                    target,
-                    edge.delay_steps,
-                    table.exponent,
-                    kind,
-                    int(table.message_bits > 0),
-                    row_at,
-                    stored.shape[1],
-                ]
-            )
-            rows.append(stored.reshape(-1))
-            row_at += stored.size
+            head = [number[edge.source], target, edge.delay_steps, table.exponent]
+            tables.append([*head, _KINDS[table.sign_mode], int(table.message_bits > 0), *rows.add(table)])
     strides = np.array([_pad(int(k)) for k in n], np.int64)
     ring_at = _starts(depth * strides)
-    columns = np.array(tables, np.int64).reshape(-1, 8).T.copy()
+    columns = np.array(tables, np.int64).reshape(-1, 9).T.copy()
     sum_at = _starts([_pad(int(n[t])) for t in columns[1]])
     flat = _Flat(
         pop=pop,
@@ -156,7 +152,9 @@ def _flatten(program: Program) -> _Flat:
         tables=tuple(columns),
         sum_at=sum_at[:-1].copy(),
         sum_size=int(sum_at[-1]),
-        signed=np.concatenate([*rows, np.zeros(LANES, np.int8)]),
+        signed=np.concatenate([*rows.dense, np.zeros(LANES, np.int8)]),
+        starts=np.concatenate([*rows.starts, np.zeros(1, np.int64)]),
+        synapses=np.concatenate([*rows.synapses, np.zeros(1, np.uint32)]),
         in_at=_starts([p.size for p in program.inputs])[:-1].copy(),
         in_n=sizes[len(program.populations) :].copy(),
         sizes=sizes,
@@ -169,20 +167,76 @@ def _starts(lengths: Any) -> npt.NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
-def _stored_rows(weights: npt.NDArray[Any], sign_mode: str) -> tuple[int, npt.NDArray[np.int8]]:
-    """Return the kind and bytes of a table, source-major, rows padded."""
-    padded = np.zeros((weights.shape[1], _pad(weights.shape[0])), np.int16)
-    padded[:, : weights.shape[0]] = weights.T
+_KINDS = {
+    "mixed": kernels.ROWS_SIGNED,
+    "excitatory": kernels.ROWS_POSITIVE,
+    "inhibitory": kernels.ROWS_NEGATIVE,
+}
+
+
+def _reset(p: Population) -> int:
+    resets = {"value": kernels.RESET_VALUE, "subtract": kernels.RESET_SUBTRACT, "none": kernels.RESET_NONE}
+    return resets[p.reset] if p.spiking else kernels.NEVER_SPIKES
+
+
+def _rule(p: Population) -> list[int]:
+    timing = {
+        "same_step": kernels.SAME_STEP,
+        "next_before": kernels.NEXT_BEFORE,
+        "next_after": kernels.NEXT_AFTER,
+        "pending": kernels.PENDING,
+    }
+    return [
+        _reset(p),
+        timing[p.reset_timing],
+        int(p.comparison == ">="),
+        int(p.spikes_per_step == "floor"),
+        int(p.update_order == "membrane_first"),
+        int(p.current_decay == "after"),
+    ]
+
+
+class _Rows:
+    """Synapse memory: rows of bytes for dense tables, packed synapses for sparse ones."""
+
+    def __init__(self) -> None:
+        self.dense: list[npt.NDArray[np.int8]] = []
+        self.starts: list[npt.NDArray[np.int64]] = []
+        self.synapses: list[npt.NDArray[np.uint32]] = []
+        self._at = self._starts_at = self._synapses_at = 0
+
+    def add(self, table: WeightTable) -> tuple[int, int, int]:
+        """Store a table source-major; return whether it is sparse, where it begins, its row stride."""
+        if table.sparse:
+            by_source = table.weights.tocsc()
+            targets = by_source.indices.astype(np.uint32)
+            packed = targets << np.uint32(8) | _bytes(by_source.data, table.sign_mode).view(np.uint8)
+            self.starts.append(by_source.indptr.astype(np.int64) + self._synapses_at)
+            self.synapses.append(packed.astype(np.uint32))
+            at = self._starts_at
+            self._starts_at += by_source.shape[1] + 1
+            self._synapses_at += packed.size
+            return 1, at, 0
+        targets_n, sources_n = table.shape
+        padded = np.zeros((sources_n, _pad(targets_n)), np.int16)
+        padded[:, :targets_n] = table.weights.T
+        self.dense.append(_bytes(padded, table.sign_mode).reshape(-1))
+        at = self._at
+        self._at += padded.size
+        return 0, at, padded.shape[1]
+
+
+def _bytes(weights: npt.NDArray[Any], sign_mode: str) -> npt.NDArray[np.int8]:
+    """Return weights as bytes: halved if mixed (their lowest bit is clear), else magnitudes."""
     if sign_mode == "mixed":
-        return kernels.ROWS_SIGNED, (padded >> 1).astype(np.int8)
-    kind = kernels.ROWS_POSITIVE if sign_mode == "excitatory" else kernels.ROWS_NEGATIVE
-    return kind, np.abs(padded).astype(np.uint8).view(np.int8)
+        return (weights >> 1).astype(np.int8)
+    return np.abs(weights).astype(np.uint8).view(np.int8)
 
 
 def _parameters(program: Program, at: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any], ...]:
     size = int(at[-1])
     keep_u, keep_v = np.zeros(size, np.uint32), np.zeros(size, np.uint32)
-    threshold, bias, v_init = (np.zeros(size, np.int32) for _ in range(3))
+    threshold, bias, v_init, v_min, shift = (np.zeros(size, np.int32) for _ in range(5))
     for p, start in zip(program.populations, at[:-1], strict=True):
         where = slice(int(start), int(start) + p.size)
         keep_u[where] = DECAY_ONE - (p.parameters["du"] + 1)
@@ -191,7 +245,10 @@ def _parameters(program: Program, at: npt.NDArray[np.int64]) -> tuple[npt.NDArra
         v_init[where] = p.parameters["v_init"]
         if p.spiking:
             threshold[where] = p.parameters["vth"] << STATE_SHIFT
-    return keep_u, keep_v, threshold, bias, v_init
+            v_min[where] = p.parameters["v_min"]
+        else:
+            shift[where] = p.parameters["message_shift"]
+    return keep_u, keep_v, threshold, bias, v_init, v_min, shift
 
 
 class _Probes:
@@ -218,6 +275,7 @@ class _Probes:
 class _Part:
     row_counts: npt.NDArray[np.int32]
     events: list[list[npt.NDArray[np.int32]]]
+    values: list[list[npt.NDArray[np.int32]]]
     overflow: npt.NDArray[np.int64]
 
 
@@ -229,43 +287,33 @@ def _run_range(flat: _Flat, inputs: npt.NDArray[np.int32], probes: _Probes, firs
     who_at = _starts(flat.sizes + 1)
     row_counts = np.zeros((len(n), inputs.shape[0], inputs.shape[1]), np.int32)
     overflow = np.zeros((len(n), 3), np.int64)
-    events = np.zeros(int(event_at[-1]), np.int32)
+    events, event_values = (np.zeros(int(event_at[-1]), np.int32) for _ in range(2))
     collected: list[list[npt.NDArray[np.int32]]] = [[] for _ in n]
+    carried: list[list[npt.NDArray[np.int32]]] = [[] for _ in n]
     cursor = np.array([first, 0, last], np.int64)
-    arguments = (
-        *flat.pop,
-        *flat.parameters,
-        np.zeros(states, np.int32),
-        np.zeros(states, np.int32),
-        *flat.ring,
-        np.zeros(flat.ring_size, np.int32),
-        *flat.tables,
-        flat.sum_at,
-        np.zeros(flat.sum_size, np.int32),
-        flat.signed,
-        flat.signed.view(np.uint8),
-        inputs,
-        flat.in_at,
-        flat.in_n,
+    state = (np.zeros(states, np.int32), np.zeros(states, np.int32), np.zeros(states, np.int32))
+    senders = (
         who_at[:-1].copy(),
         np.zeros(len(flat.sizes), np.int64),
         np.zeros(int(who_at[-1]), np.int32),
+        np.ones(int(who_at[-1]), np.int32),
         np.zeros(int(n.max()), np.uint8),
-        event_at[:-1].copy(),
-        event_n,
-        capacity,
-        events,
-        row_counts,
-        overflow,
-        probes.pop,
-        probes.is_v,
-        probes.at[:-1].copy(),
-        probes.out,
-        cursor,
+    )
+    arguments = (
+        *(*flat.pop, *flat.parameters, *state),
+        *(*flat.ring, np.zeros(flat.ring_size, np.int32)),
+        *(*flat.tables, flat.sum_at, np.zeros(flat.sum_size, np.int32)),
+        *(flat.signed, flat.signed.view(np.uint8), flat.starts, flat.synapses),
+        *(inputs, flat.in_at, flat.in_n, *senders),
+        *(event_at[:-1].copy(), event_n, capacity, events, event_values, row_counts, overflow),
+        *(probes.pop, probes.is_v, probes.at[:-1].copy(), probes.out, cursor),
     )
     while cursor[0] < last:
         kernels.run_network(*arguments)
-        for p, kept in enumerate(collected):
-            kept.append(events[event_at[p] : event_at[p] + event_n[p]].copy())
+        for p in range(len(n)):
+            found = slice(event_at[p], event_at[p] + event_n[p])
+            collected[p].append(events[found].copy())
+            if flat.pop[6][p]:
+                carried[p].append(event_values[found].copy())
         event_n[:] = 0
-    return _Part(row_counts[:, first:last], collected, overflow)
+    return _Part(row_counts[:, first:last], collected, carried, overflow)

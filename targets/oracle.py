@@ -8,9 +8,11 @@ hardware format says so, and can refuse to (`strict=True`). One device step:
     v  = saturate( shift_toward_zero(v * (4096 - dv), 12) + u + bias )
     s  = v > (vth << 6)
     v  = 0 where s (reset "value"), v - (vth << 6) where s (reset "subtract")
+    v  = max(v, v_min)
 
-A population does nothing before its start step. Source: Lava 0.10.0's fixed-point LIF, Dense and
-DelayDense, as measured on random programs; reset "subtract", "none" and start steps are ours.
+or what the population's rule says instead (`rule.py`); a leaky integrator sends v >> message_shift. A
+population does nothing before its start step. Source: Lava 0.10.0's fixed-point LIF, Dense and DelayDense,
+as measured on random programs; start steps and every rule but the first are ours.
 """
 
 from __future__ import annotations
@@ -80,9 +82,8 @@ class Oracle:
                 trace.append(getattr(neurons[name], state).copy())
         return DeviceRun(
             spikes={
-                p.name: SpikeEvents.from_dense(np.stack(sent[p.name], axis=1))
-                for p in program.populations
-                if p.spiking
+                p.name: SpikeEvents.from_dense(np.stack(sent[p.name], axis=1), p.graded)
+                for p in program.senders
             },
             states={probe: np.stack(trace, axis=1).astype(np.int32) for probe, trace in states.items()},
             overflows={name: group.overflow for name, group in neurons.items()},
@@ -91,10 +92,10 @@ class Oracle:
 
 def synaptic_input(edge: Projection, messages: Int) -> Int:
     """Return what a projection delivers for messages (batch, source): (batch, target)."""
-    total = np.zeros((messages.shape[0], edge.tables[0].weights.shape[0]), np.int64)
+    total = np.zeros((messages.shape[0], edge.tables[0].shape[0]), np.int64)
     for table in edge.tables:
         values = messages if table.message_bits else (messages != 0).astype(np.int64)
-        total += shift_sum(values @ table.weights.T.astype(np.int64), table.exponent)
+        total += shift_sum(table.apply(values), table.exponent)
     return total
 
 
@@ -103,32 +104,65 @@ class _Neurons:
 
     def __init__(self, population: Population, batch: int) -> None:
         parameters = {key: array.astype(np.int64) for key, array in population.parameters.items()}
-        self.population = population
+        self.population, self.rule, self.parameters = population, population.rule, parameters
         self.keep_u = DECAY_ONE - (parameters["du"] + 1)
         self.keep_v = DECAY_ONE - parameters["dv"]
         self.threshold = parameters["vth"] << STATE_SHIFT if population.spiking else None
         self.bias = population.bias
         self.u = np.zeros((batch, population.size), np.int64)
         self.v = self.u + parameters["v_init"]
+        self.last = np.zeros_like(self.u)
         self.overflow = Overflow()
 
     def step(self, step: int, a: Int) -> Int:
-        """Advance by one device step with synaptic input `a` (batch, size); return the spikes."""
+        """Advance by one device step with synaptic input `a` (batch, size); return what is sent."""
         if step < self.population.start_step:
             return np.zeros_like(self.v)
-        exact = shift_toward_zero(self.u * self.keep_u, DECAY_BITS) + (a << STATE_SHIFT)
+        drive = self._current(a)
+        pending = self.v > self.threshold if self.threshold is not None else None
+        if self.rule.reset_timing == "next_before":
+            self._reset(self.last)
+        raw = wrap32(shift_toward_zero(self.v * self.keep_v, DECAY_BITS) + drive + self.bias)
+        self.v = saturate(raw)
+        self.overflow += Overflow(0, int((raw > M - 1).sum()), int((raw < -(M - 1)).sum()))
+        if self.threshold is None or pending is None:
+            return self.v >> self.parameters["message_shift"]
+        if self.rule.reset_timing == "next_after":
+            self._reset(self.last)
+        self.last = self._spikes(pending)
+        if self.rule.reset_timing in ("same_step", "pending"):
+            self._reset(self.last)
+        self.v = np.maximum(self.v, self.parameters["v_min"])
+        return self.last
+
+    def _current(self, a: Int) -> Int:
+        """Update u and return what drives the membrane in this step."""
+        before = self.u
+        if self.rule.current_decay == "before":
+            exact = shift_toward_zero(self.u * self.keep_u, DECAY_BITS) + (a << STATE_SHIFT)
+        else:
+            exact = self.u + (a << STATE_SHIFT)
         # Two wraps, as in Lava: the shifted input to 32 bits, then the sum, then one turn of 24 bits.
         self.u = wrap24(wrap32(exact))
-        raw = wrap32(shift_toward_zero(self.v * self.keep_v, DECAY_BITS) + self.u + self.bias)
-        self.v = saturate(raw)
-        self.overflow += Overflow(
-            int((self.u != exact).sum()), int((raw > M - 1).sum()), int((raw < -(M - 1)).sum())
-        )
-        if self.threshold is None:
-            return np.zeros_like(self.v)
-        spikes = self.v > self.threshold
-        if self.population.reset == "value":
-            self.v = np.where(spikes, 0, self.v)
-        elif self.population.reset == "subtract":
-            self.v = np.where(spikes, self.v - self.threshold, self.v)
+        self.overflow += Overflow(int((self.u != exact).sum()), 0, 0)
+        whole = self.u
+        if self.rule.current_decay == "after":
+            self.u = shift_toward_zero(whole * self.keep_u, DECAY_BITS)
+        return whole if self.rule.update_order == "synapse_first" else before
+
+    def _spikes(self, pending: npt.NDArray[np.bool_]) -> Int:
+        assert self.threshold is not None
+        reached = self.v
+        if self.rule.reset_timing == "pending":
+            reached = self.v - np.where(pending, self.threshold, 0)
+        spikes = reached > self.threshold if self.rule.comparison == ">" else reached >= self.threshold
+        if self.rule.spikes_per_step == "floor":
+            return np.where(spikes, reached // self.threshold, 0)
         return spikes.astype(np.int64)
+
+    def _reset(self, spikes: Int) -> None:
+        if self.rule.reset == "value":
+            self.v = np.where(spikes != 0, 0, self.v)
+        elif self.rule.reset == "subtract":
+            assert self.threshold is not None
+            self.v = saturate(self.v - spikes * self.threshold)

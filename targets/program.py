@@ -20,118 +20,13 @@ import numpy.typing as npt
 from snn_compile.targets.chip import load_chip
 from snn_compile.targets.digest import content_digest, encode
 from snn_compile.targets.errors import DoesNotFit, WrongInput, WrongProgram
-from snn_compile.targets.integer import SIGN_MODES, effective_bias, truncate_weights
 from snn_compile.targets.limits import chip_violations
+from snn_compile.targets.population import Population
+from snn_compile.targets.weights import WeightTable
 
-IntArray = npt.NDArray[np.integer[Any]]
-
-MODELS: dict[str, tuple[str, ...]] = {
-    "lif": ("du", "dv", "vth", "bias_mant", "bias_exp", "v_init"),
-    "li": ("du", "dv", "bias_mant", "bias_exp", "v_init"),
-}
-"""Neuron models and their integer parameters, by the names of Lava's registers.
-
-du: current decay, (du + 1)/4096 of u is lost a step. dv: voltage decay, dv/4096. vth: threshold in units
-of 64. bias_mant, bias_exp: bias = mant * 2**exp in membrane units. v_init: membrane at start_step.
-`li` is a leaky integrator that never spikes.
-"""
-
-RESETS = ("value", "subtract", "none")
 SIGNALS = ("spikes", "membrane")
 READOUTS = ("count", "mean", "last", "max", "per_step")
 TASKS = ("classify", "regress")
-
-
-def _frozen(array: npt.ArrayLike, dtype: Any) -> npt.NDArray[Any]:
-    wanted = np.asarray(array)
-    result = wanted.astype(dtype, order="C") if wanted.dtype.kind in "biu" else None
-    if result is None or not np.array_equal(result, wanted):
-        raise WrongProgram(f"an array of {wanted.dtype} does not hold {np.dtype(dtype).name} integers")
-    result.flags.writeable = False
-    return result
-
-
-@dataclass(frozen=True, eq=False)
-class Population:
-    """Neurons of one model; parameters are int32 arrays of length 1 (shared) or size (per neuron).
-
-    `reset`: what a spike does to v: "value" sets 0, "subtract" takes 64 * vth off, "none" leaves it.
-    `scale`: membrane units per unit of the float network's membrane.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    model: str
-    parameters: Mapping[str, IntArray]
-    reset: str = "value"
-    start_step: int = 0
-    scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.model not in MODELS or self.reset not in RESETS:
-            raise WrongProgram(
-                f"population {self.name!r}: model {self.model!r} with reset "
-                f"{self.reset!r}; models are {sorted(MODELS)}, resets {RESETS}"
-            )
-        if set(self.parameters) != set(MODELS[self.model]):
-            raise WrongProgram(
-                f"population {self.name!r}: parameters {sorted(self.parameters)}; "
-                f"model {self.model} has {sorted(MODELS[self.model])}"
-            )
-        frozen = {key: _frozen(np.atleast_1d(self.parameters[key]), np.int32) for key in MODELS[self.model]}
-        for key, array in frozen.items():
-            if array.shape not in ((1,), (self.size,)):
-                raise WrongProgram(
-                    f"population {self.name!r}: {key} has shape {array.shape}; "
-                    f"expected (1,) or ({self.size},)"
-                )
-        object.__setattr__(self, "parameters", frozen)
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-
-    @property
-    def size(self) -> int:
-        """Number of neurons."""
-        return prod(self.shape)
-
-    @property
-    def spiking(self) -> bool:
-        """Whether the model emits spikes."""
-        return "vth" in MODELS[self.model]
-
-    @cached_property
-    def bias(self) -> npt.NDArray[np.int64]:
-        """Bias in membrane units, shape (1,) or (size,)."""
-        return effective_bias(
-            self.parameters["bias_mant"].astype(np.int64), self.parameters["bias_exp"].astype(np.int64)
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class WeightTable:
-    """One table of synapse memory: (target, source) integers, one exponent, one sign mode.
-
-    What arrives at the target is shift(weights @ messages, exponent). `message_bits` 0 means that
-    sources send spikes (any non-zero message counts as 1); otherwise messages are taken as numbers.
-    Weights must be exactly what `bits` bits hold.
-    """
-
-    weights: IntArray
-    exponent: int = 0
-    bits: int = 8
-    sign_mode: str = "mixed"
-    message_bits: int = 0
-
-    def __post_init__(self) -> None:
-        if self.sign_mode not in SIGN_MODES:
-            raise WrongProgram(f"sign mode {self.sign_mode!r}; use one of {SIGN_MODES}")
-        if not 1 <= self.bits <= 8:
-            raise WrongProgram(f"a weight table of {self.bits} bits; 1 to 8 are possible")
-        weights = _frozen(self.weights, np.int16)
-        if weights.ndim != 2:
-            raise WrongProgram(f"a weight table has shape {weights.shape}; expected (target, source)")
-        if not np.array_equal(truncate_weights(weights.astype(np.int64), self.bits, self.sign_mode), weights):
-            raise WrongProgram(f"weights are not {self.bits}-bit {self.sign_mode} integers")
-        object.__setattr__(self, "weights", weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,9 +202,9 @@ class Program:
             if not edge.tables:
                 raise WrongProgram(f"projection {edge.name!r} has no weight table")
             for table in edge.tables:
-                if table.weights.shape != shape:
+                if table.shape != shape:
                     raise WrongProgram(
-                        f"projection {edge.name!r}: weights {table.weights.shape}; its ends need {shape}"
+                        f"projection {edge.name!r}: weights {table.shape}; its ends need {shape}"
                     )
             arrival = self.start_step(edge.source) + 1 + edge.delay_steps
             if edge.delay_steps < 0 or arrival < self.start_step(edge.target):
@@ -318,8 +213,12 @@ class Program:
                     f"{arrival}, before its start step "
                     f"{self.start_step(edge.target)}"
                 )
-            if edge.source in self._populations and not self._populations[edge.source].spiking:
-                raise WrongProgram(f"projection {edge.name!r} starts at {edge.source!r}, which never spikes")
+            source = self._populations.get(edge.source)
+            if source and not source.spiking and not all(t.message_bits for t in edge.tables):
+                raise WrongProgram(
+                    f"projection {edge.name!r} starts at {edge.source!r}, which never spikes and sends its "
+                    "membrane: its tables need message_bits"
+                )
         for port in self.outputs:
             if port.population not in self._populations:
                 raise WrongProgram(f"output {port.name!r} reads {port.population!r}, which is not there")
@@ -358,6 +257,12 @@ class Program:
         """Return the device step at which a population or input begins logical step 0."""
         port = self._inputs.get(name)
         return port.start_step if port else self._populations[name].start_step
+
+    @cached_property
+    def senders(self) -> tuple[Population, ...]:
+        """Populations that send messages: those that spike, and those whose membrane somebody hears."""
+        heard = {edge.source for edge in self.projections}
+        return tuple(p for p in self.populations if p.spiking or p.name in heard)
 
     def tables(self, projection: Projection | str) -> tuple[WeightTable, ...]:
         """Return the weight tables that a projection was split into."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from snn_compile.targets.digest import content_digest, encode
 from snn_compile.targets.errors import SnnCompileError, WrongProgram
@@ -131,8 +132,15 @@ def _program(body: dict[str, Any], arrays: list[npt.NDArray[Any]]) -> Program:
         parameters = {key: arrays[ref["array"]] for key, ref in b["parameters"].items()}
         return Population(**{**b, "shape": tuple(b["shape"]), "parameters": parameters})
 
+    def weights(b: dict[str, Any]) -> Any:
+        if "sparse" not in b:
+            return arrays[b["array"]]
+        parts = tuple(arrays[b["sparse"][key]["array"]] for key in ("data", "indices", "indptr"))
+        _check_sparse(parts, b["shape"])
+        return csr_array(parts, shape=tuple(b["shape"]))
+
     def projection(b: dict[str, Any]) -> Projection:
-        tables = tuple(WeightTable(**{**t, "weights": arrays[t["weights"]["array"]]}) for t in b["tables"])
+        tables = tuple(WeightTable(**{**t, "weights": weights(t["weights"])}) for t in b["tables"])
         return Projection(**{**b, "tables": tables})
 
     def core(b: dict[str, Any]) -> Core:
@@ -150,3 +158,18 @@ def _program(body: dict[str, Any], arrays: list[npt.NDArray[Any]]) -> Program:
         routes=tuple(Route(**{**b, "destinations": tuple(b["destinations"])}) for b in body["routes"]),
         provenance=body["provenance"],
     )
+
+
+def _check_sparse(parts: tuple[npt.NDArray[Any], ...], shape: list[int]) -> None:
+    """Raise ValueError unless the arrays are a well-formed sparse table: scipy trusts them."""
+    data, indices, starts = parts
+    well = (
+        all(part.ndim == 1 for part in parts)
+        and len(starts) == shape[0] + 1
+        and starts[0] == 0
+        and starts[-1] == len(data) == len(indices)
+        and (np.diff(starts) >= 0).all()
+        and (len(indices) == 0 or 0 <= indices.min() <= indices.max() < shape[1])
+    )
+    if not well:
+        raise ValueError("a sparse table whose indices do not fit its shape")

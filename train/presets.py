@@ -101,7 +101,7 @@ _CHOICES = {
 PRESETS: dict[str, tuple[str, TrainConfig]] = {
     "digits": (
         "feed-forward LIF net on scikit-learn's 8x8 digits, each pixel a direct current",
-        TrainConfig(preset="digits", copies=9, hidden=(128,), epochs=15, batch_size=128, learning_rate=0.006),
+        TrainConfig(preset="digits", copies=9, epochs=20, batch_size=128, learning_rate=0.006, weight_bits=8),
     ),
     "digits-recurrent": (
         "recurrent LIF net on the same digits, shown one 8-pixel row a step",

@@ -58,7 +58,7 @@ def round_(network: SpikingNetwork, bits: int) -> None:
 
 
 def _round_weight(weight: Tensor, bits: int, sibling: float | None) -> float:
-    top = 2 ** (bits - 1) - 1
+    top = (1 << (bits - 1)) - 1
     largest = float(weight.abs().max())
     if largest == 0:
         return sibling or 1.0

@@ -22,9 +22,7 @@ def test_training_learns_and_the_checkpoint_is_the_best_epoch(config, tmp_path):
     assert training.metrics["test_accuracy"] > 0.8
     ranks = [(p.validation.accuracy, -p.validation.loss) for p in seen]
     assert training.metrics["epoch"] == 1 + ranks.index(max(ranks))
-    assert [p.improved for p in seen] == [
-        r > max(ranks[:i], default=(-1, -1)) for i, r in enumerate(ranks)
-    ]
+    assert [p.improved for p in seen] == [r > max(ranks[:i], default=(-1, -1)) for i, r in enumerate(ranks)]
     checkpoint = load_checkpoint(path)
     assert checkpoint.metrics == training.metrics
     network = SpikingNetwork(NetworkConfig.from_dict(checkpoint.config["network"]))

@@ -103,9 +103,7 @@ def test_code_in_the_file_is_not_executed(tmp_path, saved, form):
     elif form == "pickle":
         path.write_bytes(pickle.dumps(Evil(target)))
     else:
-        torch.save(
-            {"schema": {"name": "snn-checkpoint", "version": 1}, "graph": Evil(target)}, path
-        )
+        torch.save({"schema": {"name": "snn-checkpoint", "version": 1}, "graph": Evil(target)}, path)
     with pytest.raises(ExportError, match="evil.pt.*(code|damaged)") as caught:
         load_checkpoint(path)
     assert "\n" not in str(caught.value)

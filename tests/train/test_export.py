@@ -9,27 +9,14 @@ from torch import nn
 
 from snn_compile.compiler.conventions import Readout, resolve
 from snn_compile.targets.errors import ExportError
-from snn_compile.train import (
-    LI,
-    LIF,
-    CubaLIF,
-    Firing,
-    LayerConfig,
-    NetworkConfig,
-    SpikingNetwork,
-    to_nir,
-)
+from snn_compile.train import LI, LIF, CubaLIF, Firing, LayerConfig, NetworkConfig, SpikingNetwork, to_nir
 
 
 def order_of(graph, delays):
     """Return the nodes so that every edge without a delay goes forwards."""
     order, left = [], dict(graph.nodes)
     while left:
-        ready = [
-            n
-            for n in left
-            if all(a in order or delays.get((a, b)) for a, b in graph.edges if b == n)
-        ]
+        ready = [n for n in left if all(a in order or delays.get((a, b)) for a, b in graph.edges if b == n)]
         assert ready, "a cycle without a delay"
         order += ready
         left = {n: node for n, node in left.items() if n not in ready}
@@ -48,11 +35,7 @@ def stacked(traces):
 def simulate(graph, inputs):
     """Return by node the outputs (batch, steps, size) and the membranes before the reset."""
     contract, _ = resolve(graph)
-    assert (contract.rule, contract.comparison, contract.reset_timing) == (
-        "euler",
-        ">",
-        "same_step",
-    )
+    assert (contract.rule, contract.comparison, contract.reset_timing) == ("euler", ">", "same_step")
     assert (contract.update_order, contract.current_decay) == ("synapse_first", "before")
     dt, out, membranes, state = contract.dt, {}, {}, {}
     batch, steps = inputs.shape[:2]
@@ -160,10 +143,7 @@ def test_the_contract_says_everything():
 def test_time_constants_give_the_decays_and_gains_back(dt):
     torch.manual_seed(0)
     module = nn.Sequential(
-        nn.Linear(2, 3),
-        CubaLIF(3, alpha=0.37, beta=0.93),
-        nn.Linear(3, 3),
-        LIF(3, beta=0.81, gain=0.6),
+        nn.Linear(2, 3), CubaLIF(3, alpha=0.37, beta=0.93), nn.Linear(3, 3), LIF(3, beta=0.81, gain=0.6)
     )
     graph = to_nir(module, torch.zeros(1, 1, 2), dt)
     cuba, lif = graph.nodes["cubalif_1"], graph.nodes["lif_3"]

@@ -44,9 +44,7 @@ def test_the_lif_step_is_its_equation(how):
 
 @pytest.mark.parametrize("how", ["value", "subtract"])
 def test_the_cuba_lif_step_is_its_equation(how):
-    parameters = CubaLIFParameters(
-        torch.tensor(ALPHA), torch.tensor(BETA), Firing(threshold=1.4, reset=how)
-    )
+    parameters = CubaLIFParameters(torch.tensor(ALPHA), torch.tensor(BETA), Firing(threshold=1.4, reset=how))
     zero = torch.zeros(BATCH, SIZE, dtype=torch.float64)
     state, i, v, fired = (zero, zero), np.zeros((BATCH, SIZE)), np.zeros((BATCH, SIZE)), 0
     for t in range(STEPS):

@@ -16,8 +16,7 @@ def test_a_preset_names_itself_and_data_that_loads(name):
 
 def test_overrides_are_typed():
     config = read_config(
-        "digits",
-        ["epochs=3", "seed=2", "beta=0.75", "recurrent=True", "hidden=30,20", "data=mine.npz"],
+        "digits", ["epochs=3", "seed=2", "beta=0.75", "recurrent=True", "hidden=30,20", "data=mine.npz"]
     )
     assert (config.epochs, config.seed, config.beta) == (3, 2, 0.75)
     assert config.recurrent is True and config.hidden == (30, 20)
@@ -50,6 +49,7 @@ def test_a_toml_file_starts_from_its_preset(tmp_path):
         ("weight_decay=nan", "at least 0"),
         ("neuron=izhikevich", "one of lif, cuba_lif"),
         ("reset=soft", "one of value, subtract"),
+        ("weight_bits=1", "0, or from 2 to 16"),
     ],
 )
 def test_a_wrong_override_is_told(override, says):

@@ -26,9 +26,7 @@ BY_HAND = {
 
 @pytest.mark.parametrize("name", SURROGATES)
 def test_the_gradient_is_the_formula(name):
-    x = torch.tensor(
-        [-2.3, -0.7, -0.1, 0.0, 0.05, 0.4, 1.9], dtype=torch.float64, requires_grad=True
-    )
+    x = torch.tensor([-2.3, -0.7, -0.1, 0.0, 0.05, 0.4, 1.9], dtype=torch.float64, requires_grad=True)
     weights = torch.tensor([0.3, -1.7, 2.0, 0.9, 1.1, -0.6, 0.4], dtype=torch.float64)
     (spike(x, name) * weights).sum().backward()
     expected = [w * BY_HAND[name](v) for v, w in zip(x.tolist(), weights.tolist(), strict=True)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from snn_compile import runtime
-from snn_compile.runtime.compare import check, compare, first_difference, report
+from snn_compile.runtime.comparison import check, compare, first_difference, report
 from snn_compile.targets.errors import WrongInput
 from snn_compile.targets.events import SpikeEvents
 from snn_compile.targets.oracle import Oracle
@@ -105,7 +105,7 @@ def test_check_finds_a_fault_in_a_later_batch(
     relay: Program, relay_inputs: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As an attribute of the package, `compare` is the function.
-    module = import_module("snn_compile.runtime.compare")
+    module = import_module("snn_compile.runtime.comparison")
     monkeypatch.setattr(module, "batch_size", lambda *_: 8)
     inputs = np.tile(relay_inputs, (3, 1, 1))
     # b starts at device step 2, so device step 4 is its logical step 2; batches are of 2 samples.

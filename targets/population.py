@@ -1,0 +1,139 @@
+"""Populations of a program: integer parameters and the rule by which they step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_compile.targets.errors import SnnCompileError, WrongProgram
+from snn_compile.targets.integer import M, effective_bias
+from snn_compile.targets.rule import Rule
+
+IntArray = npt.NDArray[np.integer[Any]]
+
+MODELS: dict[str, dict[str, int | None]] = {
+    "lif": {
+        "du": None,
+        "dv": None,
+        "vth": None,
+        "bias_mant": 0,
+        "bias_exp": 0,
+        "v_init": 0,
+        "v_min": -(M - 1),
+    },
+    "li": {"du": None, "dv": None, "bias_mant": 0, "bias_exp": 0, "v_init": 0, "message_shift": 0},
+}
+"""Neuron models, their integer parameters by the names of Lava's registers, and their defaults.
+
+du: current decay, (du + 1)/4096 of u is lost a step. dv: voltage decay, dv/4096; 4096 forgets v at every
+step. vth: threshold in units of 64. bias_mant, bias_exp: bias = mant * 2**exp in membrane units. v_init:
+membrane at start_step. v_min: v is clipped from below to it, after the reset. `li` is a leaky integrator
+that never spikes; to those it projects to it sends its membrane, v >> message_shift, at every step.
+"""
+
+
+def frozen_integers(array: npt.ArrayLike, dtype: Any) -> npt.NDArray[Any]:
+    """Return a read-only copy as `dtype`; raises WrongProgram unless it holds exactly such integers."""
+    wanted = np.asarray(array)
+    result = wanted.astype(dtype, order="C") if wanted.dtype.kind in "biu" else None
+    if result is None or not np.array_equal(result, wanted):
+        raise WrongProgram(f"an array of {wanted.dtype} does not hold {np.dtype(dtype).name} integers")
+    result.flags.writeable = False
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Neurons of one model; parameters are int32 arrays of length 1 (shared) or size (per neuron).
+
+    `reset` to `current_decay` are the rule's items (`rule.py`). `scale`: membrane units per unit of the
+    float network's membrane.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    model: str
+    parameters: Mapping[str, IntArray]
+    reset: str = "value"
+    start_step: int = 0
+    scale: float = 1.0
+    reset_timing: str = "same_step"
+    comparison: str = ">"
+    spikes_per_step: str = "one"
+    update_order: str = "synapse_first"
+    current_decay: str = "before"
+
+    def __post_init__(self) -> None:
+        if self.model not in MODELS:
+            raise WrongProgram(f"population {self.name!r}: model {self.model!r}; models are {sorted(MODELS)}")
+        try:
+            self.rule  # noqa: B018 - checks its words
+        except SnnCompileError as error:
+            raise WrongProgram(f"population {self.name!r}: {error}") from error
+        model = MODELS[self.model]
+        missing = [key for key, default in model.items() if default is None and key not in self.parameters]
+        if missing or self.parameters.keys() - model.keys():
+            raise WrongProgram(
+                f"population {self.name!r}: parameters {sorted(self.parameters)}; model {self.model} has "
+                f"{sorted(model)}, and {missing or 'no other'} must be given"
+            )
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        frozen = {
+            key: frozen_integers(np.atleast_1d(self.parameters.get(key, default)), np.int32)
+            for key, default in model.items()
+        }
+        for key, array in frozen.items():
+            if array.shape not in ((1,), (self.size,)):
+                raise WrongProgram(
+                    f"population {self.name!r}: {key} has shape {array.shape}; "
+                    f"expected (1,) or ({self.size},)"
+                )
+        object.__setattr__(self, "parameters", frozen)
+        if self.spikes_per_step == "floor" and self.spiking and (frozen["vth"] < 1).any():
+            raise WrongProgram(f"population {self.name!r}: floor(v / threshold) needs thresholds from 1 on")
+
+    @property
+    def size(self) -> int:
+        """Number of neurons."""
+        return prod(self.shape)
+
+    @property
+    def spiking(self) -> bool:
+        """Whether the model emits spikes."""
+        return "vth" in MODELS[self.model]
+
+    @property
+    def graded(self) -> bool:
+        """Whether messages carry a number: several spikes a step, or a membrane."""
+        return not self.spiking or self.spikes_per_step != "one"
+
+    @cached_property
+    def rule(self) -> Rule:
+        """The rule of the neurons' step."""
+        return Rule(
+            self.reset,
+            self.reset_timing,
+            self.comparison,
+            self.spikes_per_step,
+            self.update_order,
+            self.current_decay,
+        )
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether a step is that of Lava's LIF up to the kind of reset: no clip, no other order."""
+        unclipped = not self.spiking or bool((self.parameters["v_min"] <= -(M - 1)).all())
+        return self.rule.stock and unclipped
+
+    @cached_property
+    def bias(self) -> npt.NDArray[np.int64]:
+        """Bias in membrane units, shape (1,) or (size,)."""
+        return effective_bias(
+            self.parameters["bias_mant"].astype(np.int64), self.parameters["bias_exp"].astype(np.int64)
+        )

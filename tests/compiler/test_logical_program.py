@@ -1,0 +1,164 @@
+"""Compiled programs against an integer network that knows no device time.
+
+The interpreter below takes the quantized integers and the float network's logical delays, and steps in
+logical time with arithmetic of its own, in plain Python integers. It knows nothing of latencies, start
+steps, device delays, cores or routes; the compiled program, run on the devices, must be the same bit for
+bit in u, v and spikes of every population.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from fractions import Fraction
+from math import floor, trunc
+
+import nir
+import numpy as np
+import pytest
+
+from snn_compile.compiler import Options, compile_stages
+from snn_compile.compiler.simplify import simplify
+from snn_compile.targets.device import execute
+
+BLOCKS, A_BLOCK = 12, 10
+SAMPLES, STEPS = 2, 14
+
+
+def random_graph(build, rng):
+    """Populations in a row with skips, branches, delays, biases and edges back that are late enough."""
+    count = int(rng.integers(2, 6))
+    inputs = {f"in{i}": int(rng.integers(1, 6)) for i in range(rng.integers(1, 3))}
+    nodes = {name: build.port(nir.Input, size) for name, size in inputs.items()}
+    sizes, edges, delays = dict(inputs), [], {}
+
+    def connect(source, target, delay):
+        name, scale = f"{source}_{target}_{len(nodes)}", 1.6 / np.sqrt(sizes[source])
+        make = build.affine if rng.random() < 0.4 else build.linear
+        nodes[name] = make(rng, sizes[target], sizes[source], scale)
+        edges.extend([(source, name), (name, target)])
+        if delay:
+            delays[source, name] = delay
+
+    for i in range(count):
+        name, size = f"p{i}", int(rng.integers(1, 8))
+        values = {"v_leak": rng.normal(0, 0.15, size), "v_threshold": rng.uniform(0.2, 0.6, size)}
+        values["v_reset"] = rng.uniform(-0.2, 0.1, size)
+        kind = rng.choice(["lif", "cuba"]) if i < count - 1 else rng.choice(["lif", "cuba", "li"])
+        if kind == "cuba":
+            values |= {"tau_syn": rng.uniform(1.5, 6), "tau_mem": rng.uniform(2, 20, size)}
+        else:
+            values["tau"] = rng.uniform(1.5, 20, size)
+        if kind == "li":
+            values = {key: values[key] for key in ("tau", "v_leak")}
+        nodes[name], sizes[name] = getattr(build, kind)(size, **values), size
+        earlier = [*inputs, *(f"p{k}" for k in range(i))]
+        for source in {earlier[-1], str(rng.choice(earlier))}:
+            connect(source, name, int(rng.choice([0, 0, 0, 1, 4])))
+    for i in range(count):
+        for k in range(i, count):
+            if rng.random() < 0.3 and not isinstance(nodes[f"p{k}"], nir.LI):
+                connect(f"p{k}", f"p{i}", k - i + 1 + int(rng.choice([0, 0, 1, 3])))
+    nodes["out"] = build.port(nir.Output, sizes[f"p{count - 1}"])
+    edges.append((f"p{count - 1}", "out"))
+    reset = str(rng.choice(["value", "subtract", "none"]))
+    rule = str(rng.choice(["euler", "exponential"]))
+    graph = build.graph(nodes, edges, delays=delays, reset=reset, rule=rule, v_init=float(rng.normal(0, 0.1)))
+    data = {}
+    for name, size in inputs.items():
+        values = rng.random((SAMPLES, STEPS, size)) < 0.5 if rng.random() < 0.5 else None
+        data[name] = rng.normal(size=(SAMPLES, STEPS, size)) if values is None else values.astype(float)
+    return graph, data
+
+
+def at(values, i):
+    return int(values[i if len(values) > 1 else 0])
+
+
+def step_logically(network, quantized, messages, steps):
+    """Return u, v and spikes by population and logical step, as lists of Python integers."""
+    integer = {p.name: p for p in quantized.populations}
+    tables = {e.name: e.tables for e in quantized.projections}
+    u = {name: [0] * p.size for name, p in integer.items()}
+    v = {name: [at(p.parameters["v_init"], i) for i in range(p.size)] for name, p in integer.items()}
+    sent = {name: [list(map(int, row)) for row in rows] for name, rows in messages.items()}
+    sent |= {name: [] for name in integer}
+    traces = {name: {"u": [], "v": [], "s": []} for name in integer}
+    for t in range(steps):
+        for name in network.order:
+            p, spikes = integer[name], []
+            for i in range(p.size):
+                a = 0
+                for edge in network.projections:
+                    if edge.target != name or t < edge.delay_steps:
+                        continue
+                    heard = sent[edge.source][t - edge.delay_steps]
+                    for table in tables[edge.name]:
+                        total = sum(int(w) * x for w, x in zip(table.weights[i], heard, strict=True))
+                        a += floor(total * Fraction(2) ** table.exponent)
+                r = {key: at(values, i) for key, values in p.parameters.items()}
+                u[name][i] = trunc(Fraction(u[name][i] * (4095 - r["du"]), 4096)) + 64 * a
+                v[name][i] = trunc(Fraction(v[name][i] * (4096 - r["dv"]), 4096))
+                v[name][i] += u[name][i] + r["bias_mant"] * 2 ** r["bias_exp"]
+                fired = "vth" in r and v[name][i] > 64 * r["vth"]
+                if fired and p.reset == "value":
+                    v[name][i] = 0
+                elif fired and p.reset == "subtract":
+                    v[name][i] -= 64 * r["vth"]
+                spikes.append(int(fired))
+            sent[name].append(spikes)
+            for key, value in (("u", u[name]), ("v", v[name]), ("s", spikes)):
+                traces[name][key].append(list(value))
+    return traces
+
+
+def compare(build, seed):
+    """Compile one random network, compare both devices with the interpreter, and tell if anything fired."""
+    rng = np.random.default_rng(seed)
+    graph, data = random_graph(build, rng)
+    options = Options(weight_bits=int(rng.integers(4, 9)), tables=str(rng.choice(["one", "sign"])))
+    done = compile_stages(graph, options=options, calibration=data)
+    program, network = done.program, simplify(done.network)
+    messages = {port.name: port.encode(data[port.name])[0] for port in program.inputs}
+    spiking = [p.name for p in program.populations if p.spiking]
+    probes = [f"{p.name}.{key}" for p in program.populations for key in "uv"]
+    records = {
+        device: execute(program, data, device, record=spiking, probes=probes, **more)
+        for device, more in (("oracle", {"strict": True}), ("loihi2-sim", {}))
+    }
+    for sample in range(SAMPLES):
+        logical = step_logically(
+            network, done.quantized, {name: array[sample] for name, array in messages.items()}, STEPS
+        )
+        for p in program.populations:
+            for device, record in records.items():
+                where = f"network {seed}, {device}, population {p.name}"
+                for key in "uv":
+                    found = record.states(f"{p.name}.{key}")[sample]
+                    np.testing.assert_array_equal(found, logical[p.name][key], f"{where}, {key}")
+                if p.spiking:
+                    found = record.spikes(p.name)[sample]
+                    np.testing.assert_array_equal(found, logical[p.name]["s"], f"{where}, spikes")
+    return any(records["oracle"].spikes(name).any() for name in spiking)
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_programs_equal_the_integer_network_in_logical_time(build, block):
+    seeds = range(block * A_BLOCK, (block + 1) * A_BLOCK)
+    assert sum(compare(build, seed) for seed in seeds) >= 0.8 * A_BLOCK
+
+
+def test_the_networks_have_what_is_to_be_compared(build):
+    seen: Counter[str] = Counter()
+    for seed in range(40):
+        graph, data = random_graph(build, np.random.default_rng(seed))
+        network = simplify(compile_stages(graph, stop_after="lower").network)
+        rank = {name: i for i, name in enumerate(network.order)}
+        back = [e for e in network.projections if rank.get(e.source, -1) >= rank[e.target]]
+        seen["recurrent"] += any(e.source == e.target for e in back)
+        seen["long cycle"] += any(e.source != e.target for e in back)
+        seen["bias"] += any(p.parameters["bias"].any() for p in network.populations)
+        seen["graded"] += any((array % 1).any() for array in data.values())
+        seen["always-on"] += any(p.name.endswith(".bias") for p in network.populations)
+        seen["read-out"] += any(not p.spiking for p in network.populations)
+        seen["three or more"] += len(rank) >= 3
+    assert min(seen.values()) >= 8, seen

@@ -1,0 +1,140 @@
+"""Device time: d = D + r(target) - r(source) - 1 >= 0, of least total delay, or a cycle that proves that
+no latencies exist. Both are compared with independent searches that enumerate."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snn_compile.compiler.conventions import Contract
+from snn_compile.compiler.network import Network, Population, Port, Projection
+from snn_compile.compiler.retime import retime
+from snn_compile.targets.errors import TimingInfeasible
+
+ONE, ZERO = np.ones(1), np.zeros(1)
+LIF = {
+    "current_decay": ONE,
+    "voltage_decay": ONE / 4,
+    "threshold": ONE,
+    "bias": ZERO,
+    "input_bias": ZERO,
+    "v_init": ZERO,
+    "offset": ZERO,
+}
+
+
+def network(count: int, edges: list[tuple[int, int, int]]) -> Network:
+    """Populations p0.. of one neuron; edges (source, target, delay), where source -1 is the input."""
+    populations = tuple(Population(f"p{i}", (1,), "lif", LIF) for i in range(count))
+    projections = tuple(
+        Projection(f"e{i}", "in" if s < 0 else f"p{s}", f"p{t}", np.ones((1, 1)), delay)
+        for i, (s, t, delay) in enumerate(edges)
+    )
+    return Network(
+        populations, projections, (Port("in", (1,)),), (Port("out", (1,), "p0"),), Contract(dt=1.0)
+    )
+
+
+@st.composite
+def networks(draw: st.DrawFn, largest: int, delay: int) -> tuple[int, list[tuple[int, int, int]]]:
+    """Edges forward with any delay, backward and to itself with at least one: a step can be computed."""
+    count = draw(st.integers(1, largest))
+    edges = [(-1, draw(st.integers(0, count - 1)), draw(st.integers(0, delay)))]
+    for _ in range(draw(st.integers(0, 2 * largest))):
+        s, t = draw(st.integers(-1, count - 1)), draw(st.integers(0, count - 1))
+        edges.append((s, t, draw(st.integers(0 if s < t else 1, delay))))
+    return count, edges
+
+
+def missing_steps(edges: list[tuple[int, int, int]]) -> int:
+    """Return the most steps that any simple cycle lacks, by enumerating all of them."""
+    least: dict[tuple[int, int], int] = {}
+    for s, t, delay in edges:
+        least[s, t] = min(least.get((s, t), delay), delay)
+    worst = 0
+    for cycle in nx.simple_cycles(nx.DiGraph(list(least))):
+        steps = sum(least[a, b] for a, b in zip(cycle, [*cycle[1:], cycle[0]], strict=True))
+        worst = max(worst, len(cycle) - steps)
+    return worst
+
+
+@settings(max_examples=150, deadline=None)
+@given(networks(largest=8, delay=5))
+def test_latencies_exist_exactly_when_no_cycle_is_short(case):
+    count, edges = case
+    worst, made = missing_steps(edges), network(count, edges)
+    if worst > 0:
+        with pytest.raises(TimingInfeasible) as error:
+            retime(made)
+        cycle, missing = error.value.cycle, error.value.missing_steps
+        assert cycle[0] == cycle[-1] and 0 < missing <= worst
+        pairs = [(int(a[1:]), int(b[1:])) for a, b in zip(cycle, cycle[1:], strict=False)]
+        steps = sum(min(d for s, t, d in edges if (s, t) == pair) for pair in pairs)
+        assert missing == len(pairs) - steps
+        text = str(error.value)
+        assert " -> ".join(cycle) in text and f"{missing} step" in text and "\n" not in text
+        return
+    found = retime(made)
+    assert min(found.latency.values()) >= 0
+    for e in made.projections:
+        delay = found.delay_steps[e.name]
+        assert delay == e.delay_steps + found.latency[e.target] - found.latency[e.source] - 1 >= 0
+
+
+@settings(max_examples=80, deadline=None)
+@given(networks(largest=3, delay=2))
+def test_the_total_delay_is_least_and_then_the_latencies(case):
+    count, edges = case
+    if missing_steps(edges) > 0:
+        return
+    found = retime(network(count, edges))
+    names = ["in", *(f"p{i}" for i in range(count))]
+    best = None
+    for r in product(range(7), repeat=count + 1):
+        delays = [delay + r[t + 1] - r[s + 1] - 1 for s, t, delay in edges]
+        if min(delays) >= 0:
+            best = min(best or (sum(delays), sum(r)), (sum(delays), sum(r)))
+    assert (sum(found.delay_steps.values()), sum(found.latency[name] for name in names)) == best
+
+
+def test_a_chain_takes_a_step_a_layer():
+    found = retime(network(3, [(-1, 0, 0), (0, 1, 0), (1, 2, 0)]))
+    assert dict(found.latency) == {"in": 0, "p0": 1, "p1": 2, "p2": 3}
+    assert set(found.delay_steps.values()) == {0}
+
+
+def test_a_skip_connection_waits():
+    found = retime(network(3, [(-1, 0, 0), (0, 1, 0), (1, 2, 0), (0, 2, 0), (-1, 2, 0)]))
+    assert dict(found.delay_steps) == {"e0": 0, "e1": 0, "e2": 0, "e3": 1, "e4": 2}
+
+
+def test_a_recurrent_layer_has_no_slack():
+    found = retime(network(1, [(-1, 0, 0), (0, 0, 1)]))
+    assert found.delay_steps["e1"] == 0
+
+
+def test_the_message_of_a_short_cycle():
+    with pytest.raises(TimingInfeasible) as error:
+        retime(network(3, [(-1, 0, 0), (0, 1, 0), (1, 2, 0), (2, 0, 1)]))
+    assert error.value.missing_steps == 2 and set(error.value.cycle) == {"p0", "p1", "p2"}
+    text = str(error.value)
+    assert "3 synapse stages" in text and "a delay of 1" in text and "2 step(s) are missing" in text
+
+
+def test_parallel_edges_of_unlike_delay():
+    found = retime(network(2, [(-1, 0, 0), (0, 1, 0), (0, 1, 3), (1, 0, 2)]))
+    assert found.delay_steps["e2"] - found.delay_steps["e1"] == 3
+    with pytest.raises(TimingInfeasible):
+        retime(network(2, [(-1, 0, 0), (0, 1, 0), (0, 1, 3), (1, 0, 1)]))
+
+
+def test_a_long_chain_is_solved_exactly():
+    edges = [(-1, 0, 0), *((i, i + 1, 0) for i in range(199))]
+    edges += [(i, i + 7, 0) for i in range(0, 190, 3)]
+    found = retime(network(200, edges))
+    assert [found.latency[f"p{i}"] for i in range(200)] == list(range(1, 201))
