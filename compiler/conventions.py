@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from snn_compile.targets.errors import AmbiguousConvention, CompileError
+from snn_compile.targets.rule import CHOICES as RULE_CHOICES
 
 METADATA_KEY = "snn_compile"
 SCHEMA = "snn-compile-contract"
@@ -26,12 +27,8 @@ SCHEMA_VERSION = 1
 CHOICES: dict[str, tuple[str, ...]] = {
     "time_unit": ("s", "step"),
     "rule": ("euler", "exponential"),
-    "comparison": (">", ">="),
-    "reset": ("value", "subtract", "none"),
-    "reset_timing": ("same_step", "next_before", "next_after"),
-    "update_order": ("synapse_first", "membrane_first"),
-    "current_decay": ("before", "after"),
-    "spikes_per_step": ("one", "floor"),
+    "gain": ("as_written", "unit", "norm", "decayed"),
+    **RULE_CHOICES,
     "signal": ("spikes", "membrane"),
     "readout": ("count", "mean", "last", "max", "per_step"),
     "task": ("classify", "regress"),
@@ -43,7 +40,8 @@ MEANING = {
     "rule": "euler: decay 1 - dt/tau, gain dt/tau; exponential: decay exp(-dt/tau), gain 1 - decay",
     "comparison": "whether a membrane exactly at threshold spikes (>=) or not (>)",
     "reset": "value: v becomes v_reset; subtract: v loses the threshold; none: v goes on",
-    "reset_timing": "same_step; next_before: next step, before integrating; next_after: after it",
+    "reset_timing": "same_step; next_before: next step, before integrating; next_after: after it; "
+    "pending: snnTorch's reset_delay=False",
 }
 """One line a person can act on, for the items that the error of an open contract lists."""
 
@@ -73,6 +71,7 @@ class Contract:
     dt: float
     time_unit: str = "s"
     rule: str = "euler"
+    gain: str = "as_written"
     spike_amplitude: float = 1.0
     comparison: str = ">"
     reset: str = "value"
@@ -116,6 +115,10 @@ class Contract:
         overrides = self.nodes.get(node)
         return replace(self, nodes={}, **overrides) if overrides else self
 
+    def rule_items(self) -> dict[str, str]:
+        """Return the items of the neuron's rule (`targets.Rule`)."""
+        return {item: getattr(self, item) for item in RULE_CHOICES}
+
     def to_json(self, parameters: str) -> str:
         """Return the metadata string, bound to the digest of the graph's parameters."""
         body = asdict(self)
@@ -126,6 +129,7 @@ class Contract:
 
 
 _PER_NODE = {
+    "gain",
     "comparison",
     "reset",
     "reset_timing",

@@ -33,6 +33,8 @@ class TensorError:
 
 def tensor_error(name: str, text: str, exact: Float, kept: Float, lsb: float | Float) -> TensorError:
     """Compare exact values with what the format kept; both in the same unit, `lsb` its last bit."""
+    if not np.size(exact):
+        return TensorError(name, text, 0, 0.0, 0.0, 0.0)
     error = np.abs(np.asarray(kept, np.float64) - exact) / lsb
     size = float(np.sqrt(np.mean(np.square(exact / lsb))))
     rms = float(np.sqrt(np.mean(np.square(error))))
@@ -64,7 +66,7 @@ class RoundedWeights:
 
 def round_weights(exact: Float, bits: int, exponents: tuple[int, int]) -> RoundedWeights:
     """Round weights to one table: the sign mode from their signs, the least exponent that clips none."""
-    low, high = float(exact.min()), float(exact.max())
+    low, high = float(np.min(exact, initial=0.0)), float(np.max(exact, initial=0.0))
     mode = "excitatory" if low >= 0 else "inhibitory" if high <= 0 else "mixed"
     bottom, top = weight_range(bits, mode)
     step = weight_step(bits, mode)
@@ -79,7 +81,7 @@ def round_weights(exact: Float, bits: int, exponents: tuple[int, int]) -> Rounde
 
 def round_parts(exact: Float, bits: int, split: bool, exponents: tuple[int, int]) -> list[RoundedWeights]:
     """Round weights to one table, or if `split` and both signs occur to one table for each sign."""
-    if split and exact.min() < 0 < exact.max():
+    if split and np.min(exact, initial=0.0) < 0 < np.max(exact, initial=0.0):
         return [
             round_weights(np.maximum(exact, 0), bits, exponents),
             round_weights(np.minimum(exact, 0), bits, exponents),
@@ -91,7 +93,9 @@ def round_decay(
     decay: Float, offset: int, chip: Chip, name: str
 ) -> tuple[npt.NDArray[np.int64], TensorError]:
     """Return the decay register; the share lost a step is (register + offset) / 4096."""
-    register = np.clip(np.rint(decay * DECAY_ONE) - offset, 0, chip.decay_max).astype(np.int64)
+    register = np.clip(
+        np.rint(decay * DECAY_ONE) - offset, 0, chip.decay_max if offset else chip.voltage_decay_max
+    ).astype(np.int64)
     kept = (register + offset).astype(np.float64)
     return register, tensor_error(name, f"{chip.decay_bits} bits", decay * DECAY_ONE, kept, 1.0)
 

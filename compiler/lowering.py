@@ -1,32 +1,32 @@
-"""NIR graph to Network: the contract applied, one function a node type.
+"""NIR graph to Network: a walk that multiplies linear nodes into the projections they lie on.
 
-A node is either a neuron (it becomes a population) or linear (it is multiplied into the projections that
-pass through it). Equations are those of NIR's nodes; with a = dt/tau (rule "euler") or 1 - exp(-dt/tau)
-("exponential"):
-
-    LIF      voltage_decay a, gain r a, bias v_leak a
-    CubaLIF  current_decay a_syn, voltage_decay a_mem, gain w_in a_syn r a_mem, bias v_leak a_mem
-    LI       as LIF, without a threshold
+Neuron nodes become populations. What arrives at one is a sum over paths of linear nodes back to other
+neurons or inputs; each path becomes one projection, its biases a constant input, its delays a logical
+delay. What an output reads through linear nodes becomes a population without memory. What single nodes
+mean stands in `nodes.py`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import singledispatch
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 import nir
 import numpy as np
+from scipy.sparse import csr_array, diags_array, eye_array
 
 from snn_compile.compiler.conventions import Contract, Readout, graph_digest, resolve
 from snn_compile.compiler.frontends import read_graph
-from snn_compile.compiler.network import Float, Network, Population, Port, Projection
+from snn_compile.compiler.linear_maps import LinearMap
+from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
+from snn_compile.compiler.nodes import Linear, Neuron, lower_node
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 
-SUPPORTED = "Input, Output, Affine, Linear, Flatten, LIF, CubaLIF, LI"
+Key = tuple[str, int, tuple[str, ...]]
+"""Where a term comes from: source, delay in steps, the linear nodes on its path."""
 
 
 def lower(graph_or_path: Any, conventions: Mapping[str, Any] | None = None) -> Network:
@@ -43,165 +43,49 @@ def lower(graph_or_path: Any, conventions: Mapping[str, Any] | None = None) -> N
     return _Lowering(graph, contract, decided).network()
 
 
-@dataclass(frozen=True, eq=False)
-class Neuron:
-    """A neuron node lowered: its population and the gain of its synaptic input, (1,) or (size,)."""
-
-    population: Population
-    gain: Float
-
-
-@dataclass(frozen=True, eq=False)
-class Linear:
-    """A linear node lowered: y = weight @ x + bias; weight None is the identity."""
-
-    weight: Float | None
-    bias: Float | None = None
-
-
-@singledispatch
-def lower_node(node: Any, name: str, contract: Contract) -> Neuron | Linear:
-    """Return what a NIR node means under a contract."""
-    raise UnsupportedNode(
-        f"node {name!r} is a {type(node).__name__}; supported are {SUPPORTED}",
-        node=name,
-        type=type(node).__name__,
-    )
-
-
-def _share(tau: Any, contract: Contract, name: str) -> Float:
-    """Return the share lost a step for a time constant in the contract's unit."""
-    values = np.asarray(tau, np.float64).reshape(-1)
-    if not (values > 0).all():
-        raise CompileError(
-            f"node {name!r}: a time constant of {values[~(values > 0)][0]:g}; it must be positive", node=name
-        )
-    ratio = contract.dt / values
-    return ratio if contract.rule == "euler" else -np.expm1(-ratio)
-
-
-def _population(
-    node: Any, name: str, contract: Contract, model: str, current_decay: Float, voltage_decay: Float
-) -> Population:
-    _refuse_unsupported(name, contract)
-    flat = {
-        key: np.asarray(getattr(node, key), np.float64).reshape(-1)
-        for key in ("v_leak", "v_reset", "v_threshold")
-        if hasattr(node, key)
-    }
-    # Shifting v by v_reset makes every reset to a value a reset to 0.
-    offset = flat["v_reset"] if model == "lif" and contract.reset == "value" else np.zeros(1)
-    parameters = {
-        "current_decay": current_decay,
-        "voltage_decay": voltage_decay,
-        "bias": (flat["v_leak"] - offset) * voltage_decay,
-        "input_bias": np.zeros(1),
-        "v_init": _initial(contract, flat) - offset,
-        "offset": offset,
-    }
-    if model == "lif":
-        parameters["threshold"] = flat["v_threshold"] - offset
-    shape = tuple(int(n) for n in np.shape(node.v_leak)) or (1,)
-    return Population(name, shape, model, parameters, contract.reset, contract.comparison)
-
-
-def _initial(contract: Contract, flat: Mapping[str, Float]) -> Float:
-    if isinstance(contract.v_init, str):
-        if contract.v_init not in flat:
-            raise CompileError(f"contract: v_init is {contract.v_init!r}; use a number, v_leak or v_reset")
-        return flat[contract.v_init]
-    return np.array([float(contract.v_init)])
-
-
-def _refuse_unsupported(name: str, contract: Contract) -> None:
-    runs = {
-        "reset_timing": "same_step",
-        "update_order": "synapse_first",
-        "current_decay": "before",
-        "spikes_per_step": "one",
-        "v_min": None,
-    }
-    for item, value in runs.items():
-        if getattr(contract, item) != value:
-            raise UnsupportedNode(
-                f"node {name!r}: {item} {getattr(contract, item)!r} is not supported; {value!r} is",
-                node=name,
-                item=item,
-            )
-
-
-@lower_node.register
-def _(node: nir.LIF, name: str, contract: Contract) -> Neuron:
-    decay = _share(node.tau, contract, name)
-    population = _population(node, name, contract, "lif", np.ones(1), decay)
-    return Neuron(population, np.asarray(node.r, np.float64).reshape(-1) * decay)
-
-
-@lower_node.register
-def _(node: nir.CubaLIF, name: str, contract: Contract) -> Neuron:
-    synapse = _share(node.tau_syn, contract, name)
-    membrane = _share(node.tau_mem, contract, name)
-    gain = (
-        np.asarray(node.w_in, np.float64).reshape(-1)
-        * synapse
-        * np.asarray(node.r, np.float64).reshape(-1)
-        * membrane
-    )
-    return Neuron(_population(node, name, contract, "lif", synapse, membrane), gain)
-
-
-@lower_node.register
-def _(node: nir.LI, name: str, contract: Contract) -> Neuron:
-    decay = _share(node.tau, contract, name)
-    population = _population(node, name, contract, "li", np.ones(1), decay)
-    return Neuron(population, np.asarray(node.r, np.float64).reshape(-1) * decay)
-
-
-@lower_node.register
-def _(node: nir.Affine, name: str, contract: Contract) -> Linear:
-    weight, bias = _matrix(node.weight, name), _finite(node.bias, "bias", name).reshape(-1)
-    if bias.size != weight.shape[0]:
-        raise CompileError(
-            f"node {name!r}: a bias of {bias.size} values and a weight of shape {weight.shape}", node=name
-        )
-    return Linear(weight, bias)
-
-
-@lower_node.register
-def _(node: nir.Linear, name: str, contract: Contract) -> Linear:
-    return Linear(_matrix(node.weight, name))
-
-
-@lower_node.register
-def _(node: nir.Flatten, name: str, contract: Contract) -> Linear:
-    return Linear(None)  # neurons are flat in C order already
-
-
-def _finite(value: Any, what: str, name: str) -> Float:
-    array = np.asarray(value, np.float64)
-    if not np.isfinite(array).all():
-        first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise CompileError(
-            f"node {name!r}: its {what} holds {array[first]} at index {first}; every value must be finite",
-            node=name,
-            index=first,
-        )
-    return array
-
-
-def _matrix(weight: Any, name: str) -> Float:
-    matrix = _finite(weight, "weight", name)
-    if matrix.ndim != 2:
-        raise CompileError(f"node {name!r}: a weight of shape {matrix.shape}; expected (out, in)", node=name)
-    return matrix
-
-
 @dataclass(eq=False)
 class _Sum:
-    """A linear expression: weights by (source, delay, path), and a constant."""
+    """A linear expression of one shape: weights by where they come from, and a constant."""
 
-    terms: dict[tuple[str, int, tuple[str, ...]], Float | None]
+    shape: tuple[int, ...]
+    terms: dict[Key, Weight | None]
     constant: Float | None = None
+
+
+class _Identity:
+    """An Input or Output node inside a nested graph."""
+
+
+def flatten_graph(graph: Any, prefix: str = "") -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return the nodes and edges of a graph with nested graphs inlined, named outer.inner."""
+    nodes: dict[str, Any] = {}
+    edges: list[tuple[str, str]] = []
+    entry: dict[str, str] = {}
+    leave: dict[str, str] = {}
+    for name, node in graph.nodes.items():
+        full = prefix + name
+        if not isinstance(node, nir.NIRGraph):
+            nodes[full] = _Identity() if prefix and isinstance(node, (nir.Input, nir.Output)) else node
+            continue
+        inner, inside = flatten_graph(node, f"{full}.")
+        ends = {
+            kind: [n for n, item in node.nodes.items() if isinstance(item, kind)]
+            for kind in (nir.Input, nir.Output)
+        }
+        for kind, found in ends.items():
+            if len(found) != 1:
+                raise UnsupportedNode(
+                    f"nested graph {full!r} has {len(found)} {kind.__name__} nodes; one is supported",
+                    node=full,
+                    type="NIRGraph",
+                )
+        entry[full], leave[full] = f"{full}.{ends[nir.Input][0]}", f"{full}.{ends[nir.Output][0]}"
+        nodes |= inner
+        edges += inside
+    for source, target in graph.edges:
+        a, b = prefix + source, prefix + target
+        edges.append((leave.get(a, a), entry.get(b, b)))
+    return nodes, edges
 
 
 class _Lowering:
@@ -209,25 +93,27 @@ class _Lowering:
 
     def __init__(self, graph: Any, contract: Contract, decided: Mapping[str, str]) -> None:
         self.contract, self.decided, self.digest = contract, decided, graph_digest(graph)
-        self.nodes = dict(graph.nodes)
+        self.nodes, edges = flatten_graph(graph)
         self.sources: dict[str, list[str]] = {name: [] for name in self.nodes}
-        for source, target in graph.edges:
+        for source, target in edges:
             if source not in self.nodes or target not in self.nodes:
                 raise CompileError(f"edge {source!r} -> {target!r}: there is no such node")
-            self.sources[target].append(source)
+            if source not in self.sources[target]:
+                self.sources[target].append(source)
         self._check_names()
         self.inputs = [n for n, node in self.nodes.items() if isinstance(node, nir.Input)]
-        outputs = [n for n, node in self.nodes.items() if isinstance(node, nir.Output)]
-        self.outputs = outputs
-        self.lowered = {
-            name: lower_node(node, name, contract.of(name))
-            for name, node in self.nodes.items()
-            if name not in (*self.inputs, *outputs)
+        self.outputs = [n for n, node in self.nodes.items() if isinstance(node, nir.Output)]
+        self.lowered: dict[str, Neuron | Linear] = {}
+        for name, node in self.nodes.items():
+            if isinstance(node, _Identity):
+                self.lowered[name] = LinearMap
+            elif name not in self.inputs and name not in self.outputs:
+                self.lowered[name] = lower_node(node, name, contract.of(name))
+        self.shapes = {name: self._shape(name) for name in self.inputs}
+        self.shapes |= {
+            name: item.population.shape for name, item in self.lowered.items() if isinstance(item, Neuron)
         }
-        self.sizes = {name: prod(self._shape(name)) for name in self.inputs}
-        self.sizes |= {
-            name: item.population.size for name, item in self.lowered.items() if isinstance(item, Neuron)
-        }
+        self._found: dict[str, _Sum] = {}
 
     def _check_names(self) -> None:
         """Refuse a contract that names what the graph does not have: it would say nothing."""
@@ -244,114 +130,127 @@ class _Lowering:
                 )
 
     def _shape(self, name: str) -> tuple[int, ...]:
-        return tuple(int(n) for n in np.atleast_1d(self.nodes[name].input_type["input"]))
+        shape = np.atleast_1d(np.asarray(self.nodes[name].input_type["input"]))
+        if shape.dtype.kind not in "iu" or not shape.size or (shape < 1).any():
+            raise CompileError(f"input node {name!r} has no usable shape ({shape.tolist()})", node=name)
+        return tuple(int(n) for n in shape)
 
     def network(self) -> Network:
-        populations, projections = [], []
+        populations: list[Population] = []
+        projections: list[Projection] = []
         for name, item in self.lowered.items():
-            if not isinstance(item, Neuron):
-                continue
-            arriving = self._arriving(name, (name,))
-            population = item.population
-            if arriving.constant is not None:
-                if arriving.constant.size != population.size:
-                    raise CompileError(
-                        f"node {name!r} has {population.size} neurons and gets "
-                        f"{arriving.constant.size} values",
-                        node=name,
-                    )
-                constant = arriving.constant * item.gain
-                population = Population(
-                    name,
-                    population.shape,
-                    population.model,
-                    {**population.parameters, "input_bias": constant},
-                    population.reset,
-                    population.comparison,
-                )
-            populations.append(population)
-            for (source, delay, path), weight in arriving.terms.items():
-                matrix = np.eye(self.sizes[source]) if weight is None else weight
-                if matrix.shape != (population.size, self.sizes[source]):
-                    raise CompileError(
-                        f"{source!r} reaches {name!r} through {' -> '.join(path) or 'an edge'}"
-                        f" with a weight of {matrix.shape}; their sizes need "
-                        f"{(population.size, self.sizes[source])}",
-                        node=name,
-                    )
-                amplitude = 1.0 if source in self.inputs else self.contract.spike_amplitude
-                # A population can hear itself only later: an undeclared self-connection takes one step.
-                steps = max(delay, 1) if source == name else delay
-                projections.append(
-                    Projection(
-                        "/".join((source, *path, name)),
-                        source,
-                        name,
-                        item.gain[:, None] * matrix * amplitude,
-                        steps,
-                    )
-                )
+            if isinstance(item, Neuron):
+                self._neuron(name, item, populations, projections)
+        outputs = tuple(self._output(name, populations, projections) for name in self.outputs)
         return Network(
             tuple(populations),
             tuple(projections),
-            tuple(Port(name, self._shape(name)) for name in self.inputs),
-            tuple(self._output(name) for name in self.outputs),
+            tuple(Port(name, self.shapes[name]) for name in self.inputs),
+            outputs,
             self.contract,
             self.decided,
             self.digest,
         )
 
+    def _neuron(
+        self, name: str, item: Neuron, populations: list[Population], projections: list[Projection]
+    ) -> None:
+        population, arriving = item.population, self._arriving(name, (name,))
+        size = population.size
+        if arriving.constant is not None:
+            if arriving.constant.size != size:
+                raise CompileError(
+                    f"node {name!r} has {size} neurons and gets {arriving.constant.size} values", node=name
+                )
+            parameters = {**population.parameters, "input_bias": arriving.constant * item.gain}
+            population = replace(population, parameters=parameters)
+        populations.append(population)
+        for (source, delay, path), weight in arriving.terms.items():
+            matrix = self._identity(source) if weight is None else weight
+            if matrix.shape != (size, prod(self.shapes[source])):
+                raise CompileError(
+                    f"{source!r} reaches {name!r} through {' -> '.join(path) or 'an edge'}"
+                    f" with a weight of {matrix.shape}; their sizes need {(size, prod(self.shapes[source]))}",
+                    node=name,
+                )
+            # A population can hear itself only later: an undeclared self-connection takes one step.
+            steps = max(delay, 1) if source == name else delay
+            gain = np.broadcast_to(item.gain, (size,)) * self._amplitude(source)
+            scaled = csr_array(diags_array(gain) @ matrix) if _sparse(matrix) else gain[:, None] * matrix
+            path_name = "/".join((source, *path, name))
+            taken = sum(edge.name.split("@")[0] == path_name for edge in projections)
+            projections.append(
+                Projection(f"{path_name}@{steps}" if taken else path_name, source, name, scaled, steps)
+            )
+
+    def _amplitude(self, source: str) -> float:
+        item = self.lowered.get(source)
+        spiking = isinstance(item, Neuron) and item.population.spiking
+        return self.contract.spike_amplitude if spiking else 1.0
+
+    def _identity(self, source: str) -> csr_array:
+        return csr_array(eye_array(prod(self.shapes[source])))
+
     def _arriving(self, name: str, seen: tuple[str, ...]) -> _Sum:
         """Return the sum of what arrives at a node over all its edges."""
-        total = _Sum({})
+        total: _Sum | None = None
         for source in self.sources[name]:
             delay = int(self.contract.delays.get((source, name), 0))
             part = self._leaving(source, seen)
+            if total is None:
+                total = _Sum(part.shape, {})
+            if prod(part.shape) != prod(total.shape):
+                raise CompileError(
+                    f"node {name!r} gets {prod(part.shape)} values from {source!r} and "
+                    f"{prod(total.shape)} from others",
+                    node=name,
+                )
             for (origin, steps, path), weight in part.terms.items():
                 key = (origin, steps + delay, path)
-                total.terms[key] = _add(total.terms.get(key), weight, self.sizes[origin], key in total.terms)
+                known = key in total.terms
+                total.terms[key] = self._add(origin, total.terms[key], weight) if known else weight
             if part.constant is not None:
-                if total.constant is not None and total.constant.size != part.constant.size:
-                    raise CompileError(
-                        f"node {name!r} gets {part.constant.size} values from {source!r} and "
-                        f"{total.constant.size} from others",
-                        node=name,
-                    )
                 total.constant = part.constant if total.constant is None else total.constant + part.constant
+        if total is None:
+            return _Sum(self.shapes.get(name, ()), {})
         return total
+
+    def _add(self, origin: str, a: Weight | None, b: Weight | None) -> Weight:
+        a = self._identity(origin) if a is None else a
+        return a + (self._identity(origin) if b is None else b)
 
     def _leaving(self, name: str, seen: tuple[str, ...]) -> _Sum:
         item = self.lowered.get(name)
-        if not isinstance(item, Linear):
+        if item is None or isinstance(item, Neuron):
             if name in self.outputs:
                 raise CompileError(f"output node {name!r} has an outgoing edge", node=name)
-            if isinstance(item, Neuron) and not item.population.spiking:
-                raise UnsupportedNode(
-                    f"node {name!r} never spikes, and {seen[-1]!r} needs its membrane as "
-                    "input; only outputs can read a membrane",
-                    node=name,
-                )
-            return _Sum({(name, 0, ()): None})
+            return _Sum(self.shapes[name], {(name, 0, ()): None})
         if name in seen:
             loop = [name, *reversed(seen[seen.index(name) :])]
             raise CompileError(
                 f"the linear nodes {' -> '.join(loop)} form a loop without a neuron", node=name
             )
-        return self._through(name, item, self._arriving(name, (*seen, name)))
+        if name not in self._found:
+            inner = self._arriving(name, (*seen, name))
+            if not inner.terms and inner.constant is None:
+                raise CompileError(f"node {name!r}: nothing arrives at it", node=name)
+            self._found[name] = self._through(name, item(inner.shape), inner)
+        return self._found[name]
 
-    def _through(self, name: str, item: Linear, inner: _Sum) -> _Sum:
+    def _through(self, name: str, item: LinearMap, inner: _Sum) -> _Sum:
+        if item.delays is not None:
+            return self._delayed(name, item.delays, inner)
         if item.weight is None:
-            terms: dict[tuple[str, int, tuple[str, ...]], Float | None]
+            terms: dict[Key, Weight | None]
             terms = {(origin, steps, (*path, name)): w for (origin, steps, path), w in inner.terms.items()}
-            return _Sum(terms, inner.constant)
-        for (origin, _, path), weight in inner.terms.items():
-            arriving = self.sizes[origin] if weight is None else weight.shape[0]
-            if item.weight.shape[1] != arriving:
-                raise CompileError(
-                    f"node {name!r}: a weight of shape {item.weight.shape} takes {item.weight.shape[1]} "
-                    f"values, and {arriving} arrive from {(path or (origin,))[-1]!r}",
-                    node=name,
-                )
+            return _Sum(item.shape, terms, inner.constant)
+        if item.weight.shape[1] != prod(inner.shape):
+            origin, _, path = next(iter(inner.terms), ("a bias", 0, ()))
+            raise CompileError(
+                f"node {name!r}: a weight of shape {item.weight.shape} takes {item.weight.shape[1]} "
+                f"values, and {prod(inner.shape)} arrive from {(path or (origin,))[-1]!r}",
+                node=name,
+            )
         terms = {
             (origin, steps, (*path, name)): item.weight if weight is None else item.weight @ weight
             for (origin, steps, path), weight in inner.terms.items()
@@ -359,29 +258,63 @@ class _Lowering:
         constant = None if inner.constant is None else item.weight @ inner.constant
         if item.bias is not None:
             constant = item.bias if constant is None else constant + item.bias
-        return _Sum(terms, constant)
+        return _Sum(item.shape, terms, constant)
 
-    def _output(self, name: str) -> Port:
+    def _delayed(self, name: str, delays: Float, inner: _Sum) -> _Sum:
+        """Delay elements by their own steps; a constant is there from the first step on."""
+        terms: dict[Key, Weight | None] = {}
+        for (origin, steps, path), weight in inner.terms.items():
+            for late in np.unique(delays):
+                kept = csr_array(diags_array((delays == late).astype(np.float64)))
+                matrix = self._identity(origin) if weight is None else weight
+                whole = bool((delays == late).all())
+                key = (origin, steps + int(late), (*path, name))
+                terms[key] = weight if whole else csr_array(kept @ matrix)
+        return _Sum(inner.shape, terms, inner.constant)
+
+    def _output(self, name: str, populations: list[Population], projections: list[Projection]) -> Port:
         sources = self.sources[name]
-        if len(sources) != 1 or not isinstance(self.lowered.get(sources[0]), Neuron):
-            raise UnsupportedNode(
-                f"output node {name!r} reads {sources}; it must read one neuron node (LIF, CubaLIF, LI)",
-                node=name,
-            )
-        population = self.lowered[sources[0]]
-        assert isinstance(population, Neuron)
-        default = Readout() if population.population.spiking else Readout("membrane", "mean")
+        if not sources:
+            raise CompileError(f"output node {name!r}: nothing arrives at it", node=name)
+        reads = self._read(sources)
+        if reads is None:
+            reads = self._memoryless(name, populations, projections)
+        population = next(p for p in populations if p.name == reads)
+        default = Readout() if population.spiking else Readout("membrane", "mean")
         readout = self.contract.readouts.get(name, default)
-        if readout.signal == "spikes" and not population.population.spiking:
+        if readout.signal == "spikes" and not population.spiking:
             raise CompileError(
-                f"output node {name!r} counts spikes of {sources[0]!r}, which never spikes", node=name
+                f"output node {name!r} counts spikes of {reads!r}, which never spikes", node=name
             )
-        return Port(name, population.population.shape, sources[0], readout)
+        return Port(name, population.shape, reads, readout)
+
+    def _read(self, sources: list[str]) -> str | None:
+        """Return the one neuron node that an output reads, past nodes that pass everything on."""
+        while len(sources) == 1:
+            item = self.lowered.get(sources[0])
+            if isinstance(item, Neuron):
+                return sources[0]
+            passes = isinstance(self.nodes[sources[0]], (_Identity, nir.Flatten))
+            if not passes:
+                return None
+            sources = self.sources[sources[0]]
+        return None
+
+    def _memoryless(self, name: str, populations: list[Population], projections: list[Projection]) -> str:
+        """Add a population whose membrane is what arrives at an output in the same step."""
+        shape = self._arriving(name, (name,)).shape
+        one, zero = np.ones(1), np.zeros(1)
+        parameters = {
+            "current_decay": one,
+            "voltage_decay": one,
+            "bias": zero,
+            "input_bias": zero,
+            "v_init": zero,
+            "offset": zero,
+        }
+        self._neuron(name, Neuron(Population(name, shape, "li", parameters), one), populations, projections)
+        return name
 
 
-def _add(old: Float | None, new: Float | None, size: int, both: bool) -> Float | None:
-    if not both:
-        return new
-    eye = np.eye(size)
-    total: Float = (eye if old is None else old) + (eye if new is None else new)
-    return total
+def _sparse(weight: Weight) -> bool:
+    return isinstance(weight, csr_array)

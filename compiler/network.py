@@ -6,10 +6,14 @@ population with synaptic input x:
 
     u = (1 - current_decay) * u + x + input_bias
     v = (1 - voltage_decay) * v + u + bias
-    s = v > threshold  (or >=),  then the reset
+    s = v > threshold  (or >=),  then the reset and the lower clip v_min
+
+or in the order that the population's rule says (`targets.Rule`). A leaky integrator (`li`) never spikes; to
+those it projects to it sends its membrane.
 
 Gains are folded into the weights that arrive. Weights are (target, source) over flattened neurons in C
-order. Reset "value" resets to 0: a graph's v_reset is removed by shifting v by `offset`.
+order, an array or, where most are zero, a scipy.sparse.csr_array. Reset "value" resets to 0: a graph's
+v_reset is removed by shifting v by `offset`.
 """
 
 from __future__ import annotations
@@ -19,27 +23,38 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
+from typing import Any, TypeAlias
 
 import networkx as nx
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array, issparse
 
 from snn_compile.compiler.conventions import Contract, Readout
 from snn_compile.targets.digest import content_digest, encode
 from snn_compile.targets.errors import AmbiguousConvention, CompileError
+from snn_compile.targets.rule import CHOICES as RULE_CHOICES
+from snn_compile.targets.rule import Rule
 
 Float = npt.NDArray[np.float64]
+Weight: TypeAlias = Any
+"""A float64 matrix (target, source): an array or a csr_array, which has no type stubs."""
+
+SPARSE_BELOW = 0.25
+"""Matrices with a smaller share of non-zero weights are kept sparse, from `SPARSE_FROM` entries on."""
+
+SPARSE_FROM = 4096
 
 PARAMETERS = {
-    "lif": ("current_decay", "voltage_decay", "threshold", "bias", "input_bias", "v_init", "offset"),
+    "lif": ("current_decay", "voltage_decay", "threshold", "bias", "input_bias", "v_init", "offset", "v_min"),
     "li": ("current_decay", "voltage_decay", "bias", "input_bias", "v_init", "offset"),
 }
 """Neuron models and their per-step parameters; decays are the share lost a step, 0 to 1."""
 
 
-def _frozen(value: npt.ArrayLike, where: str) -> Float:
+def _frozen(value: npt.ArrayLike, where: str, unbounded: bool = False) -> Float:
     array = np.array(value, np.float64)
-    if not np.isfinite(array).all():
+    if not (np.isfinite(array) | (unbounded & (array == -np.inf))).all():
         first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise CompileError(
             f"{where} holds {array[first]} at index {first}; every value must be finite",
@@ -48,6 +63,34 @@ def _frozen(value: npt.ArrayLike, where: str) -> Float:
         )
     array.flags.writeable = False
     return array
+
+
+def weight_values(weight: Weight) -> Float:
+    """Return a weight's stored values, whatever holds them."""
+    values: Float = weight.data if issparse(weight) else np.asarray(weight)
+    return values
+
+
+def with_values(weight: Weight, values: npt.NDArray[Any]) -> Any:
+    """Return a weight of the same places with other stored values."""
+    if issparse(weight):
+        return csr_array((values, weight.indices, weight.indptr), shape=weight.shape)
+    return values
+
+
+def stored(weight: Weight, where: str) -> Weight:
+    """Return a checked, read-only weight, sparse or dense by its share of non-zero values."""
+    if not issparse(weight):
+        array = _frozen(weight, where)
+        if array.size < SPARSE_FROM or np.count_nonzero(array) >= SPARSE_BELOW * array.size:
+            return array
+        weight = csr_array(array)
+    table = csr_array(weight, dtype=np.float64, copy=True)
+    table.sum_duplicates()
+    if table.shape[0] * table.shape[1] < SPARSE_FROM or table.nnz >= SPARSE_BELOW * np.prod(table.shape):
+        return _frozen(table.toarray(), where)
+    table.data = _frozen(table.data, where)
+    return table
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,16 +103,22 @@ class Population:
     parameters: Mapping[str, Float]
     reset: str = "value"
     comparison: str = ">"
+    reset_timing: str = "same_step"
+    spikes_per_step: str = "one"
+    update_order: str = "synapse_first"
+    current_decay: str = "before"
 
     def __post_init__(self) -> None:
-        if set(self.parameters) != set(PARAMETERS[self.model]):
+        self.rule  # noqa: B018 - checks its words
+        given = {"v_min": np.array([-np.inf]), **self.parameters} if self.spiking else self.parameters
+        if set(given) != set(PARAMETERS[self.model]):
             raise CompileError(
                 f"population {self.name!r}: parameters {sorted(self.parameters)}; model "
                 f"{self.model} has {sorted(PARAMETERS[self.model])}"
             )
         frozen = {}
         for key in PARAMETERS[self.model]:
-            array = np.atleast_1d(_frozen(self.parameters[key], f"{key} of {self.name!r}")).reshape(-1)
+            array = np.atleast_1d(_frozen(given[key], f"{key} of {self.name!r}", key == "v_min")).reshape(-1)
             if array.size not in (1, self.size):
                 raise CompileError(
                     f"population {self.name!r}: {key} has {array.size} values for {self.size} neurons"
@@ -98,6 +147,16 @@ class Population:
         """Whether the population emits spikes."""
         return "threshold" in PARAMETERS[self.model]
 
+    @property
+    def graded(self) -> bool:
+        """Whether messages carry a number: several spikes a step, or a membrane."""
+        return not self.spiking or self.spikes_per_step != "one"
+
+    @cached_property
+    def rule(self) -> Rule:
+        """The rule of the neurons' step."""
+        return Rule(**{item: getattr(self, item) for item in RULE_CHOICES})
+
 
 @dataclass(frozen=True, eq=False)
 class Projection:
@@ -106,11 +165,16 @@ class Projection:
     name: str
     source: str
     target: str
-    weight: Float
+    weight: Weight
     delay_steps: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", _frozen(self.weight, f"the weight of {self.name!r}"))
+        object.__setattr__(self, "weight", stored(self.weight, f"the weight of {self.name!r}"))
+
+    @property
+    def values(self) -> Float:
+        """The weights that are stored: all of an array, the non-zero ones of a sparse one."""
+        return weight_values(self.weight)
 
 
 @dataclass(frozen=True)

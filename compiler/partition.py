@@ -47,71 +47,68 @@ def partition(network: QuantizedNetwork, chip: Chip) -> Partition:
     parts = {name: ceil(n / chip.core_neurons) for name, n in sizes.items()}
     measure = _Measure(network, chip)
     while True:
-        cores = _pack(parts, sizes, measure, limits, chip.cores)
-        if isinstance(cores, str):
-            too_large = {cores}
-        else:
+        pieces = {name: _slices(name, sizes[name], count) for name, count in parts.items()}
+        too_large = [
+            name
+            for name, slices in pieces.items()
+            if any(
+                used > limits[key] for piece in slices for key, used in measure.piece(piece, set()).items()
+            )
+        ]
+        if not too_large:
+            cores = _pack(pieces, measure, limits, chip.cores)
             use = [measure.core(slices, cores) for slices in cores]
             if not any(used[key] > limits[key] for used in use for key in limits):
                 return Partition(tuple(map(tuple, cores)), tuple(use), limits)
             # Spikes go to more cores than was assumed: pack again, knowing it.
             measure.learn(cores)
-            continue
         for name in too_large:
             if parts[name] >= sizes[name]:
                 raise _impossible(name, measure, limits, chip)
             parts[name] = min(2 * parts[name], sizes[name])
-            if sum(parts.values()) > 64 * chip.cores:
-                raise DoesNotFit(
-                    f"{chip.title} has {chip.cores} cores; population {name!r} alone needs "
-                    f"more than {parts[name] // 2}",
-                    violations=[name],
-                )
+        if (count := sum(parts.values())) > 64 * chip.cores:
+            line = f"cores: {count} slices of populations for {chip.cores} cores"
+            raise DoesNotFit(f"{chip.title} is too small: {line}", violations=[line])
+
+
+def _slices(name: str, size: int, count: int) -> list[Slice]:
+    """Return a population cut into `count` nearly equal slices."""
+    bounds = np.linspace(0, size, count + 1).astype(int).tolist()
+    return [(name, start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
 
 
 def _impossible(name: str, measure: _Measure, limits: Mapping[str, int], chip: Chip) -> DoesNotFit:
     used = measure.core([(name, 0, 1)], [[(name, 0, 1)]])
     lines = [f"{key} {used[key]} of {limits[key]}" for key in limits if used[key] > limits[key]]
+    # Alone it fits, but not with the cores that hear it once all are placed.
+    lines = lines or [f"out_axons {measure.reach[name]} of {limits['out_axons']}"]
     return DoesNotFit(
-        f"one neuron of {name!r} exceeds a core of {chip.title}: "
-        + ("; ".join(lines) or "its spikes go to too many cores"),
-        violations=lines,
+        f"one neuron of {name!r} exceeds a core of {chip.title}: " + "; ".join(lines), violations=lines
     )
 
 
 def _pack(
-    parts: Mapping[str, int],
-    sizes: Mapping[str, int],
-    measure: _Measure,
-    limits: Mapping[str, int],
-    available: int,
-) -> list[list[Slice]] | str:
-    """Return cores first-fit, or the name of a population whose slice exceeds an empty core."""
+    pieces: Mapping[str, list[Slice]], measure: _Measure, limits: Mapping[str, int], available: int
+) -> list[list[Slice]]:
+    """Return cores, first-fit; every slice must fit an empty one."""
     cores: list[list[Slice]] = []
     totals: list[dict[str, int]] = []
     shared: list[set[str]] = []
-    for name, count in parts.items():
-        bounds = np.linspace(0, sizes[name], count + 1).astype(int)
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
-            piece = (name, int(start), int(stop))
-            for index in range(len(cores) + 1):
-                if index == len(cores):
-                    cores.append([])
-                    totals.append(dict.fromkeys(limits, 0))
-                    shared.append(set())
-                added = measure.piece(piece, shared[index])
-                if all(totals[index][key] + added[key] <= limits[key] for key in limits):
-                    cores[index].append(piece)
-                    totals[index] = {key: totals[index][key] + added[key] for key in limits}
-                    shared[index] |= measure.sources[name].keys()
-                    break
-                if not cores[index]:
-                    return name
+    for piece in [piece for slices in pieces.values() for piece in slices]:
+        for index in range(len(cores) + 1):
+            if index == len(cores):
+                cores.append([])
+                totals.append(dict.fromkeys(limits, 0))
+                shared.append(set())
+            added = measure.piece(piece, shared[index])
+            if all(totals[index][key] + added[key] <= limits[key] for key in limits):
+                cores[index].append(piece)
+                totals[index] = {key: totals[index][key] + added[key] for key in limits}
+                shared[index] |= measure.sources[piece[0]].keys()
+                break
         if len(cores) > 4 * available:
-            raise DoesNotFit(
-                f"more than {4 * available} cores are needed, the chip has {available}",
-                violations=[f"cores: more than {4 * available} of {available}"],
-            )
+            line = f"cores: more than {4 * available} needed, {available} available"
+            raise DoesNotFit(f"the chip is too small: {line}", violations=[line])
     return cores
 
 
@@ -130,6 +127,11 @@ class _Measure:
         }
         # How many cores hear each population: at least one, if anybody does; learnt while packing.
         self.reach = {name: min(len(targets), 1) for name, targets in self.targets.items()}
+        self._arriving = {
+            p.name: [edge for edge in network.projections if edge.target == p.name]
+            for p in network.populations
+        }
+        self._bits: dict[Slice, int] = {}
         self._nonzero = {
             (edge.name, i): np.cumsum([0, *table.fan_in])
             for edge in network.projections
@@ -138,16 +140,17 @@ class _Measure:
 
     def synapse_bits(self, piece: Slice) -> int:
         """Memory of the synapses onto a slice, each table dense or sparse, whichever is smaller."""
+        if piece in self._bits:
+            return self._bits[piece]
         name, start, stop = piece
         n, total = stop - start, 0
-        for edge in self.network.projections:
-            if edge.target != name:
-                continue
+        for edge in self._arriving[name]:
             for i, table in enumerate(edge.tables):
                 word = table.bits + (self.chip.delay_bits if edge.delay_steps else 0)
                 nonzero = self._nonzero[edge.name, i]
                 sparse = int(nonzero[stop] - nonzero[start]) * (word + ceil(log2(max(n, 2))))
                 total += min(n * table.shape[1] * word, sparse)
+        self._bits[piece] = total
         return total
 
     def piece(self, piece: Slice, present: set[str]) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -164,13 +164,12 @@ def _quantize(
 
 
 def _provenance(network: Network, options: Options, data: Mapping[str, Float] | None) -> dict[str, str]:
-    contract = replace(network.contract, delays={})
     facts = {
         "snn-compile": version("snn-compile"),
         "network": network.digest(),
         "graph": network.source_digest,
         "weight_bits": str(options.weight_bits),
-        "contract": contract.to_json(network.source_digest),
+        "contract": network.contract.to_json(network.source_digest),
         "decided": json.dumps(dict(network.decided), sort_keys=True),
     }
     if data is not None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import issparse
 
-from snn_compile.compiler.network import Float, Network
+from snn_compile.compiler.network import Float, Network, Population, Weight
 from snn_compile.targets.errors import WrongInput
 from snn_compile.targets.events import SpikeEvents
 from snn_compile.targets.record import RunRecord, read_out
@@ -25,9 +26,12 @@ class Peak:
 
 @dataclass(frozen=True, eq=False)
 class FloatRun:
-    """Traces by population, (batch, steps, size), and the peaks of u and v."""
+    """Traces by population, (batch, steps, size), and the peaks of u and v.
 
-    spikes: Mapping[str, npt.NDArray[np.bool_]]
+    `messages` are spikes, several a step where the rule says so, or a leaky integrator's membrane.
+    """
+
+    messages: Mapping[str, Float]
     states: Mapping[str, Float]
     peaks: Mapping[str, Peak]
 
@@ -61,53 +65,97 @@ def as_inputs(network: Network, inputs: npt.ArrayLike | Mapping[str, npt.ArrayLi
 
 
 def run_float(
-    network: Network, inputs: Mapping[str, Float], spikes: Iterable[str] = (), probes: Iterable[str] = ()
+    network: Network, inputs: Mapping[str, Float], messages: Iterable[str] = (), probes: Iterable[str] = ()
 ) -> FloatRun:
     """Step the network over inputs (batch, steps, size) by port; see `network.py` for the equations."""
     batch, steps = next(iter(inputs.values())).shape[:2]
-    emitted: dict[str, Float] = {}
-    state: dict[str, tuple[Float, Float]] = {}
-    for p in network.populations:
-        emitted[p.name] = np.zeros((batch, steps, p.size))
-        state[p.name] = (np.zeros((batch, p.size)), np.zeros((batch, p.size)) + p.parameters["v_init"])
-    peaks = {p.name: [0.0, 0.0] for p in network.populations}
+    groups = {p.name: _Group(p, batch) for p in network.populations}
+    sent = {p.name: np.zeros((batch, steps, p.size)) for p in network.populations}
     probed = {probe: np.zeros((batch, steps, network.size(probe.rpartition(".")[0]))) for probe in probes}
     arriving = {p.name: [e for e in network.projections if e.target == p.name] for p in network.populations}
     # What an input contributes does not depend on the network: one product for all steps.
-    from_input = {e.name: inputs[e.source] @ e.weight.T for e in network.projections if e.source in inputs}
+    from_input = {
+        e.name: _product(inputs[e.source].reshape(batch * steps, -1), e.weight).reshape(batch, steps, -1)
+        for e in network.projections
+        if e.source in inputs
+    }
     for t in range(steps):
         for name in network.order:
-            p = network.population(name)
-            u, v = state[name]
-            x = p.parameters["input_bias"]
+            group = groups[name]
+            x = group.population.parameters["input_bias"]
             for edge in arriving[name]:
                 if t >= edge.delay_steps:
+                    late = t - edge.delay_steps
+                    known = from_input.get(edge.name)
                     x = x + (
-                        from_input[edge.name][:, t - edge.delay_steps]
-                        if edge.name in from_input
-                        else emitted[edge.source][:, t - edge.delay_steps] @ edge.weight.T
+                        _product(sent[edge.source][:, late], edge.weight) if known is None else known[:, late]
                     )
-            u = (1 - p.parameters["current_decay"]) * u + x
-            v = (1 - p.parameters["voltage_decay"]) * v + u + p.parameters["bias"]
-            peaks[name][0] = max(peaks[name][0], float(np.abs(u).max()))
-            peaks[name][1] = max(peaks[name][1], float(np.abs(v).max()))
-            if p.spiking:
-                threshold = p.parameters["threshold"]
-                fired = v > threshold if p.comparison == ">" else v >= threshold
-                emitted[name][:, t] = fired
-                if p.reset == "value":
-                    v = np.where(fired, 0.0, v)
-                elif p.reset == "subtract":
-                    v = np.where(fired, v - threshold, v)
-            state[name] = (u, v)
-            for kind, value in (("u", u), ("v", v + p.parameters["offset"])):
+            sent[name][:, t] = group.step(x)
+            for kind, value in (("u", group.u), ("v", group.v + group.population.parameters["offset"])):
                 if f"{name}.{kind}" in probed:
                     probed[f"{name}.{kind}"][:, t] = value
     return FloatRun(
-        {name: emitted[name] != 0 for name in spikes},
-        probed,
-        {name: Peak(u, v) for name, (u, v) in peaks.items()},
+        {name: sent[name] for name in messages}, probed, {name: g.peak() for name, g in groups.items()}
     )
+
+
+def _product(messages: Float, weight: Weight) -> Float:
+    """Return messages (batch, source) through weight (target, source): (batch, target)."""
+    product: Float = (weight @ messages.T).T if issparse(weight) else messages @ np.asarray(weight).T
+    return product
+
+
+class _Group:
+    """The state of one population over a batch; a step follows `targets.Rule`."""
+
+    def __init__(self, population: Population, batch: int) -> None:
+        self.population, self.rule, self.parameters = population, population.rule, population.parameters
+        self.u = np.zeros((batch, population.size))
+        self.v = self.u + self.parameters["v_init"]
+        self.last = np.zeros_like(self.u)
+        self._u_peak = self._v_peak = 0.0
+
+    def peak(self) -> Peak:
+        """Return the largest magnitudes so far."""
+        return Peak(self._u_peak, self._v_peak)
+
+    def step(self, x: Float) -> Float:
+        """Advance by one logical step with synaptic input x; return what is sent."""
+        rule, parameters = self.rule, self.parameters
+        before, keep = self.u, 1 - parameters["current_decay"]
+        whole = (self.u if rule.current_decay == "after" else keep * self.u) + x
+        self.u = keep * whole if rule.current_decay == "after" else whole
+        self._u_peak = max(self._u_peak, float(np.abs(whole).max()))
+        pending = self.v > parameters["threshold"] if self.population.spiking else None
+        if rule.reset_timing == "next_before":
+            self._reset(self.last)
+        drive = whole if rule.update_order == "synapse_first" else before
+        self.v = (1 - parameters["voltage_decay"]) * self.v + drive + parameters["bias"]
+        self._v_peak = max(self._v_peak, float(np.abs(self.v).max()))
+        if pending is None:
+            return self.v
+        if rule.reset_timing == "next_after":
+            self._reset(self.last)
+            self._v_peak = max(self._v_peak, float(np.abs(self.v).max()))
+        self.last = self._spikes(pending)
+        if rule.reset_timing in ("same_step", "pending"):
+            self._reset(self.last)
+        self.v = np.maximum(self.v, parameters["v_min"])
+        return self.last
+
+    def _spikes(self, pending: npt.NDArray[np.bool_]) -> Float:
+        threshold = self.parameters["threshold"]
+        reached = self.v - np.where(pending, threshold, 0) if self.rule.reset_timing == "pending" else self.v
+        fired = reached > threshold if self.rule.comparison == ">" else reached >= threshold
+        if self.rule.spikes_per_step == "floor":
+            return np.where(fired, np.floor(reached / threshold), 0.0)
+        return fired.astype(np.float64)
+
+    def _reset(self, spikes: Float) -> None:
+        if self.rule.reset == "value":
+            self.v = np.where(spikes != 0, 0.0, self.v)
+        elif self.rule.reset == "subtract":
+            self.v = self.v - spikes * self.parameters["threshold"]
 
 
 def run_reference(
@@ -131,7 +179,7 @@ def run_reference(
         {*probes, *((f"{port.population}.v",) if membrane else ())},
     )
     wall = time.perf_counter() - began
-    signal = run.states[f"{port.population}.v"] if membrane else run.spikes[port.population]
+    signal = run.states[f"{port.population}.v"] if membrane else run.messages[port.population]
     outputs = signal.reshape(*signal.shape[:2], *port.shape)
     predictions, ties = read_out(outputs, port.readout.readout, port.readout.task)
     return RunRecord(
@@ -145,6 +193,9 @@ def run_reference(
         latency_steps=0,
         wall_s=wall,
         shapes={p.name: p.shape for p in network.populations},
-        spike_events={name: SpikeEvents.from_dense(run.spikes[name]) for name in record},
+        spike_events={
+            name: SpikeEvents.from_dense(run.messages[name], network.population(name).graded)
+            for name in record
+        },
         state_arrays={name: run.states[name] for name in probes},
     )

@@ -77,7 +77,7 @@ def compilation_text(result: dict[str, Any], report: Report | None) -> str:
 
 
 def _errors_text(result: dict[str, Any]) -> str:
-    rows = [
+    rows: list[Row] = [
         (
             e["tensor"],
             e["format"],

@@ -26,7 +26,8 @@ import numpy as np
 from snn_compile.targets.chip import energy_coefficients, load_chip
 from snn_compile.targets.counts import Counts
 from snn_compile.targets.integer import DECAY_ONE
-from snn_compile.targets.program import Population, Program, Projection
+from snn_compile.targets.population import Population
+from snn_compile.targets.program import Program, Projection
 
 _PUBLISHED = {"loihi1": ("davies2018", "Loihi 1", "Davies 2018")}
 """Energy table of a chip file to (proxy name, hardware, publication)."""

@@ -136,7 +136,7 @@ def _reach(program: Program) -> _Reach:
 def _active_updates(
     program: Program, logical: Mapping[str, SpikeEvents], batch: int, steps: int
 ) -> dict[str, int]:
-    from snn_compile.targets.kernels import mark_reached
+    from snn_compile.targets.kernels_counts import mark_reached
 
     masks = _reach(program).masks
     active = {}

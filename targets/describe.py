@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy.typing as npt
 
+from snn_compile.targets.population import Population
 from snn_compile.targets.program import Program
+from snn_compile.targets.rule import CHOICES, Rule
 
 
 def describe(program: Program) -> str:
@@ -25,7 +27,7 @@ def describe(program: Program) -> str:
         )
     for p in program.populations:
         lines.append(
-            f"population {p.name} {_shape(p.shape)} {p.model}, reset {p.reset}, "
+            f"population {p.name} {_shape(p.shape)} {p.model}, {_rule(p)}, "
             f"start {p.start_step}, scale {p.scale:.10g}"
         )
         lines += [f"    {key} {_values(array)}" for key, array in p.parameters.items()]
@@ -55,6 +57,17 @@ def describe(program: Program) -> str:
             + ", ".join(map(str, route.destinations))
         )
     return "\n".join(lines) + "\n"
+
+
+def _rule(population: Population) -> str:
+    """Return the kind of reset, and what else of the rule is not that of Lava's LIF."""
+    stock = Rule()
+    other = [
+        f"{key.replace('_', ' ')} {getattr(population, key)}"
+        for key in CHOICES
+        if key != "reset" and getattr(population, key) != getattr(stock, key)
+    ]
+    return ", ".join([f"reset {population.reset}", *other])
 
 
 def _shape(shape: tuple[int, ...]) -> str:

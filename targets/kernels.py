@@ -3,7 +3,8 @@
 One compilation serves every program. All arithmetic is 32-bit: with a = |x| <= 2**31 and d <= 4096 the
 decay (a * d) >> 12 equals (a >> 12) * d + (((a & 4095) * d) >> 12) exactly, in unsigned 32 bits.
 Synaptic sums are plain integer additions, so the order of rows does not matter; eight int8 rows are
-summed in 16 bits before they are added to the 32-bit accumulator.
+summed in 16 bits before they are added to the 32-bit accumulator. Everything that `run_network` is
+compiled from stands in this one file, because numba's cache watches no other for changes.
 """
 
 from __future__ import annotations
@@ -101,43 +102,31 @@ def _clip(y: int) -> int:
 
 @njit(nogil=True, cache=True, inline="always")
 def _reset(v: int, spikes: int, threshold: int, reset: int) -> int:
+    """Return v after a reset, not clipped; spikes * threshold is no more than a membrane was."""
     if spikes == 0 or reset == RESET_NONE:
         return np.int32(v)
     if reset == RESET_VALUE:
         return np.int32(0)
-    return np.int32(_clip(np.int64(v) - np.int64(spikes) * np.int64(threshold)))
+    return np.int32(v - np.int32(spikes * threshold))
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _past(v: int, threshold: int, at_threshold: int) -> bool:
+    return bool(v >= threshold if at_threshold else v > threshold)
 
 
 @njit(nogil=True, cache=True)
 def _update_by_rule(
-    n: int,
-    acc: Any,
-    u: Any,
-    v: Any,
-    last: Any,
-    keep_u: Any,
-    keep_v: Any,
-    threshold: Any,
-    bias: Any,
-    v_min: Any,
-    shift: Any,
-    rule: Any,
-    who: Any,
-    values: Any,
-    overflow: Any,
-) -> int:
+    n: int, acc: Any, u: Any, v: Any, last: Any, keep_u: Any, keep_v: Any, threshold: Any, bias: Any,
+    v_min: Any, shift: Any, rule: Any, who: Any, values: Any, overflow: Any,
+) -> int:  # fmt: skip
     """Advance n neurons of any rule by one step; list who sends and what, return how many do.
 
     `rule`: reset, timing, comparison, spikes a step, update order, current decay, as numbers.
     """
-    reset, timing, at_threshold, many, old_current, decay_after = (
-        rule[0],
-        rule[1],
-        rule[2],
-        rule[3],
-        rule[4],
-        rule[5],
-    )
+    reset, timing, at_threshold = rule[0], rule[1], rule[2]
+    many, old_current, decay_after = rule[3], rule[4], rule[5]
+    top = (1 << 23) - 1
     k = 0
     for i in range(n):
         a = acc[i]
@@ -150,23 +139,26 @@ def _update_by_rule(
         u[i] = np.int32(_keep(w, keep_u[i])) if decay_after else w
         drive = before if old_current else w
         x = v[i]
-        pending = x > threshold[i]
+        pending = timing == PENDING and _past(x, threshold[i], at_threshold)
         if timing == NEXT_BEFORE:
             x = _reset(x, last[i], threshold[i], reset)
         y = np.int32(np.int32(np.int32(_keep(x, keep_v[i])) + drive) + bias[i])
-        overflow[1] += y > (1 << 23) - 1
-        overflow[2] += y < -((1 << 23) - 1)
+        overflow[1] += y > top
+        overflow[2] += y < -top
         x = np.int32(_clip(y))
         if reset == NEVER_SPIKES:
             sent = np.int32(x >> shift[i])
         else:
             if timing == NEXT_AFTER:
                 x = _reset(x, last[i], threshold[i], reset)
-            reached = np.int32(x - threshold[i]) if timing == PENDING and pending else x
-            fires = reached >= threshold[i] if at_threshold else reached > threshold[i]
+                overflow[2] += x < -top
+                x = np.int32(_clip(x))
+            reached = np.int32(x - threshold[i]) if pending else x
             sent = np.int32(0)
-            if fires:
-                sent = np.int32(reached // threshold[i]) if many else np.int32(1)
+            if _past(reached, threshold[i], at_threshold):
+                # Of integers, v > n theta is v - 1 >= n theta.
+                strict = 0 if at_threshold else 1
+                sent = np.int32((reached - strict) // threshold[i]) if many else np.int32(1)
             last[i] = sent
             if timing == SAME_STEP or timing == PENDING:
                 x = _reset(x, sent, threshold[i], reset)
@@ -180,19 +172,9 @@ def _update_by_rule(
 
 @njit(nogil=True, cache=True, inline="always")
 def _update(
-    n: int,
-    acc: Any,
-    u: Any,
-    v: Any,
-    keep_u: Any,
-    keep_v: Any,
-    threshold: Any,
-    bias: Any,
-    reset: int,
-    fired: Any,
-    spikes: Any,
-    overflow: Any,
-) -> int:
+    n: int, acc: Any, u: Any, v: Any, keep_u: Any, keep_v: Any, threshold: Any, bias: Any, reset: int,
+    fired: Any, spikes: Any, overflow: Any,
+) -> int:  # fmt: skip
     """Advance n neurons by one step, write who fired to `spikes` and return how many did."""
     half = np.int32(1 << 23)
     full = np.int32(1 << 24)
@@ -390,19 +372,3 @@ def _deliver(total: Any, n: int, rows: int, exponent: int, slot: Any) -> None:
         for j in range(n):
             whole = np.int32(np.int32(sign * total[j]) << doubling)
             slot[j] = np.int32(slot[j] + np.int32(whole >> shift))
-
-
-@njit(nogil=True, cache=True)
-def mark_reached(reached: Any, masks: Any, row_starts: Any, neurons: Any, steps: int, late: int) -> None:
-    """OR each event's bit mask of reached targets (source, words) into row + late of `reached`.
-
-    Rows are sample * steps + step; what would arrive after the last step is dropped.
-    """
-    words = masks.shape[1]
-    for row in range(row_starts.size - 1):
-        if row % steps + late >= steps:
-            continue
-        for k in range(row_starts[row], row_starts[row + 1]):
-            source = neurons[k]
-            for w in range(words):
-                reached[row + late, w] |= masks[source, w]

@@ -30,6 +30,8 @@ from snn_compile.targets.record import DeviceRun
 START_S = 60.0
 PROCESS_STEP_S = 0.01
 SYNAPSE_STEP_S = 1e-7
+SPARSE_DELAY_STEP_S = 0.02
+"""Lava lays a delayed sparse table out anew at every step, a matrix for every delay."""
 GRACE_S = 5.0
 
 
@@ -55,7 +57,7 @@ class Lava:
         probes: Sequence[str],
     ) -> DeviceRun:
         """Run the samples one by one; see `Device.run`. Lava counts no overflows."""
-        from snn_compile.targets.lava_processes import witness_of
+        from snn_compile.targets.lava_processes import witnesses
 
         batch = next(iter(messages.values())).shape[0]
         limit = self.time_limit_s or time_limit(program, batch * device_steps)
@@ -70,13 +72,12 @@ class Lava:
                 arrays = {key: archive[key].reshape(batch, device_steps, -1) for key in archive.files}
         return DeviceRun(
             spikes={
-                p.name: SpikeEvents.from_dense(arrays[f"spikes/{p.name}"])
-                for p in program.populations
-                if p.spiking
+                p.name: SpikeEvents.from_dense(arrays[f"spikes/{p.name}"], p.graded)
+                for p in program.senders
             },
             states={probe: arrays[f"state/{probe}"] for probe in probes},
             overflows={},
-            witness={p.name: witness_of(p) for p in program.populations},
+            witness=witnesses(program),
         )
 
     def _run_child(self, folder: Path, limit: float) -> None:
@@ -125,7 +126,9 @@ def time_limit(program: Program, steps: int) -> float:
     tables = [(edge, table) for edge in program.projections for table in edge.tables]
     processes = 2 + len(tables) + len(program.populations) + len(program.inputs)
     synapses = sum(table.weights.size * (edge.delay_steps + 1) for edge, table in tables)
-    return START_S + steps * (PROCESS_STEP_S * processes + SYNAPSE_STEP_S * synapses)
+    delays = sum(edge.delay_steps for edge, table in tables if table.sparse)
+    step = PROCESS_STEP_S * processes + SYNAPSE_STEP_S * synapses + SPARSE_DELAY_STEP_S * delays
+    return START_S + steps * step
 
 
 def _end_session(child: subprocess.Popen[bytes], ending: int) -> None:

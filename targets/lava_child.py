@@ -19,9 +19,12 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from snn_compile.targets.program import Program
 
 POLL_S = 0.05
 
@@ -51,7 +54,7 @@ def _run(folder: Path) -> None:
     network = to_lava(
         program, {name: data.reshape(batch * device_steps, -1) for name, data in messages.items()}
     )
-    recorder = _recorder(lava, network, probes, batch * device_steps, folder / "result.part")
+    recorder = _recorder(lava, program, network, probes, batch * device_steps, folder / "result.part")
     lava.runtime.target_fn = _reporting(lava.runtime.target_fn, folder)
     recorder.create_runtime(run_cfg=lava.Loihi2SimCfg(select_tag="fixed_pt"))
     runtime = recorder.runtime
@@ -70,7 +73,9 @@ def _run(folder: Path) -> None:
         recorder.stop()
 
 
-def _recorder(lava: SimpleNamespace, network: Any, probes: list[str], steps: int, file: Path) -> Any:
+def _recorder(
+    lava: SimpleNamespace, program: Program, network: Any, probes: list[str], steps: int, file: Path
+) -> Any:
     from snn_compile.targets.lava_recorder import make_recorder
 
     states = {}
@@ -78,7 +83,8 @@ def _recorder(lava: SimpleNamespace, network: Any, probes: list[str], steps: int
         name, _, state = probe.rpartition(".")
         states[f"state/{probe}"] = getattr(network.populations[name], state)
     ports = {f"spikes/{name}": process.s_out for name, process in network.populations.items()}
-    return make_recorder(lava, ports, states, steps, file)
+    numbers = {f"spikes/{p.name}" for p in program.populations if p.graded}
+    return make_recorder(lava, ports, states, numbers, steps, file)
 
 
 def _reporting(function: Callable[..., None], folder: Path) -> Callable[..., None]:

@@ -176,6 +176,7 @@ def _parts() -> SimpleNamespace:
         **take("proc.lif.process", "AbstractLIF", "LIF"),
         **take("proc.lif.models", "AbstractPyLifModelFixed", "PyLifModelBitAcc"),
         **take("proc.dense.process", "Dense", "DelayDense"),
+        **take("proc.sparse.process", "Sparse", "DelaySparse"),
         **take("proc.io.source", "RingBuffer"),
         **take("utils.weightutils", "SignMode"),
     )

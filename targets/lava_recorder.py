@@ -1,4 +1,4 @@
-"""A Lava process of ours that records: all spikes of all populations, and probed states.
+"""A Lava process of ours that records: all messages of all populations, and probed states.
 
 It only listens, to the ports and Vars of the network, and writes one `.npz` from its own operating
 system process when the last step is over; reading the same through Lava's `Var.get` takes a message
@@ -8,7 +8,7 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,13 +17,19 @@ import numpy as np
 
 
 def make_recorder(
-    lava: SimpleNamespace, ports: Mapping[str, Any], states: Mapping[str, Any], steps: int, file: Path
+    lava: SimpleNamespace,
+    ports: Mapping[str, Any],
+    states: Mapping[str, Any],
+    numbers: Set[str],
+    steps: int,
+    file: Path,
 ) -> Any:
-    """Return a process connected to out-ports (spikes) and Vars (states) of other processes.
+    """Return a process connected to out-ports (messages) and Vars (states) of other processes.
 
     After `steps` steps it writes `file`: under each name an array (steps, size), uint8 for spikes,
-    int32 for states.
+    int32 for states and for messages whose name is among `numbers`.
     """
+    spikes = ports.keys() - numbers
     inputs = {f"port_{index}": name for index, name in enumerate(ports)}
     references = {f"state_{index}": name for index, name in enumerate(states)}
 
@@ -40,7 +46,7 @@ def make_recorder(
             super().__init__(proc_params)
             shapes = {name: port.shape for name, port in (*ports.items(), *states.items())}
             self.traces = {
-                name: np.zeros((steps, *shape), np.uint8 if name in ports else np.int32)
+                name: np.zeros((steps, *shape), np.uint8 if name in spikes else np.int32)
                 for name, shape in shapes.items()
             }
 

@@ -46,9 +46,8 @@ class LavaStepped:
             network = to_lava(program)
             stepper = _Stepper(self._lava, network)
         rasters = {
-            p.name: np.zeros((batch, device_steps, p.size), np.uint8)
-            for p in program.populations
-            if p.spiking
+            p.name: np.zeros((batch, device_steps, p.size), np.int32 if p.graded else np.uint8)
+            for p in program.senders
         }
         states = {
             probe: np.zeros((batch, device_steps, program.size(probe.rpartition(".")[0])), np.int32)
@@ -73,7 +72,7 @@ class LavaStepped:
                     name, _, state = probe.rpartition(".")
                     trace[sample, step] = getattr(stepper.neurons[name], state)
         return DeviceRun(
-            spikes={name: SpikeEvents.from_dense(raster) for name, raster in rasters.items()},
+            spikes={p.name: SpikeEvents.from_dense(rasters[p.name], p.graded) for p in program.senders},
             states=states,
             overflows={},
             witness=network.witness,
@@ -174,7 +173,7 @@ def _build(kind: Any, process: Any) -> Any:
 
 
 def _computed_once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep the last result: DelayDense spreads its constant weights over delays anew every step."""
+    """Keep the last result: Lava spreads its constant weights over delays anew every step."""
     last: list[Any] = [None, None]
 
     def remembered(weights: Any, delays: Any, max_delay: int) -> Any:

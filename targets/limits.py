@@ -49,6 +49,15 @@ def chip_violations(program: Program, chip: Chip) -> list[str]:
             if text := _outside(np.array([table.bits]), *chip.weight_bits):
                 found.append(f"projection {edge.name!r}: weight bits {text}")
         found += _wrapping(program, edge)
+        for table in edge.tables:
+            if text := _outside(np.array([table.message_bits]), 0, chip.message_bits_max):
+                found.append(f"projection {edge.name!r}: message bits {text}")
+        source = next((p for p in program.populations if p.name == edge.source), None)
+        if source and source.graded and not chip.graded_messages:
+            found.append(
+                f"projection {edge.name!r}: {edge.source!r} sends numbers; {chip.title} has spikes "
+                "without payload"
+            )
     for port in program.inputs:
         if port.kind == "graded" and not chip.graded_messages:
             found.append(f"input {port.name!r} is graded; {chip.title} has spikes without payload")
@@ -67,12 +76,13 @@ def _wrapping(program: Program, edge: Projection) -> list[str]:
     Lava wraps the sum of a Dense there but each product of a DelayDense, so such a table has no one
     meaning; nothing sensible needs it.
     """
-    port = next((p for p in program.inputs if p.name == edge.source), None)
-    if port is None or not edge.delay_steps:
+    if not edge.delay_steps:
         return []
+    source = next((node for node in program.nodes if node.name == edge.source))
+    largest = source.largest_message
     return [
-        f"projection {edge.name!r}: delayed messages of {port.bits} bits can leave 32 bits before the "
-        f"right shift by {-table.exponent}"
+        f"projection {edge.name!r}: delayed messages of {largest.bit_length()} bits can leave 32 bits "
+        f"before the right shift by {-table.exponent}"
         for table in edge.tables
-        if table.message_bits and table.exponent < 0 and table.largest_sum * port.limits[1] >= 1 << 31
+        if table.message_bits and table.exponent < 0 and table.largest_sum * largest >= 1 << 31
     ]

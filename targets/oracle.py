@@ -10,8 +10,9 @@ hardware format says so, and can refuse to (`strict=True`). One device step:
     v  = 0 where s (reset "value"), v - (vth << 6) where s (reset "subtract")
     v  = max(v, v_min)
 
-or what the population's rule says instead (`rule.py`); a leaky integrator sends v >> message_shift. A
-population does nothing before its start step. Source: Lava 0.10.0's fixed-point LIF, Dense and DelayDense,
+or what the population's rule says instead (`rule.py`); a leaky integrator sends v >> message_shift,
+flooring. A subtraction that takes v below its range saturates and counts as such. A population does
+nothing before its start step. Source: Lava 0.10.0's fixed-point LIF, Dense and DelayDense,
 as measured on random programs; start steps and every rule but the first are ours.
 """
 
@@ -119,13 +120,13 @@ class _Neurons:
         if step < self.population.start_step:
             return np.zeros_like(self.v)
         drive = self._current(a)
-        pending = self.v > self.threshold if self.threshold is not None else None
+        pending = self._past(self.v)
         if self.rule.reset_timing == "next_before":
             self._reset(self.last)
         raw = wrap32(shift_toward_zero(self.v * self.keep_v, DECAY_BITS) + drive + self.bias)
         self.v = saturate(raw)
         self.overflow += Overflow(0, int((raw > M - 1).sum()), int((raw < -(M - 1)).sum()))
-        if self.threshold is None or pending is None:
+        if self.threshold is None:
             return self.v >> self.parameters["message_shift"]
         if self.rule.reset_timing == "next_after":
             self._reset(self.last)
@@ -150,14 +151,21 @@ class _Neurons:
             self.u = shift_toward_zero(whole * self.keep_u, DECAY_BITS)
         return whole if self.rule.update_order == "synapse_first" else before
 
+    def _past(self, v: Int) -> npt.NDArray[np.bool_]:
+        if self.threshold is None:
+            return np.zeros(v.shape, bool)
+        return v > self.threshold if self.rule.comparison == ">" else v >= self.threshold
+
     def _spikes(self, pending: npt.NDArray[np.bool_]) -> Int:
         assert self.threshold is not None
         reached = self.v
         if self.rule.reset_timing == "pending":
             reached = self.v - np.where(pending, self.threshold, 0)
-        spikes = reached > self.threshold if self.rule.comparison == ">" else reached >= self.threshold
+        spikes = self._past(reached)
         if self.rule.spikes_per_step == "floor":
-            return np.where(spikes, reached // self.threshold, 0)
+            # Of integers, v > n theta is v - 1 >= n theta.
+            strict = int(self.rule.comparison == ">")
+            return np.where(spikes, (reached - strict) // self.threshold, 0)
         return spikes.astype(np.int64)
 
     def _reset(self, spikes: Int) -> None:
@@ -165,4 +173,7 @@ class _Neurons:
             self.v = np.where(spikes != 0, 0, self.v)
         elif self.rule.reset == "subtract":
             assert self.threshold is not None
-            self.v = saturate(self.v - spikes * self.threshold)
+            raw = self.v - spikes * self.threshold
+            self.v = saturate(raw)
+            # Only "next_after" comes here with a membrane that may lie far below.
+            self.overflow += Overflow(0, 0, int((raw < -(M - 1)).sum()))

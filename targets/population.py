@@ -34,7 +34,8 @@ MODELS: dict[str, dict[str, int | None]] = {
 du: current decay, (du + 1)/4096 of u is lost a step. dv: voltage decay, dv/4096; 4096 forgets v at every
 step. vth: threshold in units of 64. bias_mant, bias_exp: bias = mant * 2**exp in membrane units. v_init:
 membrane at start_step. v_min: v is clipped from below to it, after the reset. `li` is a leaky integrator
-that never spikes; to those it projects to it sends its membrane, v >> message_shift, at every step.
+that never spikes; to those it projects to it sends its membrane, v >> message_shift (flooring), at every
+step from start_step on. A message of 0 is none.
 """
 
 
@@ -112,6 +113,13 @@ class Population:
     def graded(self) -> bool:
         """Whether messages carry a number: several spikes a step, or a membrane."""
         return not self.spiking or self.spikes_per_step != "one"
+
+    @cached_property
+    def largest_message(self) -> int:
+        """The largest magnitude of a message."""
+        if self.spiking:
+            return 1 if self.spikes_per_step == "one" else (M - 1) // (int(self.parameters["vth"].min()) << 6)
+        return -((1 - M) >> int(self.parameters["message_shift"].min()))
 
     @cached_property
     def rule(self) -> Rule:

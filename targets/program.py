@@ -75,6 +75,11 @@ class InputPort:
         top = (1 << self.bits) - 1
         return (-top if self.signed else 0), top
 
+    @property
+    def largest_message(self) -> int:
+        """The largest magnitude of a message."""
+        return self.limits[1]
+
     def encode(self, inputs: npt.ArrayLike) -> tuple[npt.NDArray[np.int32], int]:
         """Return the messages (batch, steps, size) for inputs (batch, steps, *shape), and how many
         values were clipped. Raises WrongInput on another shape, a non-finite value, or a spike input
@@ -273,7 +278,7 @@ class Program:
     @cached_property
     def latency_steps(self) -> int:
         """Device steps beyond the logical ones that a run takes: the largest start step."""
-        return max(p.start_step for p in self.populations)
+        return max(node.start_step for node in self.nodes)
 
     @cached_property
     def _digest(self) -> str:

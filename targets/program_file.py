@@ -165,6 +165,8 @@ def _check_sparse(parts: tuple[npt.NDArray[Any], ...], shape: list[int]) -> None
     data, indices, starts = parts
     well = (
         all(part.ndim == 1 for part in parts)
+        and all(part.dtype.kind == "i" for part in parts)  # unsigned differences are never negative
+        and len(shape) == 2
         and len(starts) == shape[0] + 1
         and starts[0] == 0
         and starts[-1] == len(data) == len(indices)

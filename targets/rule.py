@@ -9,13 +9,16 @@ membrane, x the synaptic input, k the shares kept a step, theta the threshold, n
     reset        if timing is "next_before":  R(v, last)
     membrane     v = k_v v + drive + bias
     reset        if timing is "next_after":   R(v, last)
-    spikes       n = 1 if v > theta (or >= theta), or floor(v / theta) if that many may leave in one step;
-                 with "pending", a membrane that began the step above theta must reach 2 theta
+    spikes       n = 1 if v > theta (or >= theta), else 0; with "floor", n is how many thresholds v has
+                 passed: the largest n with v > n theta, or with v >= n theta, which is floor(v / theta);
+                 with "pending", a membrane that began the step past theta must pass 2 theta
     reset        if timing is "same_step" or "pending":  R(v, n)
     clip         v = max(v, v_min)
 
 R(v, n) sets v to 0 where n > 0 (reset "value"), takes n theta off ("subtract"), or does nothing ("none").
-"pending" is the rule of snnTorch's subtraction with `reset_delay=False`.
+"Past" is the rule's comparison in all of it. Before its first step a neuron has spiked in none: `last`
+is 0 even if v starts past theta, which "pending" alone looks at. "pending" is the rule of snnTorch's
+subtraction with `reset_delay=False`. Populations without spikes take the current and membrane lines only.
 """
 
 from __future__ import annotations

@@ -36,9 +36,12 @@ class WeightTable:
             raise WrongProgram(f"sign mode {self.sign_mode!r}; use one of {SIGN_MODES}")
         if not 1 <= self.bits <= 8:
             raise WrongProgram(f"a weight table of {self.bits} bits; 1 to 8 are possible")
+        if self.message_bits < 0:
+            raise WrongProgram(f"messages of {self.message_bits} bits; 0 means spikes")
+        if np.ndim(self.weights) != 2:
+            shape = np.shape(self.weights)
+            raise WrongProgram(f"a weight table has shape {shape}; expected (target, source)")
         weights = _canonical(self.weights) if self.sparse else frozen_integers(self.weights, np.int16)
-        if weights.ndim != 2:
-            raise WrongProgram(f"a weight table has shape {weights.shape}; expected (target, source)")
         values = weights.data if self.sparse else weights
         if not np.array_equal(truncate_weights(values.astype(np.int64), self.bits, self.sign_mode), values):
             raise WrongProgram(f"weights are not {self.bits}-bit {self.sign_mode} integers")
@@ -94,12 +97,15 @@ class WeightTable:
 
 def _canonical(weights: Any) -> csr_array:
     table = csr_array(weights)
-    data = frozen_integers(table.data, np.int16)
-    table = csr_array((data.copy(), table.indices.copy(), table.indptr.copy()), shape=table.shape)
+    table = csr_array(
+        (frozen_integers(table.data, np.int64).copy(), table.indices.copy(), table.indptr.copy()),
+        shape=table.shape,
+    )
     table.sum_duplicates()
     table.eliminate_zeros()
     table.sort_indices()
+    table.data = frozen_integers(table.data, np.int16)
     table.indices, table.indptr = table.indices.astype(np.int32), table.indptr.astype(np.int64)
-    for array in (table.data, table.indices, table.indptr):
+    for array in (table.indices, table.indptr):
         array.flags.writeable = False
     return table

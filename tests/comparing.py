@@ -3,32 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from snn_compile.targets.device import Device, execute
+from snn_compile.targets.device import Device, execute, open_device
 from snn_compile.targets.program import Program
-from snn_compile.targets.record import RunRecord
+from snn_compile.targets.record import DeviceRun, RunRecord
+
+
+@dataclass(frozen=True, eq=False)
+class Everything:
+    """The record of a run and what the device returned, in device time, before it became one."""
+
+    record: RunRecord
+    run: DeviceRun
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.record, name)
+
+
+class _Kept:
+    """A device that keeps what it returned last."""
+
+    def __init__(self, device: Device) -> None:
+        self.device, self.name = device, device.name
+        self.runs: list[DeviceRun] = []
+
+    def run(self, *arguments: Any) -> DeviceRun:
+        self.runs.append(self.device.run(*arguments))
+        return self.runs[-1]
 
 
 def run_all(
     program: Program, inputs: Mapping[str, npt.ArrayLike], device: str | Device, **options: Any
-) -> RunRecord:
-    """Run with the spikes and both states of every population."""
-    return execute(
+) -> Any:
+    """Run with the spikes and both states of every population; return a record and the device's run."""
+    kept = _Kept(open_device(device, **options) if isinstance(device, str) else device)
+    record = execute(
         program,
         inputs,
-        device,
+        kept,
         record=[p.name for p in program.populations if p.spiking],
         probes=[f"{p.name}.{s}" for p in program.populations for s in "uv"],
-        **options,
     )
+    return Everything(record, kept.runs[-1])
 
 
-def traces(record: RunRecord) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
+def traces(record: Any) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
     """Return (population, state) to (samples, steps, neurons), in the order u, v, spikes."""
     found = {}
     for name, shape in record.shapes.items():
@@ -41,7 +65,7 @@ def traces(record: RunRecord) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
     return found
 
 
-def first_difference(left: RunRecord, right: RunRecord, overflows: bool = True) -> str:
+def first_difference(left: Any, right: Any, overflows: bool = True) -> str:
     """Return "" if the records are equal, else the first difference in sample, then step.
 
     `overflows=False` leaves the overflow counters out: Lava does not count.
@@ -64,10 +88,23 @@ def first_difference(left: RunRecord, right: RunRecord, overflows: bool = True) 
             f"sample {sample}, step {step}, population {name}, neuron {neuron}, {state}: "
             f"{left.device} {next(values)}, {right.device} {next(values)}"
         )
-    return _other_difference(left, right, overflows)
+    return _events_difference(left, right) or _other_difference(left, right, overflows)
 
 
-def _other_difference(left: RunRecord, right: RunRecord, overflows: bool) -> str:
+def _events_difference(left: Any, right: Any) -> str:
+    """Compare the messages of all device steps, the draining ones and those of integrators included."""
+    a, b = left.run.spikes, right.run.spikes
+    if a.keys() != b.keys():
+        return f"{left.device} lists messages of {sorted(a)}, {right.device} of {sorted(b)}"
+    for name in a:
+        for key in ("row_starts", "neurons", "values"):
+            x, y = getattr(a[name], key), getattr(b[name], key)
+            if (x is None) != (y is None) or (x is not None and not _same(x, y)):
+                return f"messages of {name}, {key}: {left.device} {x}, {right.device} {y}"
+    return ""
+
+
+def _other_difference(left: Any, right: Any, overflows: bool) -> str:
     pairs = {
         key: (getattr(left, key), getattr(right, key))
         for key in (

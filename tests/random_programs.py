@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.sparse import csr_array
 
 from snn_compile.targets.integer import truncate_weights, weight_range
 from snn_compile.targets.program import InputPort, OutputPort, Population, Program, Projection, WeightTable
+from snn_compile.targets.rule import CHOICES
 
 Ints = npt.NDArray[np.int64]
 
@@ -108,19 +110,20 @@ def cases(limits: Limits | None = None) -> st.SearchStrategy[Case]:
 def build(pick: Picker, limits: Limits) -> Case:
     """Make one program and inputs for it."""
     steps, samples = pick.integer(5, limits.steps), pick.integer(1, limits.samples)
+    stock = pick.choice((True, True, False, False, False))
     ports = tuple(input_port(pick, f"in{i}", limits) for i in range(pick.integer(1, limits.inputs)))
     count = pick.integer(1, limits.populations)
     populations: list[Population] = []
     for i in range(count):
-        model = pick.choice(("lif", "lif", "lif", "li")) if i == count - 1 else "lif"
-        populations.append(population(pick, f"pop{i}", model, limits))
+        models = ("lif", "lif", "lif", "li") if i == count - 1 or not stock else ("lif",)
+        populations.append(population(pick, f"pop{i}", pick.choice(models), limits, stock))
     projections = []
     for index, target in enumerate(populations):
         # One edge that makes sure it is driven, then any others: skips, cycles, second edges.
-        first = pick.choice([*ports, *populations[:index]])
-        others = [*ports, *(p for p in populations if p.spiking)]
+        first = pick.choice([*ports, *(p for p in populations[:index] if p.spiking or not stock)])
+        others = [*ports, *(p for p in populations if p.spiking or not stock)]
         for source in (first, *(pick.choice(others) for _ in range(pick.integer(0, 2)))):
-            projections.append(projection(pick, len(projections), source, target, limits))
+            projections.append(projection(pick, len(projections), source, target, limits, stock))
     program = Program(
         "loihi2", 1, tuple(populations), tuple(projections), ports, (output_port(pick, populations),)
     )
@@ -143,44 +146,71 @@ def input_port(pick: Picker, name: str, limits: Limits) -> InputPort:
     )
 
 
-def population(pick: Picker, name: str, model: str, limits: Limits) -> Population:
-    """Make a population, each parameter shared or per neuron."""
+def population(pick: Picker, name: str, model: str, limits: Limits, stock: bool = True) -> Population:
+    """Make a population, each parameter shared or per neuron; with `stock` only its reset is drawn."""
     size = pick.integer(1, limits.neurons)
+    rule = {key: "value" if key == "reset" else words[0] for key, words in CHOICES.items()}
+    rule["reset"] = pick.choice(("value", "value", "subtract", "subtract", "none"))
+    if not stock:
+        rule |= {key: pick.choice(words) for key, words in CHOICES.items() if key != "reset"}
+        if rule["reset_timing"] == "pending":
+            rule |= {"reset": "subtract", "spikes_per_step": "one"}
 
     def parameter(*spans: tuple[int, int]) -> Ints:
         low, high = pick.choice(spans)
         return pick.integers(low, high, (pick.choice((1, size)),))
 
-    parameters = {
-        "du": parameter((4095, 4095), (0, 4095), (0, 0), (2000, 3000)),
-        "dv": parameter((0, 0), (0, 4095), (0, 40), (100, 900), (4095, 4095)),
-        "bias_mant": parameter((0, 0), (0, 0), (-4096, 4095), (-64, 64), (4000, 4095)),
-        "bias_exp": np.array([pick.choice(BIAS_EXPONENTS)]),
-        "v_init": parameter((0, 0), (0, 0), (-(2**23) + 1, 2**23 - 1), (-9999, 9999)),
-    }
+    # On the grid of thresholds every membrane is a multiple of 64, so some meet theirs exactly.
+    if not stock and pick.choice((True, False)):
+        parameters = {
+            "du": np.array([4095]),
+            "dv": parameter((0, 0), (4096, 4096)),
+            "bias_mant": parameter((0, 0), (-3, 3)),
+            "bias_exp": np.array([pick.choice((6, 7))]),
+            "v_init": 64 * parameter((0, 0), (0, 9)),
+        }
+        thresholds = ((1, 4), (1, 60))
+    else:
+        decays = ((0, 0), (0, 4095), (0, 40), (100, 900), (4095, 4095))
+        parameters = {
+            "du": parameter((4095, 4095), (0, 4095), (0, 0), (2000, 3000)),
+            "dv": parameter(*decays, *(() if stock else ((4096, 4096),))),
+            "bias_mant": parameter((0, 0), (0, 0), (-4096, 4095), (-64, 64), (4000, 4095)),
+            "bias_exp": np.array([pick.choice(BIAS_EXPONENTS)]),
+            "v_init": parameter((0, 0), (0, 0), (-(2**23) + 1, 2**23 - 1), (-9999, 9999)),
+        }
+        thresholds = ((0, 3), (1, 60), (10, 400), (0, 131071), (131071, 131071))
     if model == "lif":
-        parameters["vth"] = parameter((0, 3), (1, 60), (10, 400), (0, 131071), (131071, 131071))
-    return Population(
-        name,
-        (size,),
-        model,
-        parameters,
-        start_step=pick.choice((0, 0, 1, 2, 3, 5)),
-        reset=pick.choice(("value", "value", "subtract", "subtract", "none")),
-    )
+        least = int(rule["spikes_per_step"] == "floor")
+        parameters["vth"] = np.maximum(parameter(*thresholds), least)
+        if not stock and pick.choice((False, False, True)):
+            parameters["v_min"] = parameter((-64, 0), (-9999, 9999), (0, 0), (-(2**23) + 1, 2**23 - 1))
+    elif not stock:
+        parameters["message_shift"] = parameter((0, 0), (3, 12), (6, 6), (10, 23))
+    return Population(name, (size,), model, parameters, start_step=pick.choice((0, 0, 1, 2, 3, 5)), **rule)
 
 
 def projection(
-    pick: Picker, index: int, source: InputPort | Population, target: Population, limits: Limits
+    pick: Picker,
+    index: int,
+    source: InputPort | Population,
+    target: Population,
+    limits: Limits,
+    stock: bool = True,
 ) -> Projection:
     """Make an edge that reaches its target at or after the target's start step."""
     least = max(0, target.start_step - source.start_step - 1)
     delay = least + pick.choice((0, 0, 0, 0, 1, 1, 2, 3, pick.integer(0, max(0, limits.delay - least))))
-    graded = isinstance(source, InputPort) and source.kind == "graded"
-    bits = source.bits if isinstance(source, InputPort) else 1
+    if isinstance(source, InputPort):
+        graded, bits = source.kind == "graded", source.bits
+    else:
+        graded, bits = source.graded, source.largest_message.bit_length()
     message_bits = pick.choice((bits, bits, bits, 0) if graded else (0, 0, 0, 0, 0, 0, 0, bits))
+    if isinstance(source, Population) and not source.spiking:
+        message_bits = bits
     tables = tuple(
-        table(pick, (target.size, source.size), message_bits) for _ in range(pick.integer(1, limits.tables))
+        table(pick, (target.size, source.size), message_bits, not stock and pick.choice((False, True)))
+        for _ in range(pick.integer(1, limits.tables))
     )
     edge = Projection(f"edge{index}", source.name, target.name, tables, delay)
     return sums_in_32_bits(edge) if delay else edge
@@ -194,22 +224,23 @@ def sums_in_32_bits(edge: Projection) -> Projection:
     """
     tables = []
     for table in edge.tables:
-        largest = np.abs(table.weights.astype(np.int64)).sum(axis=1).max() << table.message_bits
+        largest = np.abs(table.dense().astype(np.int64)).sum(axis=1).max() << table.message_bits
         wide = table.exponent < 0 and table.message_bits and largest >= 1 << 31
         tables.append(replace(table, exponent=0) if wide else table)
     return replace(edge, tables=tuple(tables))
 
 
-def table(pick: Picker, shape: tuple[int, int], message_bits: int = 0) -> WeightTable:
-    """Make a weight table, dense or with zeros."""
+def table(pick: Picker, shape: tuple[int, int], message_bits: int = 0, sparse: bool = False) -> WeightTable:
+    """Make a weight table, dense or with zeros; `sparse`: stored sparsely."""
     bits, mode = pick.choice((8, 8, 7, 6, 4, 2, 1)), pick.choice(("mixed", "excitatory", "inhibitory"))
     low, high = weight_range(bits, mode)
     low, high = pick.choice(((low, high), (max(low, -20), min(high, 20))))
     raw = pick.integers(low, high, shape)
-    if pick.choice((False, True)):
+    if pick.choice((False, True)) or sparse:
         raw = raw * pick.integers(0, 1, shape)
+    held = truncate_weights(raw, bits, mode)
     return WeightTable(
-        truncate_weights(raw, bits, mode),
+        csr_array(held) if sparse else held,
         pick.choice((0, 0, 7, 6, *WEIGHT_EXPONENTS)),
         bits,
         mode,

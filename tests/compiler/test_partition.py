@@ -150,7 +150,7 @@ def test_every_partition_is_whole_within_limits_and_routed(case):
         name = text.split("'")[1]
         single = used(made, target, [[(name, 0, 1)]], [(name, 0, 1)])
         over = [f"{key} {single[key]} of {limits[key]}" for key in RESOURCES if single[key] > limits[key]]
-        assert over == error.violations or "too many cores" in text
+        assert over == error.violations or (not over and error.violations[0].startswith("out_axons"))
 
 
 def test_spikes_to_many_cores_spread_the_senders():
@@ -175,7 +175,7 @@ def test_a_layer_that_many_cores_hear():
         [projection(rng, s, t, (sizes[t], sizes[s]), 0.3) for s, t in edges],
         [InputPort("in", (2,))],
     )
-    assert check(made, chip(neurons=100, in_axons=1200, out_axons=400)) >= 19
+    assert check(made, chip(neurons=100, in_axons=1200, out_axons=1500)) >= 19
 
 
 @pytest.mark.parametrize("density", [0.02, 1.0])

@@ -14,14 +14,7 @@ from snn_compile.targets.errors import DeviceError
 from snn_compile.targets.integer import truncate_weights
 from snn_compile.targets.lava import Lava, time_limit
 from snn_compile.targets.lava_stepped import LavaStepped
-from snn_compile.targets.program import (
-    InputPort,
-    OutputPort,
-    Population,
-    Program,
-    Projection,
-    WeightTable,
-)
+from snn_compile.targets.program import InputPort, OutputPort, Population, Program, Projection, WeightTable
 
 pytest.importorskip("lava", reason="lava-nc is not installed")
 
@@ -49,10 +42,12 @@ def program(populations, projections, inputs, output=None):
 def signs_and_delays(rng):
     a = population("a", 7, vth=rng.integers(50, 900, 7), du=rng.integers(0, 4096, 7))
     b = population("b", 5, dv=rng.integers(0, 4096, 5))
-    first = Projection("in-a", "in", "a", (table(rng, 7, 6, "mixed", 2),
-                                           table(rng, 7, 6, "excitatory", -1, bits=5)))
-    second = Projection("a-b", "a", "b", (table(rng, 5, 7, "excitatory", 3),
-                                          table(rng, 5, 7, "inhibitory", -3, bits=2)), 2)
+    first = Projection(
+        "in-a", "in", "a", (table(rng, 7, 6, "mixed", 2), table(rng, 7, 6, "excitatory", -1, bits=5))
+    )
+    second = Projection(
+        "a-b", "a", "b", (table(rng, 5, 7, "excitatory", 3), table(rng, 5, 7, "inhibitory", -3, bits=2)), 2
+    )
     skip = Projection("in-b", "in", "b", (table(rng, 5, 6, "inhibitory", 1),), 7)
     return program([a, b], [first, second, skip], [InputPort("in", (2, 3))])
 
@@ -61,31 +56,48 @@ def graded_input(rng):
     a = population("a", 6)
     out = population("out", 3, model="li", bias_mant=-7, bias_exp=2)
     port = InputPort("in", (4,), "graded", scale=100.0, bits=8, signed=True)
-    first = Projection("in-a", "in", "a", (table(rng, 6, 4, exponent=-3, message_bits=8),
-                                           table(rng, 6, 4, exponent=1, message_bits=8)))
+    first = Projection(
+        "in-a",
+        "in",
+        "a",
+        (table(rng, 6, 4, exponent=-3, message_bits=8), table(rng, 6, 4, exponent=1, message_bits=8)),
+    )
     delayed = Projection("in-out", "in", "out", (table(rng, 3, 4, exponent=-5, message_bits=8),), 3)
-    return program([a, out], [first, delayed, Projection("a-out", "a", "out", (table(rng, 3, 6),))],
-                   [port])
+    return program([a, out], [first, delayed, Projection("a-out", "a", "out", (table(rng, 3, 6),))], [port])
 
 
 def recurrent_and_biased(rng):
     a = population("a", 6, start_step=1, bias_mant=rng.integers(-300, 300, 6), bias_exp=5)
     b = population("b", 5, start_step=3, reset="subtract", bias_mant=900, bias_exp=[0, 1, 2, 3, 4])
     out = population("out", 4, model="li", start_step=4, bias_mant=55, bias_exp=1, v_init=-20000)
-    edges = [Projection("in-a", "in", "a", (table(rng, 6, 5, exponent=2),)),
-             Projection("a-a", "a", "a", (table(rng, 6, 6, exponent=1),)),
-             Projection("a-b", "a", "b", (table(rng, 5, 6, exponent=3),), 1),
-             Projection("b-b", "b", "b", (table(rng, 5, 5, "inhibitory", -1),), 4),
-             Projection("b-out", "b", "out", (table(rng, 4, 5),))]
+    edges = [
+        Projection("in-a", "in", "a", (table(rng, 6, 5, exponent=2),)),
+        Projection("a-a", "a", "a", (table(rng, 6, 6, exponent=1),)),
+        Projection("a-b", "a", "b", (table(rng, 5, 6, exponent=3),), 1),
+        Projection("b-b", "b", "b", (table(rng, 5, 5, "inhibitory", -1),), 4),
+        Projection("b-out", "b", "out", (table(rng, 4, 5),)),
+    ]
     return program([a, b, out], edges, [InputPort("in", (5,))])
 
 
 def resets_and_initial_states(rng):
-    groups = [population(f"{reset}-{start}", 4, reset=reset, start_step=start, vth=200,
-                         v_init=rng.integers(-30000, 30000, 4), dv=100)
-              for reset in ("value", "subtract", "none") for start in (0, 2)]
-    edges = [Projection(f"in-{g.name}", "in", g.name, (table(rng, 4, 3, exponent=2),), g.start_step)
-             for g in groups]
+    groups = [
+        population(
+            f"{reset}-{start}",
+            4,
+            reset=reset,
+            start_step=start,
+            vth=200,
+            v_init=rng.integers(-30000, 30000, 4),
+            dv=100,
+        )
+        for reset in ("value", "subtract", "none")
+        for start in (0, 2)
+    ]
+    edges = [
+        Projection(f"in-{g.name}", "in", g.name, (table(rng, 4, 3, exponent=2),), g.start_step)
+        for g in groups
+    ]
     return program(groups, edges, [InputPort("in", (3,))])
 
 
@@ -93,28 +105,47 @@ def wrapping_and_saturating(rng):
     a = population("a", 8, du=20, dv=3, vth=131071, bias_mant=[-4096, 4095] * 4, bias_exp=7)
     b = population("b", 8, du=0, dv=0, vth=60000, reset="subtract", bias_mant=4095, bias_exp=7)
     tables = (table(rng, 8, 8, exponent=7), table(rng, 8, 8, "excitatory", 7))
-    return program([a, b], [Projection("in-a", "in", "a", tables),
-                            Projection("in-b", "in", "b", (table(rng, 8, 8, exponent=7),))],
-                   [InputPort("in", (8,))])
+    return program(
+        [a, b],
+        [
+            Projection("in-a", "in", "a", tables),
+            Projection("in-b", "in", "b", (table(rng, 8, 8, exponent=7),)),
+        ],
+        [InputPort("in", (8,))],
+    )
 
 
 def unconnected_parts(rng):
     alone = population("alone", 3, bias_mant=500, bias_exp=4)
-    return program([alone, population("fed", 2, reset="none")],
-                   [Projection("in-fed", "in", "fed", (table(rng, 2, 4),))],
-                   [InputPort("in", (4,)), InputPort("unused", (2,))])
+    return program(
+        [alone, population("fed", 2, reset="none")],
+        [Projection("in-fed", "in", "fed", (table(rng, 2, 4),))],
+        [InputPort("in", (4,)), InputPort("unused", (2,))],
+    )
 
 
-BUILDERS = (signs_and_delays, graded_input, recurrent_and_biased, resets_and_initial_states,
-            wrapping_and_saturating, unconnected_parts)
+BUILDERS = (
+    signs_and_delays,
+    graded_input,
+    recurrent_and_biased,
+    resets_and_initial_states,
+    wrapping_and_saturating,
+    unconnected_parts,
+)
 
 
 def random_program(seed):
     """A chain of two or three populations with feedback, everything else drawn."""
     rng = np.random.default_rng(seed)
     graded = bool(rng.integers(2))
-    port = InputPort("in", (int(rng.integers(1, 6)),), "graded" if graded else "spikes",
-                     scale=200.0, bits=8 if graded else 1, signed=graded)
+    port = InputPort(
+        "in",
+        (int(rng.integers(1, 6)),),
+        "graded" if graded else "spikes",
+        scale=200.0,
+        bits=8 if graded else 1,
+        signed=graded,
+    )
     populations, edges, before = [], [], port
     for index in range(int(rng.integers(2, 4))):
         size, start = int(rng.integers(1, 7)), index + int(rng.integers(2))
@@ -123,18 +154,47 @@ def random_program(seed):
             return rng.integers(low, high, size if rng.integers(2) else 1)
 
         group = population(
-            f"p{index}", size, reset=str(rng.choice(["value", "subtract", "none"])),
-            start_step=start, du=draw(0, 4096), dv=draw(0, 4096), vth=draw(0, 3000),
-            bias_mant=draw(-4096, 4096) * rng.integers(2), bias_exp=draw(0, 8),
-            v_init=draw(-(2**23) + 1, 2**23) * rng.integers(2))
-        tables = tuple(table(rng, size, before.size, mode, int(rng.integers(-8, 8)),
-                             int(rng.integers(1, 9)), 8 if graded and not index else 0)
-                       for mode in rng.choice(["mixed", "excitatory", "inhibitory"], 2))
-        edges.append(Projection(f"e{index}", before.name, group.name, tables,
-                                max(0, start - before.start_step - 1) + int(rng.integers(3))))
-        edges.append(Projection(f"r{index}", group.name, group.name,
-                                (table(rng, size, size, exponent=int(rng.integers(-8, 8))),),
-                                int(rng.integers(3))))
+            f"p{index}",
+            size,
+            reset=str(rng.choice(["value", "subtract", "none"])),
+            start_step=start,
+            du=draw(0, 4096),
+            dv=draw(0, 4096),
+            vth=draw(0, 3000),
+            bias_mant=draw(-4096, 4096) * rng.integers(2),
+            bias_exp=draw(0, 8),
+            v_init=draw(-(2**23) + 1, 2**23) * rng.integers(2),
+        )
+        tables = tuple(
+            table(
+                rng,
+                size,
+                before.size,
+                mode,
+                int(rng.integers(-8, 8)),
+                int(rng.integers(1, 9)),
+                8 if graded and not index else 0,
+            )
+            for mode in rng.choice(["mixed", "excitatory", "inhibitory"], 2)
+        )
+        edges.append(
+            Projection(
+                f"e{index}",
+                before.name,
+                group.name,
+                tables,
+                max(0, start - before.start_step - 1) + int(rng.integers(3)),
+            )
+        )
+        edges.append(
+            Projection(
+                f"r{index}",
+                group.name,
+                group.name,
+                (table(rng, size, size, exponent=int(rng.integers(-8, 8))),),
+                int(rng.integers(3)),
+            )
+        )
         populations.append(group)
         before = group
     return program(populations, edges, [port])
@@ -145,16 +205,21 @@ def inputs_for(network, batch=3, steps=18):
     data = {}
     for port in network.inputs:
         shape = (batch, steps, *port.shape)
-        data[port.name] = (rng.uniform(-1, 1, shape) if port.kind == "graded"
-                           else (rng.random(shape) < 0.5).astype(int))
+        data[port.name] = (
+            rng.uniform(-1, 1, shape) if port.kind == "graded" else (rng.random(shape) < 0.5).astype(int)
+        )
     return data
 
 
 def run(network, device, data=None):
     names = [p.name for p in network.populations]
-    return execute(network, data or inputs_for(network), device,
-                   record=[n for n in names if network.population(n).spiking],
-                   probes=[f"{n}.{state}" for n in names for state in "uv"])
+    return execute(
+        network,
+        data or inputs_for(network),
+        device,
+        record=[n for n in names if network.population(n).spiking],
+        probes=[f"{n}.{state}" for n in names for state in "uv"],
+    )
 
 
 def assert_same(network, left, right):
@@ -194,8 +259,10 @@ def test_random_programs_equal_each_other_on_both_devices(seed):
 def test_a_witness_says_what_is_stock():
     rng = np.random.default_rng(5)
     assert run(recurrent_and_biased(rng), "lava-stepped").witness == {
-        "a": "derived (run_spk)", "b": "derived (reset_voltage, run_spk)",
-        "out": "derived (run_spk)"}
+        "a": "derived (run_spk)",
+        "b": "derived (reset_voltage, run_spk)",
+        "out": "derived (run_spk)",
+    }
     assert run(graded_input(rng), "lava-stepped").witness == {"a": "stock", "out": "stock"}
     resets = run(resets_and_initial_states(rng), "lava-stepped").witness
     assert resets["value-0"] == "stock" and resets["none-0"] == "derived (reset_voltage)"
@@ -207,10 +274,13 @@ def test_no_sample_hears_the_one_before(device):
     rng = np.random.default_rng(1)
     network = program(
         [population("a", 5, vth=1, du=1), population("b", 4, reset="none", du=1)],
-        [Projection("in-a", "in", "a", (table(rng, 5, 3, "excitatory", 4),)),
-         Projection("a-b", "a", "b", (table(rng, 4, 5),), 5),
-         Projection("b-b", "b", "b", (table(rng, 4, 4, "excitatory"),))],
-        [InputPort("in", (3,))])
+        [
+            Projection("in-a", "in", "a", (table(rng, 5, 3, "excitatory", 4),)),
+            Projection("a-b", "a", "b", (table(rng, 4, 5),), 5),
+            Projection("b-b", "b", "b", (table(rng, 4, 4, "excitatory"),)),
+        ],
+        [InputPort("in", (3,))],
+    )
     data = np.zeros((3, 12, 3))
     data[0] = data[2] = 1
     record = run(network, device, {"in": data})
@@ -227,8 +297,12 @@ def test_processes_are_stock_named_and_connected():
 
     processes = to_lava(network, {"in": np.ones((4, 6), np.int32)})
     assert {name: type(p).__name__ for name, p in processes.tables.items()} == {
-        "in-a[0]": "Dense", "in-a[1]": "Dense", "a-b[0]": "DelayDense", "a-b[1]": "DelayDense",
-        "in-b[0]": "DelayDense"}
+        "in-a[0]": "Dense",
+        "in-a[1]": "Dense",
+        "a-b[0]": "DelayDense",
+        "a-b[1]": "DelayDense",
+        "in-b[0]": "DelayDense",
+    }
     assert {type(p).__name__ for p in processes.populations.values()} == {"LIF"}
     assert processes.inputs["in"].data.init.shape == (6, 4)
     sources = {port.process for port in processes.populations["b"].a_in.get_src_ports()}

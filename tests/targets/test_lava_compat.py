@@ -30,10 +30,8 @@ def test_a_missing_installation_prints_the_command_to_type(device, monkeypatch):
 
     monkeypatch.setattr(lava_compat, "version", missing)
     for module in ("lava", "lava_stepped"):
-        monkeypatch.setattr(f"snn_compile.targets.{module}.load_lava",
-                            lava_compat.load_lava.__wrapped__)
-    with pytest.raises(DeviceError, match="pip install --ignore-requires-python --no-deps "
-                                          "lava-nc==0.10.0"):
+        monkeypatch.setattr(f"snn_compile.targets.{module}.load_lava", lava_compat.load_lava.__wrapped__)
+    with pytest.raises(DeviceError, match="pip install --ignore-requires-python --no-deps lava-nc==0.10.0"):
         open_device(device)
 
 
@@ -54,20 +52,25 @@ def test_a_missing_dependency_is_named(monkeypatch):
 
 
 def test_importing_targets_or_its_lava_devices_imports_no_lava():
-    code = ("import sys, snn_compile.targets, snn_compile.targets.lava, "
-            "snn_compile.targets.lava_stepped; sys.exit('lava' in sys.modules)")
+    code = (
+        "import sys, snn_compile.targets, snn_compile.targets.lava, "
+        "snn_compile.targets.lava_stepped; sys.exit('lava' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_loading_warns_of_nothing_and_leaves_multiprocessing_alone(lava):
-    code = ("import multiprocessing as mp\n"
-            "from snn_compile.targets.lava_compat import load_lava\n"
-            "import dataclasses; before = dataclasses.dataclass\n"
-            "load_lava()\n"
-            "assert mp.get_start_method(allow_none=True) is None\n"
-            "assert dataclasses.dataclass is before\n")
-    run = subprocess.run([sys.executable, "-W", "error", "-c", code], check=False,
-                         capture_output=True, text=True)
+    code = (
+        "import multiprocessing as mp\n"
+        "from snn_compile.targets.lava_compat import load_lava\n"
+        "import dataclasses; before = dataclasses.dataclass\n"
+        "load_lava()\n"
+        "assert mp.get_start_method(allow_none=True) is None\n"
+        "assert dataclasses.dataclass is before\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], check=False, capture_output=True, text=True
+    )
     assert (run.returncode, run.stderr) == (0, "")
 
 

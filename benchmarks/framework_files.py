@@ -1,0 +1,160 @@
+"""Small `.nir` files written by released frameworks, with the frameworks' own spikes.
+
+Run by hand, once per framework, in an environment that has it (the folder is tests/data/frameworks):
+
+    python benchmarks/framework_files.py norse|sinabs|spikingjelly|rockpool|snntorch FOLDER
+    python benchmarks/framework_files.py --table FOLDER > docs/interop.md
+
+The first form draws random networks in float64, lets the framework's released exporter write each
+(`<name>.nir`), runs the framework on random input and keeps the input and what every layer sent
+(`<name>.npz`: `inputs` and one array a NIR node, (batch, steps, *shape)), and puts a line on each network,
+and on each that the exporter refuses or loses, into `manifest.json`. What the frameworks are asked to build
+is in `framework_nets.py`. The second form needs no framework: it reads the folder and prints the page.
+
+The frameworks' pins clash, so each needs an environment of its own: torch, then the framework without its
+dependencies, then `nir==1.0.4 nirtorch==2.0.2` for Norse, sinabs and rockpool, or `nir==1.0.8 nirtorch==2.6`
+for spikingjelly and snnTorch, then what an import still misses. `samna`, which installs things when it is
+imported, is blocked here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata as metadata
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FRAMEWORKS = ("norse", "sinabs", "spikingjelly", "rockpool", "snntorch")
+RATES = (0.02, 0.6)
+"""Least and greatest share of active entries in every spiking layer: a silent network proves nothing."""
+
+
+@contextmanager
+def listening(layers: Mapping[str, Any]) -> Iterator[dict[str, list[Any]]]:
+    """Collect what torch modules return, call by call."""
+    heard: dict[str, list[Any]] = {name: [] for name in layers}
+
+    def hook(name: str) -> Callable[..., None]:
+        def listen(module: Any, inputs: Any, output: Any) -> None:
+            value = output[0] if isinstance(output, tuple) else output
+            heard[name].append(value.detach().clone().numpy())
+
+        return listen
+
+    handles = [module.register_forward_hook(hook(name)) for name, module in layers.items()]
+    try:
+        yield heard
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def arranged(calls: list[Any], order: str, batch: int) -> Any:
+    """Return what a layer sent as (batch, steps, *shape)."""
+    if order == "steps":
+        return np.stack(calls, 1)
+    (whole,) = calls
+    if order == "time_batch":
+        return np.swapaxes(whole, 0, 1)
+    return whole.reshape(batch, -1, *whole.shape[1:]) if order == "squeezed" else whole
+
+
+def run(case: Any) -> dict[str, Any]:
+    """Return what every layer of a case sent."""
+    import torch
+
+    with listening(case.layers) as heard, torch.no_grad():
+        case.run(torch.as_tensor(case.inputs))
+    return {name: arranged(calls, case.order, len(case.inputs)) for name, calls in heard.items()}
+
+
+def fitting(build: Callable[[float], Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the first case, over growing weights, whose layers are all active but not too active."""
+    for scale in np.geomspace(0.2, 8, 60):
+        case = build(float(scale))
+        sent = run(case)
+        rates = [np.mean(sent[n] != 0) for n in sent if n not in case.readouts]
+        if min(rates) >= RATES[0] and max(rates) <= RATES[1]:
+            return build(float(scale)), sent
+    raise SystemExit(f"no weights make {case.name} active enough")
+
+
+def compact(array: Any) -> Any:
+    """Store whole numbers in a byte each."""
+    whole = np.rint(array)
+    return whole.astype(np.int8) if (whole == array).all() and np.abs(whole).max() < 128 else array
+
+
+def write(folder: Path, framework: str) -> None:
+    """Make the files of one framework and replace its lines in the manifest."""
+    sys.modules["samna"] = None  # type: ignore[assignment]
+    import nir
+
+    sys.path.insert(0, str(Path(__file__).parent))
+    nets = importlib.import_module("framework_nets")
+    names = [framework, "nir", "nirtorch", "torch", "numpy"]
+    versions = {name: metadata.version(name) for name in names}
+    cases, failures = getattr(nets, framework)()
+    lines = []
+    for build in cases:
+        case, sent = fitting(build)
+        graph = case.export()
+        nir.write(str(folder / f"{case.name}.nir"), graph)
+        np.savez_compressed(
+            folder / f"{case.name}.npz",
+            inputs=compact(case.inputs),
+            **{name: compact(array) for name, array in sent.items()},
+        )
+        rates = {n: round(float(np.mean(a != 0)), 3) for n, a in sent.items() if n not in case.readouts}
+        lines.append(
+            {
+                "framework": framework,
+                "name": case.name,
+                "net": case.net,
+                "not_in_file": case.known,
+                "readouts": sorted(case.readouts),
+                "rates": rates,
+                "loses": case.loses,
+            }
+        )
+        print(case.name, rates)
+    notes = []
+    for what, attempt in failures:
+        try:
+            happened = attempt()
+        except Exception as error:  # whatever an exporter stumbles over is the finding
+            happened = f"raises {type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        notes.append({"framework": framework, "net": what, "happened": happened})
+        print(f"{what}: {happened}")
+    file = folder / "manifest.json"
+    old = json.loads(file.read_text()) if file.exists() else {"versions": {}, "files": [], "failures": []}
+    for key, mine in (("files", lines), ("failures", notes)):
+        kept = [line for line in old[key] if line["framework"] != framework]
+        old[key] = sorted(kept + mine, key=lambda line: (line["framework"], line.get("name", line["net"])))
+    old["versions"][framework] = versions
+    file.write_text(json.dumps(old, indent=1, sort_keys=True) + "\n")
+
+
+def main(arguments: list[str]) -> int:
+    """See the file's docstring."""
+    if len(arguments) != 2 or arguments[0] not in (*FRAMEWORKS, "--table"):
+        print(__doc__)
+        return 2
+    if arguments[0] == "--table":
+        print(table(Path(arguments[1])))
+        return 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write(Path(arguments[1]), arguments[0])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,157 @@
+"""Linear NIR nodes as matrices over flattened (channels, height, width) arrays.
+
+Convolutions are correlations, as in NIR and PyTorch; 'same' pads as PyTorch does, the odd one at the end.
+Everything is a sparse (target, source) matrix, so that maps compose by multiplication.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array, diags_array
+
+from snn_compile.compiler.network import Float, Weight
+from snn_compile.targets.errors import CompileError
+
+MATRIX_MAX = 400_000_000
+"""Entries of the largest sparse map that is built: 5 GB, beyond any chip's synapses."""
+
+
+@dataclass(frozen=True, eq=False)
+class LinearMap:
+    """y = weight @ x + bias for x of one shape; weight None is the identity. `delays`: steps by element."""
+
+    shape: tuple[int, ...]
+    weight: Weight | None = None
+    bias: Float | None = None
+    delays: Float | None = None
+
+
+def pair(value: Any, name: str, what: str) -> tuple[int, int]:
+    """Return a number or two as two whole numbers; raises CompileError on anything else."""
+    values = np.atleast_1d(np.asarray(value))
+    if values.dtype.kind not in "iuf" or values.size not in (1, 2) or (values != np.rint(values)).any():
+        raise CompileError(f"node {name!r}: {what} {value!r}; expected one or two whole numbers", node=name)
+    numbers = [int(v) for v in values.reshape(-1)]
+    return (numbers[0], numbers[-1])
+
+
+def scale_map(scale: Float, shape: tuple[int, ...], name: str) -> LinearMap:
+    """Multiply elementwise by `scale`, a number or an array of the shape."""
+    size = int(np.prod(shape))
+    flat = np.asarray(scale, np.float64).reshape(-1)
+    if flat.size not in (1, size):
+        raise CompileError(f"node {name!r} scales {flat.size} values and gets {size}", node=name)
+    return LinearMap(shape, csr_array(diags_array(np.broadcast_to(flat, (size,)))))
+
+
+def convolution_map(
+    kernel: Float,
+    shape: tuple[int, ...],
+    stride: tuple[int, int],
+    padding: Any,
+    dilation: tuple[int, int],
+    groups: int,
+    bias: Float | None,
+    name: str,
+) -> LinearMap:
+    """Return a two-dimensional correlation of `shape` (channels, height, width).
+
+    `kernel`: (out channels, in channels / groups, height, width). `padding`: numbers, 'same' or 'valid'.
+    """
+    _check_convolution(kernel, shape, stride, dilation, groups, name)
+    channels_out, per_group = kernel.shape[:2]
+    before = _padding(padding, kernel.shape[2:], stride, dilation, name)
+    out = tuple(
+        (shape[1 + i] + sum(before[i]) - dilation[i] * (kernel.shape[2 + i] - 1) - 1) // stride[i] + 1
+        for i in range(2)
+    )
+    if min(out) < 1:
+        raise CompileError(f"node {name!r}: its kernel does not fit into an input of {shape}", node=name)
+    if channels_out * out[0] * out[1] * kernel[0].size > MATRIX_MAX:
+        raise CompileError(f"node {name!r}: its map of {shape} has too many connections", node=name)
+    y, x = np.meshgrid(np.arange(out[0]), np.arange(out[1]), indexing="ij")
+    targets, sources, values = [], [], []
+    for ky in range(kernel.shape[2]):
+        for kx in range(kernel.shape[3]):
+            row = y * stride[0] + ky * dilation[0] - before[0][0]
+            column = x * stride[1] + kx * dilation[1] - before[1][0]
+            inside = (row >= 0) & (row < shape[1]) & (column >= 0) & (column < shape[2])
+            at, place = (y * out[1] + x)[inside], (row * shape[2] + column)[inside]
+            for o in range(channels_out):
+                first = o // (channels_out // groups) * per_group
+                for c in range(per_group):
+                    targets.append(o * out[0] * out[1] + at)
+                    sources.append((first + c) * shape[1] * shape[2] + place)
+                    values.append(np.full(at.size, kernel[o, c, ky, kx]))
+    weight = _assemble(targets, sources, values, (channels_out * out[0] * out[1], int(np.prod(shape))))
+    spread = None if bias is None else np.repeat(np.asarray(bias, np.float64).reshape(-1), out[0] * out[1])
+    if spread is not None and spread.size != weight.shape[0]:
+        given = spread.size // (out[0] * out[1])
+        raise CompileError(f"node {name!r}: {given} biases for {channels_out} channels", node=name)
+    return LinearMap((channels_out, *out), weight, spread)
+
+
+def pool_map(
+    shape: tuple[int, ...],
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    value: float,
+    name: str,
+) -> LinearMap:
+    """Return a pool that sums windows of each channel and multiplies by `value`."""
+    if len(shape) != 3:
+        raise CompileError(f"node {name!r} pools (channels, height, width) and gets {shape}", node=name)
+    kernel = np.full((shape[0], 1, *size), value)
+    return convolution_map(kernel, shape, stride, padding, (1, 1), shape[0], None, name)
+
+
+def _assemble(
+    targets: Sequence[Any], sources: Sequence[Any], values: Sequence[Any], shape: tuple[int, int]
+) -> csr_array:
+    data = np.concatenate(values) if values else np.zeros(0)
+    where = (np.concatenate(targets), np.concatenate(sources)) if values else (np.zeros(0, int),) * 2
+    return csr_array((data, where), shape=shape)
+
+
+def _check_convolution(
+    kernel: Float, shape: tuple[int, ...], stride: Any, dilation: Any, groups: int, name: str
+) -> None:
+    if kernel.ndim != 4 or len(shape) != 3:
+        raise CompileError(
+            f"node {name!r}: a kernel of shape {kernel.shape} on an input of shape {shape}; expected "
+            "(out, in, height, width) on (channels, height, width)",
+            node=name,
+        )
+    fits = groups >= 1 and kernel.shape[0] % groups == 0 and shape[0] == kernel.shape[1] * groups
+    if not fits or min(*stride, *dilation) < 1:
+        raise CompileError(
+            f"node {name!r}: kernel {kernel.shape}, {groups} group(s), stride {stride} and dilation "
+            f"{dilation} do not fit an input of {shape[0]} channels",
+            node=name,
+        )
+
+
+def _padding(
+    padding: Any, kernel: tuple[int, ...], stride: Any, dilation: Any, name: str
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the zeros before and after, by axis."""
+    if isinstance(padding, bytes):
+        padding = padding.decode()
+    if isinstance(padding, str):
+        if padding == "valid":
+            return (0, 0), (0, 0)
+        if padding != "same" or max(stride) > 1:
+            raise CompileError(
+                f"node {name!r}: padding {padding!r} with stride {stride}; 'same' needs stride 1", node=name
+            )
+        total = [dilation[i] * (kernel[i] - 1) for i in range(2)]
+        return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
+    rows, columns = pair(padding, name, "padding")
+    if min(rows, columns) < 0:
+        raise CompileError(f"node {name!r}: padding {padding!r} is negative", node=name)
+    return (rows, rows), (columns, columns)
