@@ -160,6 +160,12 @@ def _parser() -> argparse.ArgumentParser:
         "synops), or by sign where that takes no more cores (default)",
     )
     parser.add_argument(
+        "--relax-timing",
+        action="store_true",
+        help="add delay to cycles that are too short for the chip; the result is then no longer the "
+        "network's, and the report says so",
+    )
+    parser.add_argument(
         "--convention",
         action="append",
         default=[],
@@ -218,6 +224,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     options = Options(
         weight_bits=arguments.bits,
         tables=arguments.tables,
+        relax_timing=arguments.relax_timing,
         conventions=conventions(arguments.convention),
         provenance=provenance,
     )

@@ -25,8 +25,12 @@ from snn_compile.targets.chip import Chip, load_chip
 from snn_compile.targets.device import execute
 from snn_compile.targets.errors import CompileError, DoesNotFit, PrecisionLost
 from snn_compile.targets.program import Core, Program
+from snn_compile.targets.record import Overflow
 
 TABLES = ("auto", "one", "sign")
+RETRIES = 6
+"""Times the headroom of a population is doubled before its range is given up."""
+
 STAGES = ("lower", "simplify", "retime", "quantize", "partition", "place", "route")
 
 
@@ -36,13 +40,15 @@ class Options:
 
     `weight_bits`: 1 to 8. `tables` of a projection: "one", "sign" (positive and negative weights apart:
     a bit more for each), or "auto" (by sign where that takes no more cores). `input_bits`: of graded
-    input messages. `conventions`: answers to what the graph leaves open. `provenance`: text that travels
-    in the program (model file, data set).
+    input messages. `relax_timing`: add delay to cycles that are too short for the chip. `conventions`:
+    answers to what the graph leaves open. `provenance`: text that travels in the program (model file,
+    data set).
     """
 
     weight_bits: int = 8
     tables: str = "auto"
     input_bits: int = 8
+    relax_timing: bool = False
     conventions: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
 
@@ -118,7 +124,7 @@ def compile_stages(
     simple = stage("simplify", simplify, network)
     if stop_after == "simplify":
         return Compilation(simple)
-    retimed = stage("retime", retime, simple)
+    retimed = stage("retime", retime, simple, chip.delay_max, options.relax_timing)
     if stop_after == "retime":
         return Compilation(network, retimed)
     quantized = stage("quantize", _quantize, retimed, chip, options, data)
@@ -142,8 +148,6 @@ def compile_stages(
         routes,
         _provenance(network, options, data),
     )
-    if data is not None:
-        _check_range(program, network, data)
     return Compilation(network, retimed, quantized, split, cores, program)
 
 
@@ -151,7 +155,7 @@ def _quantize(
     retimed: RetimedNetwork, chip: Chip, options: Options, data: Mapping[str, Float] | None
 ) -> QuantizedNetwork:
     def made(split: bool) -> QuantizedNetwork:
-        return quantize(retimed, chip, options.weight_bits, options.input_bits, split, data)
+        return _in_range(retimed, chip, options, split, data)
 
     if options.tables != "auto":
         return made(options.tables == "sign")
@@ -177,16 +181,41 @@ def _provenance(network: Network, options: Options, data: Mapping[str, Float] | 
     return {**facts, **options.provenance}
 
 
-def _check_range(program: Program, network: Network, data: Mapping[str, Float]) -> None:
-    """Raise PrecisionLost if a state leaves 24 bits on the calibration data itself."""
+def _in_range(
+    retimed: RetimedNetwork, chip: Chip, options: Options, split: bool, data: Mapping[str, Float] | None
+) -> QuantizedNetwork:
+    """Quantize so that on the calibration data no state leaves 24 bits in integers either.
+
+    The scales leave headroom over what the float network showed; where integers go further than that,
+    as in networks that amplify any difference, the population's headroom is doubled.
+    """
+    headroom: dict[str, float] = {}
+    for _ in range(RETRIES):
+        made = quantize(
+            retimed, chip, options.weight_bits, options.input_bits, split, data, headroom=headroom
+        )
+        if data is None:
+            return made
+        overflows = _overflows(made, chip, retimed, data)
+        if not overflows:
+            return made
+        for name in overflows:
+            headroom[name] = 2 * headroom.get(name, 1.0)
+    name, overflow = next(iter(overflows.items()))
+    raise PrecisionLost(
+        f"population {name!r} leaves its 24-bit range on the calibration data at any scale: {overflow}; its "
+        "integer dynamics differ too much from the float ones",
+        tensor=name,
+    )
+
+
+def _overflows(
+    made: QuantizedNetwork, chip: Chip, retimed: RetimedNetwork, data: Mapping[str, Float]
+) -> dict[str, Overflow]:
+    program = Program(chip.name, chip.version, made.populations, made.projections, made.inputs, made.outputs)
     shaped = {
         port.name: np.reshape(data[port.name], (*data[port.name].shape[:2], *port.shape))
-        for port in network.inputs
+        for port in retimed.network.inputs
     }
-    for name, overflow in execute(program, shaped, "loihi2-sim").overflows.items():
-        if overflow:
-            raise PrecisionLost(
-                f"population {name!r} leaves its 24-bit range on the calibration data: "
-                f"{overflow}; its integer dynamics differ too much from the float ones",
-                tensor=name,
-            )
+    found = execute(program, shaped, "loihi2-sim").overflows
+    return {name: overflow for name, overflow in found.items() if overflow}

@@ -81,13 +81,14 @@ def quantize(
     input_bits: int = 8,
     split: bool = False,
     calibration: Mapping[str, Float] | None = None,
+    headroom: Mapping[str, float] | None = None,
 ) -> QuantizedNetwork:
     """Return the integer network for `chip`.
 
     `split` gives positive and negative weights a table each: one bit more for each, the same synops.
     `calibration`: inputs (batch, steps, size) by port; without it inputs are taken as spikes and states
-    are bounded by their worst case. Raises PrecisionLost where no scale fits, CompileError on values
-    the chip has no register for.
+    are bounded by their worst case. `headroom` multiplies that of single populations. Raises
+    PrecisionLost where no scale fits, CompileError on values the chip has no register for.
     """
     network = retimed.network
     _refuse(network)
@@ -99,8 +100,15 @@ def quantize(
             "--calibrate DATA gives finer scales"
         ]
     )
+    warnings += [
+        f"projection {name!r}: {steps} step(s) of delay added, so results are not the network's any more"
+        for name, steps in retimed.relaxed.items()
+    ]
     inputs = {p.name: _input_port(p.name, p.shape, retimed, input_bits, calibration) for p in network.inputs}
     peaks, activity = _observe(network, inputs, calibration)
+    peaks |= {
+        name: Peak(peaks[name].u * more, peaks[name].v * more) for name, more in (headroom or {}).items()
+    }
     errors: list[TensorError] = []
     if calibration:
         errors += [
@@ -139,9 +147,7 @@ def quantize(
                     + ("" if not edge.values.any() else " after rounding")
                 )
             projections.append(
-                IntegerProjection(
-                    edge.name, edge.source, edge.target, tables, retimed.delay_steps[edge.name]
-                )
+                IntegerProjection(edge.name, edge.source, edge.target, tables, retimed.delay_steps[edge.name])
             )
             errors.append(error)
     outputs = tuple(
@@ -404,9 +410,7 @@ def _tables(
     exact = weight_values(weight)
     parts = round_parts(exact, bits, split, chip.weight_exponent)
     tables = tuple(
-        WeightTable(
-            with_values(weight, part.weights), part.exponent, bits, part.sign_mode, message_bits
-        )
+        WeightTable(with_values(weight, part.weights), part.exponent, bits, part.sign_mode, message_bits)
         for part in parts
     )
     text = f"{bits} bits " + " + ".join(f"{part.sign_mode}, exponent {part.exponent}" for part in parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from scipy.sparse import eye_array
 
 from snn_compile.compiler.network import Network, Population, Projection
 
@@ -33,6 +34,65 @@ def settle_input_bias(network: Network) -> Network:
     return replace(network, populations=tuple(populations), projections=tuple(projections))
 
 
+def fuse_thresholds(network: Network) -> Network:
+    """Merge a leaky integrator that only a Threshold node hears with it: the chip's neuron is both.
+
+    The threshold sees the membrane in the same step, while a message would take one, and would have to
+    carry the membrane.
+    """
+    for edge in network.projections:
+        source = next((p for p in network.populations if p.name == edge.source), None)
+        target = network.population(edge.target)
+        if source is None or source.spiking or not _is_comparison(network, target, edge):
+            continue
+        if sum(e.source == source.name for e in network.projections) > 1:
+            continue
+        parameters = {**source.parameters, "threshold": target.parameters["threshold"]}
+        fused = replace(
+            target,
+            parameters={**parameters, "threshold": parameters["threshold"] - source.parameters["offset"]},
+            update_order=source.update_order,
+            current_decay=source.current_decay,
+        )
+        return fuse_thresholds(_merged(network, source, fused, edge))
+    return network
+
+
+def _is_comparison(network: Network, target: Population, edge: Projection) -> bool:
+    """Whether a population does nothing but compare what one edge brings it, one to one."""
+    p = target.parameters
+    identity = (
+        edge.weight.shape[0] == edge.weight.shape[1]
+        and not abs(edge.weight - eye_array(edge.weight.shape[0])).max()
+    )
+    return (
+        identity
+        and edge.delay_steps == 0
+        and target.spiking
+        and target.reset == "none"
+        and target.spikes_per_step == "one"
+        and sum(e.target == target.name for e in network.projections) == 1
+        and bool((p["voltage_decay"] == 1).all() and (p["current_decay"] == 1).all())
+        and not (p["bias"].any() or p["input_bias"].any())
+    )
+
+
+def _merged(network: Network, source: Population, fused: Population, edge: Projection) -> Network:
+    populations = [p for p in network.populations if p.name != source.name]
+    populations[[p.name for p in populations].index(fused.name)] = fused
+    projections = [
+        replace(e, target=fused.name) if e.target == source.name else e
+        for e in network.projections
+        if e is not edge
+    ]
+    outputs = [
+        replace(p, population=fused.name) if p.population == source.name else p for p in network.outputs
+    ]
+    return replace(
+        network, populations=tuple(populations), projections=tuple(projections), outputs=tuple(outputs)
+    )
+
+
 def _always_on(name: str) -> Population:
     one, zero = np.ones(1), np.zeros(1)
     return Population(
@@ -51,7 +111,7 @@ def _always_on(name: str) -> Population:
     )
 
 
-PASSES = (settle_input_bias,)
+PASSES = (fuse_thresholds, settle_input_bias)
 
 
 def simplify(network: Network) -> Network:

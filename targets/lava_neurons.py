@@ -124,6 +124,8 @@ class PyProgramLifModel(_lava.AbstractPyLifModelFixed):  # type: ignore[misc, na
         return _lava.PyLifModelBitAcc.spiking_activation(stock)
 
     def _reset(self, spikes: npt.NDArray[Any]) -> None:
+        if not self.population.spiking:
+            return
         if self.rule.reset == "subtract":
             self.v[:] = np.clip(self.v - spikes * np.int64(self.effective_vth), 1 - M, M - 1)
         elif self.rule.reset == "value":

@@ -169,10 +169,11 @@ class _Neurons:
         return spikes.astype(np.int64)
 
     def _reset(self, spikes: Int) -> None:
+        if self.threshold is None or self.rule.reset == "none":
+            return
         if self.rule.reset == "value":
             self.v = np.where(spikes != 0, 0, self.v)
-        elif self.rule.reset == "subtract":
-            assert self.threshold is not None
+        else:
             raw = self.v - spikes * self.threshold
             self.v = saturate(raw)
             # Only "next_after" comes here with a membrane that may lie far below.

@@ -161,7 +161,7 @@ def population(pick: Picker, name: str, model: str, limits: Limits, stock: bool 
         return pick.integers(low, high, (pick.choice((1, size)),))
 
     # On the grid of thresholds every membrane is a multiple of 64, so some meet theirs exactly.
-    if not stock and pick.choice((True, False)):
+    if not stock and pick.choice((True, True, False)):
         parameters = {
             "du": np.array([4095]),
             "dv": parameter((0, 0), (4096, 4096)),

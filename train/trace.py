@@ -113,7 +113,9 @@ class Tracer(TorchFunctionMode):
         try:
             return handler(call, *args, **kwargs)
         except TypeError as error:
-            raise ExportError(f"{self.where()}: {name} is called in a way that is not read ({error})") from error
+            raise ExportError(
+                f"{self.where()}: {name} is called in a way that is not read ({error})"
+            ) from error
 
     def where(self) -> str:
         """Name the module whose forward is running."""
@@ -123,7 +125,18 @@ class Tracer(TorchFunctionMode):
     def _advice(self, name: str) -> str:
         if name in ("relu", "relu_", "leaky_relu", "gelu", "sigmoid", "tanh", "elu", "silu", "softmax"):
             return "use a spiking neuron; a plain network without spikes is compiled from ONNX"
-        if name in ("__bool__", "item", "tolist", "numpy", "gt", "lt", "__gt__", "__lt__", "where", "__float__"):
+        if name in (
+            "__bool__",
+            "item",
+            "tolist",
+            "numpy",
+            "gt",
+            "lt",
+            "__gt__",
+            "__lt__",
+            "where",
+            "__float__",
+        ):
             return "what the forward does may not depend on the values of the data"
         return "compute it outside of the network, or with Linear, Conv and spiking neurons"
 
@@ -141,7 +154,9 @@ class Tracer(TorchFunctionMode):
     def stand_in(self, value: Value, dtype: torch.dtype) -> Tensor:
         """Return a tensor without memory of its own that stands for `value`."""
         with torch._C.DisableTorchFunction():
-            tensor = torch.zeros((), dtype=dtype).expand(value.shape)
+            tensor = torch.full((), torch.nan if dtype.is_floating_point else 0, dtype=dtype).expand(
+                value.shape
+            )
         return self.mark(tensor, value)
 
     def mark(self, tensor: Tensor, value: Value) -> Tensor:
@@ -183,7 +198,9 @@ class Tracer(TorchFunctionMode):
         if not traced:
             for name, state in states.items():
                 if tuple(state.shape) == x.shape and bool((state != 0).any()):
-                    raise ExportError(f"{path}: {name} starts at values other than 0; start from 0", node=path)
+                    raise ExportError(
+                        f"{path}: {name} starts at values other than 0; start from 0", node=path
+                    )
             chain = Chain(module, path, x.shape[1:])
             self.chains.append(chain)
             return chain
@@ -217,13 +234,20 @@ class FunctionCall:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
 
-    def record(self, op: str, inputs: Sequence[Tensor], shape: Sequence[int] | None = None, **attrs: Any) -> Tensor:
-        """Return a stand-in for `op` of `inputs`; without `shape` the function's own is asked for."""
+    def record(
+        self,
+        op: str,
+        inputs: Sequence[Tensor],
+        shape: Sequence[int] | None = None,
+        replay: Callable[..., Tensor] | None = None,
+        **attrs: Any,
+    ) -> Tensor:
+        """Return a stand-in for `op` of `inputs`; shape and replay are the function's own unless given."""
         if shape is None:
             with torch._C.DisableTorchFunction():
                 shape = _on_meta(self.func, self.args, self.kwargs).shape
         values = tuple(self.tracer.value(i) for i in inputs)
-        value = Value(op, values, tuple(shape), self.tracer.where(), attrs, self._replay(inputs))
+        value = Value(op, values, tuple(shape), self.tracer.where(), attrs, replay or self._replay(inputs))
         return self.tracer.stand_in(value, inputs[0].dtype)
 
     def _replay(self, inputs: Sequence[Tensor]) -> Callable[..., Tensor]:
@@ -249,7 +273,9 @@ def trace(module: nn.Module, sample: Any) -> Trace:
     args = sample if isinstance(sample, tuple) else (sample,)
     x = args[0]
     if not isinstance(x, Tensor) or x.ndim < 2:
-        raise ExportError("the sample input must be a tensor with a batch, (batch, *shape) or (steps, batch, *shape)")
+        raise ExportError(
+            "the sample input must be a tensor with a batch, (batch, *shape) or (steps, batch, *shape)"
+        )
     first, outputs = _run(module, args, 1)
     lengths = {len(chain.calls) for chain in first.chains}
     if not first.chains:
@@ -283,7 +309,9 @@ def _run(module: nn.Module, args: tuple[Any, ...], calls: int) -> tuple[Tracer, 
             x = tracer.stand_in(Value("input", (), tuple(args[0].shape), "input", attrs), args[0].dtype)
             with tracer:
                 returned = module(x, *states)
-            outputs = [tracer.value(leaf) for leaf in _leaves(_sequences(returned, tracer)) if tracer.knows(leaf)]
+            outputs = [
+                tracer.value(leaf) for leaf in _leaves(_sequences(returned, tracer)) if tracer.knows(leaf)
+            ]
             if isinstance(returned, (tuple, list)) and args[1:]:
                 states = _next_states(returned, args)
                 outputs = outputs[:1]
@@ -315,7 +343,9 @@ def _sequences(returned: Any, tracer: Tracer) -> Any:
         values = [tracer.value(item) for item in returned if tracer.knows(item)]
         if len(values) == len(returned) and len({v.shape for v in values}) == 1:
             shape = (len(values), *values[0].shape)
-            return tracer.stand_in(Value("stack", tuple(values), shape, "output", {"axis": 0}), returned[0].dtype)
+            return tracer.stand_in(
+                Value("stack", tuple(values), shape, "output", {"axis": 0}), returned[0].dtype
+            )
     if isinstance(returned, Mapping):
         return {key: _sequences(item, tracer) for key, item in returned.items()}
     if isinstance(returned, (list, tuple)):

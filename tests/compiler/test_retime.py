@@ -126,6 +126,17 @@ def test_the_message_of_a_short_cycle():
     assert "3 synapse stages" in text and "a delay of 1" in text and "2 step(s) are missing" in text
 
 
+def test_a_short_cycle_beside_one_that_is_just_long_enough():
+    # networkx names the harmless loop p0 -> p0 here.
+    with pytest.raises(TimingInfeasible) as error:
+        retime(network(2, [(-1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1)]))
+    assert set(error.value.cycle) == {"p0", "p1"} and error.value.missing_steps == 1
+
+
+def test_a_network_without_edges():
+    assert dict(retime(network(2, [])).latency) == {"in": 0, "p0": 0, "p1": 0}
+
+
 def test_parallel_edges_of_unlike_delay():
     found = retime(network(2, [(-1, 0, 0), (0, 1, 0), (0, 1, 3), (1, 0, 2)]))
     assert found.delay_steps["e2"] - found.delay_steps["e1"] == 3

@@ -1,4 +1,4 @@
-"""Every device executes random programs exactly as the oracle does: u, v, spikes, overflows, counts."""
+"""Every device executes random programs exactly as the oracle does: u, v, messages, overflows, counts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from snn_compile.targets import loihi2_sim
+from snn_compile.targets import oracle as oracle_module
 from snn_compile.targets.device import open_device
 from snn_compile.targets.errors import DeviceError
 from snn_compile.targets.program_file import load_program
+from snn_compile.targets.rule import CHOICES
 
 PROGRAMS = 320
 BLOCKS = 16
@@ -118,10 +120,31 @@ def test_loihi2_sim_shrinks_to_a_small_program(
     assert not comparing.first_difference(wanted, got)
 
 
+def rule_properties(p: Any, events: Any, traces: dict[tuple[str, str], Any]) -> set[str]:
+    """Return what the rule of a population showed in a run with these messages."""
+    seen = {f"{key} {getattr(p, key)}" for key in CHOICES if events is not None and events.count}
+    if 4096 in p.parameters["dv"]:
+        seen |= {"dv 4096"}
+    if not p.spiking:
+        return {"integrator is heard"} | seen if events is not None and events.count else seen
+    if (p.parameters["v_min"] > -(2**23) + 1).any() and (
+        traces[p.name, "v"] == p.parameters["v_min"]
+    ).any():
+        seen |= {"clipped at v_min"}
+    if events.values is not None and (events.values > 1).any():
+        seen |= {"several spikes a step", f"several spikes a step, {p.reset_timing}"}
+    return seen
+
+
 def properties(case: Any, record: Any, traces: dict[tuple[str, str], Any]) -> set[str]:
     """Return what a program and its run show."""
     program, seen = case.program, set()
+    if all(p.plain and (p.spiking or p not in program.senders) for p in program.populations) and not any(
+        table.sparse for edge in program.projections for table in edge.tables
+    ):
+        seen |= {"stock"}
     for p in program.populations:
+        seen |= rule_properties(p, record.run.spikes.get(p.name), traces)
         overflow = record.overflows[p.name]
         seen |= {key for key in ("u_wraps", "v_high", "v_low") if getattr(overflow, key)}
         if p.spiking and record.counts.spikes[p.name]:
@@ -145,8 +168,14 @@ def properties(case: Any, record: Any, traces: dict[tuple[str, str], Any]) -> se
         seen |= {f"delay {edge.delay_steps}"}
         seen |= {"several tables"} if len(edge.tables) > 1 else set()
         for table in edge.tables:
-            if table.weights.any() and record.counts.synops[edge.name]:
+            if table.synapses and record.counts.synops[edge.name]:
                 seen |= {table.sign_mode, f"bits {table.bits}", f"exponent {table.exponent}"}
+                if table.sparse:
+                    seen |= {f"sparse {table.sign_mode}", "sparse"}
+                    seen |= {"sparse and delayed"} if edge.delay_steps else set()
+                    seen |= {"sparse and graded"} if table.message_bits else set()
+                if table.message_bits and edge.source in record.run.spikes:
+                    seen |= {"graded between populations"}
     if record.counts.graded_synops:
         seen |= {"graded"}
     if any(
@@ -157,11 +186,39 @@ def properties(case: Any, record: Any, traces: dict[tuple[str, str], Any]) -> se
     return seen
 
 
-def test_the_random_programs_show_everything(oracle: Any, comparing: Any) -> None:
+@pytest.fixture
+def ties(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return what is seen of membranes exactly at (the n-th multiple of) a threshold from now on."""
+    seen: set[str] = set()
+    original = oracle_module._Neurons._spikes
+
+    def spikes(self: Any, pending: Any) -> Any:
+        held = pending if self.rule.reset_timing == "pending" else np.zeros_like(pending)
+        many = self.rule.spikes_per_step == "floor"
+        for n in (1, 2, 3) if many else (1,):
+            meets = self.v == (n + held) * self.threshold
+            if meets.any():
+                seen.add(f"tie {n} {self.rule.comparison}")
+                seen.add(f"tie {self.rule.comparison} {self.rule.reset_timing}")
+            if (meets & held).any():
+                seen.add("tie while pending")
+        if held.any():
+            seen.add("pending")
+        return original(self, pending)
+
+    monkeypatch.setattr(oracle_module._Neurons, "_spikes", spikes)
+    return seen
+
+
+def test_the_random_programs_show_everything(
+    random_programs: Any, comparing: Any, ties: set[str]
+) -> None:
     seen: Counter[str] = Counter()
     for seed in range(PROGRAMS):
-        case, record = oracle(seed)
-        seen.update(properties(case, record, comparing.traces(record)))
+        case = random_programs.case(seed)
+        ties.clear()
+        record = comparing.run_all(case.program, case.inputs, "oracle")
+        seen.update(properties(case, record, comparing.traces(record)) | ties)
     share = {
         0.25: [
             "u_wraps",
@@ -177,6 +234,10 @@ def test_the_random_programs_show_everything(oracle: Any, comparing: Any) -> Non
             "inhibitory",
             "biased layer at latency >= 2",
             "self loop",
+            "stock",
+            "sparse",
+            "graded between populations",
+            *(f"{key} {word}" for key, words in CHOICES.items() for word in words[:1]),
         ],
         0.10: [
             "spikes with reset none",
@@ -192,6 +253,23 @@ def test_the_random_programs_show_everything(oracle: Any, comparing: Any) -> Non
             *(f"bits {bits}" for bits in (1, 2, 4, 6, 7, 8)),
             "vth 0",
             "vth 131071",
+            *(f"{key} {word}" for key, words in CHOICES.items() for word in words[1:]),
+            "dv 4096",
+            "integrator is heard",
+            "clipped at v_min",
+            "several spikes a step",
+            "sparse and delayed",
+            "sparse and graded",
+            *(f"sparse {mode}" for mode in ("mixed", "excitatory", "inhibitory")),
+            "tie 1 >",
+            "tie 1 >=",
+            "pending",
+        ],
+        0.015: [
+            *(f"tie {n} {comparison}" for n in (2, 3) for comparison in (">", ">=")),
+            *(f"tie {c} {timing}" for c in (">", ">=") for timing in CHOICES["reset_timing"]),
+            *(f"several spikes a step, {timing}" for timing in CHOICES["reset_timing"][:3]),
+            "tie while pending",
         ],
         0.04: [*(f"exponent {e}" for e in range(-8, 8)), *(f"delay {d}" for d in range(4))],
     }

@@ -23,9 +23,19 @@ def raster(program: Program, inputs: Any, device_steps: int, steps: int) -> dict
     longer = {
         name: np.pad(array, ((0, 0), (0, device_steps - steps), (0, 0))) for name, array in inputs.items()
     }
-    names = [p.name for p in program.populations if p.spiking]
-    record = execute(program, longer, "oracle", record=names)
-    return {**longer, **{name: record.spikes(name) for name in names}}
+    names = [p.name for p in program.senders]
+    heard = [p.name for p in program.senders if not p.spiking]
+    record = execute(
+        program,
+        longer,
+        "oracle",
+        record=[name for name in names if name not in heard],
+        probes=[f"{name}.v" for name in heard],
+    )
+    sent = {name: record.spikes(name) for name in names if name not in heard}
+    for name in heard:
+        sent[name] = record.states(f"{name}.v") >> program.population(name).parameters["message_shift"]
+    return {**longer, **{name: sent[name] for name in names}}
 
 
 def brute_force(program: Program, inputs: Any) -> dict[str, Any]:
@@ -58,13 +68,15 @@ def brute_force(program: Program, inputs: Any) -> dict[str, Any]:
             if not drain:
                 found["neuron_spikes"][name][neuron] += 1
             if population:
-                found["drain_spikes"] += drain
-                found["spikes"][name] += not drain
+                spiking = program.population(name).spiking
+                found["drain_spikes"] += drain and spiking
+                if spiking:
+                    found["spikes"][name] += not drain
             else:
                 found["input_messages"] += 1
             for edge in program.projections:
                 for table in edge.tables if edge.source == name else ():
-                    for target in np.flatnonzero(table.weights[:, neuron]).tolist():
+                    for target in np.flatnonzero(table.dense()[:, neuron]).tolist():
                         found["drain_synops"] += drain
                         found["synops"][edge.name] += not drain
                         found["graded_synops"] += not drain and any(t.message_bits for t in edge.tables)
@@ -97,9 +109,13 @@ def test_random_programs(random_programs: Any, index: int) -> None:
         wanted = brute_force(case.program, case.inputs)
         assert as_lists(vars(counts)) == as_lists(wanted), f"seed {seed}"
         totals.update({key: value if isinstance(value, int) else 0 for key, value in wanted.items()})
+        totals["heard"] += any(not p.spiking for p in case.program.senders)
+        totals["sparse"] += any(t.sparse for edge in case.program.projections for t in edge.tables)
+        totals["several"] += any(p.spikes_per_step == "floor" for p in case.program.populations)
         totals["active"] += counts.total_active_updates
         totals["idle"] += counts.total_updates - counts.total_active_updates
-    for key in ("graded_synops", "drain_spikes", "drain_synops", "drain_updates", "active", "idle"):
+    keys = ("graded_synops", "drain_spikes", "drain_synops", "drain_updates", "active", "idle")
+    for key in (*keys, "heard", "sparse", "several"):
         assert totals[key] > 0, key
 
 

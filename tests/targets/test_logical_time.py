@@ -41,7 +41,8 @@ def random_layers(random_programs: Any, seed: int) -> tuple[Layers, dict[str, An
     populations = tuple(
         replace(
             random_programs.population(
-                pick, f"pop{i}", pick.choice(("lif", "li")) if i == count - 1 else "lif", limits
+                pick, f"pop{i}", pick.choice(("lif", "li") if i == count - 1 else ("lif",) * 4 + ("li",)), limits,
+                stock=pick.choice((True, False)),
             ),
             start_step=0,
         )
@@ -56,11 +57,13 @@ def random_layers(random_programs: Any, seed: int) -> tuple[Layers, dict[str, An
     back = []
     for i, target in enumerate(populations):
         for source in populations[i:]:
-            if source.spiking and pick.choice((True, False, False)):
+            if pick.choice((True, False, False)):
                 stages = early[source.name] - early[target.name] + 1
                 back.append((source, target, max(1, stages) + pick.choice((0, 0, 1, 3))))
     edges = tuple(
-        random_programs.sums_in_32_bits(random_programs.projection(pick, i, s, t, limits))
+        random_programs.sums_in_32_bits(
+            random_programs.projection(pick, i, s, t, limits, stock=pick.choice((True, False)))
+        )
         for i, (s, t, _) in enumerate([*forward, *back])
     )
     data = {port.name: random_programs.data(pick, port, 2, pick.integer(8, 16)) for port in ports[:1]}
@@ -109,6 +112,7 @@ def step_logically(layers: Layers, data: dict[str, Any], sample: int) -> dict[st
     v = {
         p.name: [int(x) for x in np.broadcast_to(p.parameters["v_init"], p.size)] for p in layers.populations
     }
+    last = {p.name: [0] * p.size for p in layers.populations}
     trace: dict[str, list[list[int]]] = {}
     for t in range(steps):
         for p in layers.populations:
@@ -116,7 +120,10 @@ def step_logically(layers: Layers, data: dict[str, Any], sample: int) -> dict[st
             for edge, delay in zip(layers.edges, layers.delays, strict=True):
                 if edge.target == p.name and t >= delay:
                     add(arriving, edge, sent[edge.source][t - delay])
-            spikes = [neuron(p, i, arriving[i], u[p.name], v[p.name]) for i in range(p.size)]
+            spikes = [
+                neuron(p, i, arriving[i], u[p.name], v[p.name], last[p.name][i]) for i in range(p.size)
+            ]
+            last[p.name] = spikes
             sent[p.name].append(spikes)
             for state, now in (("u", u[p.name]), ("v", v[p.name]), ("spikes", spikes)):
                 trace.setdefault(f"{p.name}.{state}", []).append(list(now))
@@ -125,7 +132,7 @@ def step_logically(layers: Layers, data: dict[str, Any], sample: int) -> dict[st
 
 def add(arriving: list[int], edge: Any, messages: list[int]) -> None:
     for table in edge.tables:
-        for i, row in enumerate(table.weights.tolist()):
+        for i, row in enumerate(table.dense().tolist()):
             total = sum(
                 w * (m if table.message_bits else (m != 0)) for w, m in zip(row, messages, strict=True)
             )
@@ -135,23 +142,55 @@ def add(arriving: list[int], edge: Any, messages: list[int]) -> None:
             )
 
 
-def neuron(p: Any, i: int, arriving: int, u: list[int], v: list[int]) -> int:
-    """Advance neuron i of population p in place and return whether it spikes."""
+def neuron(p: Any, i: int, arriving: int, u: list[int], v: list[int], last: int) -> int:
+    """Advance neuron i of population p in place and return what it sends; `last`: in the step before."""
     own = {key: int(array[i % len(array)]) for key, array in p.parameters.items()}
-    current = int32(toward_zero(u[i] * (4095 - own["du"])) + int32(int32(arriving) * 64))
+    theta = 64 * own.get("vth", 0)
+    pending = p.reset_timing == "pending" and passed(p, v[i], theta) > 0
+    kept = u[i] if p.current_decay == "after" else toward_zero(u[i] * (4095 - own["du"]))
+    current = int32(kept + int32(int32(arriving) * 64))
     if current > 2**23:
         current -= 2**24
     elif current <= -(2**23):
         current += 2**24
+    drive = u[i] if p.update_order == "membrane_first" else current
+    u[i] = toward_zero(current * (4095 - own["du"])) if p.current_decay == "after" else current
+    membrane = v[i]
+    if p.reset_timing == "next_before":
+        membrane = after_reset(p, membrane, last, theta)
     membrane = int32(
-        toward_zero(v[i] * (4096 - own["dv"])) + current + own["bias_mant"] * 2 ** own["bias_exp"]
+        toward_zero(membrane * (4096 - own["dv"])) + drive + own["bias_mant"] * 2 ** own["bias_exp"]
     )
     membrane = min(max(membrane, -(2**23) + 1), 2**23 - 1)
-    spike = int(p.model == "lif" and membrane > 64 * own["vth"])
-    if spike and p.reset != "none":
-        membrane = 0 if p.reset == "value" else membrane - 64 * own["vth"]
-    u[i], v[i] = current, membrane
-    return spike
+    if p.model == "li":
+        v[i] = membrane
+        return membrane >> own["message_shift"]
+    if p.reset_timing == "next_after":
+        membrane = after_reset(p, membrane, last, theta)
+    spikes = passed(p, membrane - theta * pending, theta)
+    if p.reset_timing in ("same_step", "pending"):
+        membrane = after_reset(p, membrane, spikes, theta)
+    v[i] = max(membrane, own["v_min"])
+    return spikes
+
+
+def passed(p: Any, membrane: int, theta: int) -> int:
+    """Return how many spikes leave, found by counting thresholds."""
+    if p.model == "li":
+        return 0
+    n = 0
+    while membrane > (n + 1) * theta or (p.comparison == ">=" and membrane == (n + 1) * theta):
+        n += 1
+        if p.spikes_per_step == "one":
+            break
+    return n
+
+
+def after_reset(p: Any, membrane: int, spikes: int, theta: int) -> int:
+    """Return the membrane after the reset that `spikes` spikes cause."""
+    if p.model == "li" or not spikes or p.reset == "none":
+        return membrane
+    return 0 if p.reset == "value" else max(membrane - spikes * theta, -(2**23) + 1)
 
 
 @pytest.mark.parametrize("device", ["oracle", "loihi2-sim"])
