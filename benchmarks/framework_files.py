@@ -145,6 +145,89 @@ def write(folder: Path, framework: str) -> None:
     file.write_text(json.dumps(old, indent=1, sort_keys=True) + "\n")
 
 
+TOP = """# Files of other frameworks
+
+Made by `python benchmarks/framework_files.py --table tests/data/frameworks`. Each network is random, was
+written by the framework's own released exporter and run by the framework itself in float64; "equal" counts
+the entries (sample, step, neuron) of all its layers on which the float reference of the file, lowered under
+the detected contract, gives the framework's spikes. "Not in the file" are the flags (`--convention`) that
+the file cannot answer; without them the error names them. `maker` takes the framework's defaults for what
+is open. Files are in `tests/data/frameworks`, what makes them in `benchmarks/framework_nets.py`.
+"""
+
+END = """
+IF networks of Norse and sinabs without convolutions look alike (r = 1, one threshold a neuron, an input
+with a dimension too many) and mean different things, so `maker` is asked for. spyx (its LIF networks) is
+recognised too; lava-dl's own export is no NIR file. Files of older snnTorch versions are recognised like
+those of 1.0.0. A file made by hand, or with a number changed to one that its maker would not write, is
+nobody's: then `dt`, `rule`, `reset`, `reset_timing` and `comparison` are asked for.
+"""
+
+
+def flags(stated: Mapping[str, Any]) -> str:
+    """Return what is stated as it is written on the command line."""
+    return " ".join(
+        f"`{key}={value:g}`" if isinstance(value, float) else f"`{key}={value}`"
+        for key, value in stated.items()
+    )
+
+
+def compared(folder: Path, line: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return what was detected in a file, the flags it needs, and how many entries are equal."""
+    import nir
+    from snn_compile.compiler import lower
+    from snn_compile.compiler.fingerprints import detect
+    from snn_compile.runtime import reference
+    from snn_compile.targets.errors import SnnCompileError
+
+    graph = nir.read(folder / f"{line['name']}.nir", type_check=False)
+    first = detect(graph)
+    stated = dict(line["not_in_file"])
+    if first is None or detect(graph, stated).open:
+        stated["maker"] = line["framework"]
+    detected = "nothing" if first is None else first.maker
+    arrays = dict(np.load(folder / f"{line['name']}.npz"))
+    inputs = arrays.pop("inputs")
+    try:
+        network = lower(folder / f"{line['name']}.nir", stated)
+    except SnnCompileError as error:
+        return detected, flags(stated), f"refused: {error}"
+    cells = {p.name: p.spiking for p in network.populations}
+    names = {key: next(n for n in (key, f"_{key}", f"{key}.lif") if n in cells) for key in arrays}
+    inputs = inputs.reshape(*inputs.shape[:2], *network.inputs[0].shape)
+    record = reference(network, inputs, record=[n for n in names.values() if cells[n]])
+    equal = total = 0
+    for key, node in names.items():
+        if cells[node]:
+            equal += int((record.spikes(node).reshape(arrays[key].shape) == arrays[key]).sum())
+            total += arrays[key].size
+    result = f"{equal} of {total}"
+    if line["readouts"]:
+        far = np.abs(
+            record.outputs.reshape(arrays[line["readouts"][0]].shape) - arrays[line["readouts"][0]]
+        ).max()
+        result += f", read-out within {'1e-6' if far < 1e-6 else format(far, '.1e')}"
+    return detected, flags(stated), result
+
+
+def table(folder: Path) -> str:
+    """Return the page on what works: every file, then every network that has none."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    rows = [TOP]
+    for framework, versions in sorted(manifest["versions"].items()):
+        given = ", ".join(f"{name} {versions[name]}" for name in ("nir", "nirtorch", "torch"))
+        rows += [f"## {framework} {versions[framework]}", "", f"With {given}.", ""]
+        rows += ["| file | network | detected | not in the file | equal |", "|---|---|---|---|---|"]
+        for line in (x for x in manifest["files"] if x["framework"] == framework):
+            detected, needed, result = compared(folder, line)
+            rows.append(f"| {line['name']} | {line['net']} | {detected} | {needed or '-'} | {result} |")
+        rows += ["", "What else its exporter was given:", ""]
+        lost = (x for x in manifest["failures"] if x["framework"] == framework)
+        rows += [f"- {x['net']}: {x['happened']}" for x in lost]
+        rows.append("")
+    return "\n".join(rows).rstrip() + "\n" + END.rstrip()
+
+
 def main(arguments: list[str]) -> int:
     """See the file's docstring."""
     if len(arguments) != 2 or arguments[0] not in (*FRAMEWORKS, "--table"):

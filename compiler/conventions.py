@@ -3,8 +3,8 @@
 NIR states continuous-time equations. How a step of length dt discretises them, what a spike resets and
 when, and how long an edge takes, is the reader's choice unless the file says so. This module defines the
 vocabulary, stores a contract as one JSON string under the graph metadata key `snn_compile`, binds it to
-the graph's parameters by a digest, and resolves it at import: from the metadata, then from what the user
-states, and never by guessing.
+the graph's parameters by a digest, and resolves it at import: from the metadata, else from the habits of
+its exporter (`fingerprints.py`); what the user states wins over both; never by guessing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from snn_compile.compiler.fingerprints import Detection, detect
 from snn_compile.targets.errors import AmbiguousConvention, CompileError
 from snn_compile.targets.rule import CHOICES as RULE_CHOICES
 
@@ -189,11 +190,15 @@ def attach(graph: Any, contract: Contract) -> None:
 def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contract, dict[str, str]]:
     """Return the contract of a NIR graph and, per item, how it was decided.
 
-    `stated` holds what the user says; it wins over the metadata. Decisions read "stated", "metadata",
-    or "default" (items on which released exporters agree). Raises AmbiguousConvention when dt or, with
+    `stated` holds what the user says; it wins over the metadata and what is detected (without metadata;
+    `maker` in it says whose file this is). Decisions read "stated", "metadata", "detected (norse)",
+    "default of norse", or "default" (items on which released exporters agree). Raises AmbiguousConvention when dt or, with
     spiking nodes, the reset and comparison are open, and CompileError on stale or unreadable metadata.
     """
     stated = dict(stated or {})
+    maker = {key: stated.pop(key) for key in ("maker",) if key in stated}
+    if stated.get("v_min") == "none":
+        stated["v_min"] = None
     known = {f.name for f in fields(Contract)}
     if unknown := stated.keys() - known:
         raise CompileError(f"unknown convention {sorted(unknown)}; known are {sorted(known)}")
@@ -203,13 +208,18 @@ def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contra
             name: {key: value for key, value in items.items() if key not in stated}
             for name, items in from_file["nodes"].items()
         }
-    values = {**from_file, **stated}
+    found = None if METADATA_KEY in (graph.metadata or {}) else detect(graph, {**stated, **maker})
+    values = {**(found.values if found else from_file), **stated}
     decided = {f.name: "default" for f in fields(Contract)}
-    decided |= {key: "metadata" for key in from_file} | {key: "stated" for key in stated}
+    decided |= {key: "metadata" for key in from_file} | (_detected(found) if found else {})
+    decided |= {key: "stated" for key in stated}
     kinds = {type(node).__name__ for node in graph.nodes.values()}
     needed = ["dt", "rule"] if kinds & {"LI", "CubaLI", "LIF", "CubaLIF", "IF", "I", "Delay"} else []
     needed += ["reset", "reset_timing", "comparison"] if kinds & {"LIF", "CubaLIF", "IF"} else []
     missing = {item: CHOICES.get(item, ("a number",)) for item in needed if item not in values}
+    if found and found.open and (missing or not found.candidates):
+        missing = {o.item: tuple(o.readings) for o in found.open}
+        raise AmbiguousConvention(f"the graph was {found.describe()}", missing=missing, detection=found)
     if missing:
         lines = "; ".join(f"{item} ({MEANING[item]})" for item in missing)
         flags = " ".join(f"--convention {item}=..." for item in missing)
@@ -219,6 +229,11 @@ def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contra
         return Contract(**_typed(values)), decided
     except (TypeError, ValueError, AttributeError) as error:
         raise CompileError(f"contract: {error}") from error
+
+
+def _detected(found: Detection) -> dict[str, str]:
+    said = {item: f"detected ({found.maker})" for item in found.values}
+    return said | {item: f"default of {found.maker}" for item in found.defaults}
 
 
 def _typed(values: dict[str, Any]) -> dict[str, Any]:

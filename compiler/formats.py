@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, log2
 from typing import Any
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from snn_compile.compiler.network import Float
 from snn_compile.targets.chip import Chip
+from snn_compile.targets.errors import PrecisionLost
 from snn_compile.targets.integer import DECAY_ONE, weight_range, weight_step
 
 
@@ -43,6 +45,19 @@ def tensor_error(name: str, text: str, exact: Float, kept: Float, lsb: float | F
     return TensorError(
         name, text, int(error.size), float(error.max()), rms, rms / size if size else 0.0, clipped
     )
+
+
+def refuse_rounding(errors: Iterable[TensorError], owner: str) -> None:
+    """Raise PrecisionLost if a tensor that has to stay as it is was rounded."""
+    for error in errors:
+        if error.max_lsb:
+            raise PrecisionLost(
+                f"{error.tensor!r} holds the chip's integers already, and {error.format} do not hold them: "
+                f"up to {error.max_lsb:g} last bits are lost in {owner!r}",
+                tensor=error.tensor,
+                error=error.max_lsb,
+                allowed=0.0,
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Front ends by file suffix: everything that comes in becomes a NIR graph."""
+"""Front ends by file suffix: what comes in becomes a NIR graph, or a Network where it leaves nothing open."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+from snn_compile.compiler.netx_graph import read_netx
 from snn_compile.compiler.nir_graph import read_nir
 from snn_compile.targets.errors import CompileError
 
-SUFFIXES = {".nir": read_nir}
+SUFFIXES = {".nir": read_nir, ".net": read_netx}
 """Suffixes that the compiler reads itself; `.pt` checkpoints go through `train`, from the commands."""
 
 
 def read_graph(path: str | os.PathLike[str]) -> Any:
-    """Return the NIR graph in a file, chosen by its suffix."""
+    """Return the NIR graph in a file, or the Network in a `.net`, chosen by its suffix."""
     file = Path(path)
     reader = SUFFIXES.get(file.suffix.lower())
     if reader is None:

@@ -30,15 +30,19 @@ Key = tuple[str, int, tuple[str, ...]]
 
 
 def lower(graph_or_path: Any, conventions: Mapping[str, Any] | None = None) -> Network:
-    """Return the Network that a NIR graph (or a `.nir` file) means.
+    """Return the Network that a NIR graph (or a `.nir` or `.net` file) means.
 
     `conventions` answers what the file leaves open, for example {"dt": 1e-4, "reset": "subtract",
     "reset_timing": "same_step"}. Raises AmbiguousConvention if something stays open, UnsupportedNode,
     and CompileError on shapes that do not fit, values that are not finite, or contracts not supported.
     """
-    if isinstance(graph_or_path, Network):
-        return graph_or_path
     graph = read_graph(graph_or_path) if isinstance(graph_or_path, (str, os.PathLike)) else graph_or_path
+    if isinstance(graph, Network):
+        if conventions:
+            raise CompileError(
+                f"conventions {', '.join(sorted(conventions))}: this network leaves nothing open to state"
+            )
+        return graph
     contract, decided = resolve(graph, conventions)
     return _Lowering(graph, contract, decided).network()
 

@@ -95,7 +95,11 @@ def stored(weight: Weight, where: str) -> Weight:
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Neurons of one model; parameters are float64 of shape (1,) or (size,)."""
+    """Neurons of one model; parameters are float64 of shape (1,) or (size,).
+
+    `fixed_scale`: threshold units of the chip per unit of the membrane, for populations whose values are
+    the chip's integers already; None lets `quantize` choose.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -107,9 +111,12 @@ class Population:
     spikes_per_step: str = "one"
     update_order: str = "synapse_first"
     current_decay: str = "before"
+    fixed_scale: float | None = None
 
     def __post_init__(self) -> None:
         self.rule  # noqa: B018 - checks its words
+        if self.fixed_scale is not None and not 0 < self.fixed_scale < np.inf:
+            raise CompileError(f"population {self.name!r}: a fixed scale of {self.fixed_scale}")
         given = {"v_min": np.array([-np.inf]), **self.parameters} if self.spiking else self.parameters
         if set(given) != set(PARAMETERS[self.model]):
             raise CompileError(
@@ -222,6 +229,11 @@ class Network:
     @cached_property
     def _by_name(self) -> dict[str, Population | Port]:
         return {p.name: p for p in self.nodes}
+
+    @property
+    def fixed(self) -> bool:
+        """Whether every population's scale is fixed, so that nothing is left to choose."""
+        return all(p.fixed_scale is not None for p in self.populations)
 
     def population(self, name: str) -> Population:
         """Return a population by name."""

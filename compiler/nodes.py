@@ -16,7 +16,7 @@ tau_syn in a CubaLIF), "norm" multiplies it by a alone, "decayed" lets a current
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from math import prod
 from typing import Any
@@ -102,6 +102,12 @@ def _population(
     # Shifting v by v_reset makes every reset to a value a reset to 0.
     value = model == "lif" and contract.reset == "value"
     offset = flat.get("v_reset", np.zeros(1)) if value else np.zeros(1)
+    if contract.spikes_per_step == "floor" and offset.any():
+        raise UnsupportedNode(
+            f"node {name!r}: floor(v / threshold) spikes a step with a reset to {offset[offset != 0][0]:g}; "
+            "a reset to 0 is supported",
+            node=name,
+        )
     parameters = {
         "current_decay": current_decay,
         "voltage_decay": voltage_decay,
@@ -115,7 +121,10 @@ def _population(
         if contract.v_min is not None:
             parameters["v_min"] = np.asarray(contract.v_min, np.float64) - offset
     shape = tuple(int(n) for n in np.shape(getattr(node, "v_threshold", getattr(node, "r", 0.0)))) or (1,)
-    return Population(name, shape, model, parameters, **contract.rule_items())
+    rule = contract.rule_items()
+    if model == "li":  # what a spike does has no meaning without spikes
+        rule = {item: rule[item] for item in ("update_order", "current_decay")}
+    return Population(name, shape, model, parameters, **rule)
 
 
 def _initial(contract: Contract, flat: Mapping[str, Float]) -> Float:
@@ -126,7 +135,13 @@ def _initial(contract: Contract, flat: Mapping[str, Float]) -> Float:
     return np.array([float(contract.v_init)])
 
 
+def _without_current(contract: Contract) -> Contract:
+    """Return the contract of a node whose input acts at once: what it says of currents has no meaning."""
+    return replace(contract, update_order="synapse_first", current_decay="before")
+
+
 def _leaky(node: Any, name: str, contract: Contract, model: str) -> Neuron:
+    contract = _without_current(contract)
     decay = _share(node.tau, contract, name)
     r = finite(node.r, "r", name).reshape(-1)
     gain = _gain({"as_written": r * decay, "unit": np.ones(1), "norm": decay}, name, contract)
@@ -149,6 +164,7 @@ def _current_based(node: Any, name: str, contract: Contract, model: str) -> Neur
 
 
 def _integrating(node: Any, name: str, contract: Contract, model: str) -> Neuron:
+    contract = _without_current(contract)
     r = finite(node.r, "r", name).reshape(-1)
     gain = _gain({"as_written": r * contract.dt, "unit": np.ones(1), "norm": np.ones(1)}, name, contract)
     return Neuron(_population(node, name, contract, model, np.ones(1), np.zeros(1)), gain)
@@ -246,7 +262,13 @@ def _(node: nir.Delay, name: str, contract: Contract) -> Linear:
             f"{contract.dt:g}, 0 or more",
             node=name,
         )
-    return lambda shape: LinearMap(shape, delays=np.broadcast_to(np.rint(steps), (prod(shape),)))
+
+    def mapped(shape: Shape) -> LinearMap:
+        if steps.size not in (1, prod(shape)):
+            raise CompileError(f"node {name!r} delays {steps.size} values and gets {prod(shape)}", node=name)
+        return LinearMap(shape, delays=np.broadcast_to(np.rint(steps), (prod(shape),)))
+
+    return mapped
 
 
 @lower_node.register

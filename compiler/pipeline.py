@@ -157,7 +157,7 @@ def _quantize(
     def made(split: bool) -> QuantizedNetwork:
         return _in_range(retimed, chip, options, split, data)
 
-    if options.tables != "auto":
+    if options.tables != "auto" or retimed.network.fixed:
         return made(options.tables == "sign")
     one, by_sign = made(False), made(True)
     try:
@@ -194,7 +194,7 @@ def _in_range(
         made = quantize(
             retimed, chip, options.weight_bits, options.input_bits, split, data, headroom=headroom
         )
-        if data is None:
+        if data is None or retimed.network.fixed:
             return made
         overflows = _overflows(made, chip, retimed, data)
         if not overflows:
@@ -218,4 +218,5 @@ def _overflows(
         for port in retimed.network.inputs
     }
     found = execute(program, shaped, "loihi2-sim").overflows
-    return {name: overflow for name, overflow in found.items() if overflow}
+    scaled = {p.name for p in retimed.network.populations if p.fixed_scale is None}
+    return {name: overflow for name, overflow in found.items() if overflow and name in scaled}

@@ -21,7 +21,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import issparse
 
-from snn_compile.compiler.formats import TensorError, round_bias, round_decay, round_parts, tensor_error
+from snn_compile.compiler.formats import (
+    TensorError,
+    refuse_rounding,
+    round_bias,
+    round_decay,
+    round_parts,
+    tensor_error,
+)
 from snn_compile.compiler.network import (
     Float,
     Network,
@@ -86,6 +93,7 @@ def quantize(
     """Return the integer network for `chip`.
 
     `split` gives positive and negative weights a table each: one bit more for each, the same synops.
+    What arrives at a population of fixed scale is split only where one table does not hold it exactly.
     `calibration`: inputs (batch, steps, size) by port; without it inputs are taken as spikes and states
     are bounded by their worst case. `headroom` multiplies that of single populations. Raises
     PrecisionLost where no scale fits, CompileError on values the chip has no register for.
@@ -94,7 +102,7 @@ def quantize(
     _refuse(network)
     warnings = (
         []
-        if calibration
+        if calibration or network.fixed
         else [
             "no calibration data: inputs are taken as spikes (0 or 1) and states at their worst case; "
             "--calibrate DATA gives finer scales"
@@ -104,7 +112,9 @@ def quantize(
         f"projection {name!r}: {steps} step(s) of delay added, so results are not the network's any more"
         for name, steps in retimed.relaxed.items()
     ]
-    inputs = {p.name: _input_port(p.name, p.shape, retimed, input_bits, calibration) for p in network.inputs}
+    inputs = {
+        p.name: _input_port(p.name, p.shape, retimed, input_bits, calibration, chip) for p in network.inputs
+    }
     peaks, activity = _observe(network, inputs, calibration)
     peaks |= {
         name: Peak(peaks[name].u * more, peaks[name].v * more) for name, more in (headroom or {}).items()
@@ -122,8 +132,11 @@ def quantize(
     for population in network.populations:
         arriving = _arriving(network, population.name, units)
         own = senders.get(population.name)
+        fixed = population.fixed_scale is not None
         if own:
             scale = own.scale
+        elif population.fixed_scale is not None:
+            scale = population.fixed_scale
         else:
             scale = _scale(population, arriving, peaks[population.name], activity, chip, bits, split)
         shift = own.shift if own else 0
@@ -136,11 +149,20 @@ def quantize(
                 f"population {population.name!r}: {lost} threshold(s) above 0 round to 0, so those "
                 "neurons fire at any membrane above 0"
             )
+        if lost := _leaks_lost(population, made):
+            warnings.append(
+                f"population {population.name!r}: {lost} leak(s) of the membrane round to 0 in {DECAY_BITS} "
+                "bits, so those neurons do not forget"
+            )
+        if fixed:
+            refuse_rounding(population_errors, population.name)
         errors += population_errors
         for edge, weight in arriving:
-            tables, error = _tables(
-                edge, weight * scale, chip, bits, split, _message_bits(network, inputs, edge)
-            )
+            message_bits = _message_bits(network, inputs, edge)
+            tables, error = _tables(edge, weight * scale, chip, bits, split and not fixed, message_bits)
+            if fixed and error.max_lsb:
+                tables, error = _tables(edge, weight * scale, chip, bits, True, message_bits)
+                refuse_rounding([error], population.name)
             if not any(table.synapses for table in tables):
                 warnings.append(
                     f"projection {edge.name!r}: every weight is zero"
@@ -171,6 +193,11 @@ def _thresholds_lost(p: Population, made: IntegerPopulation) -> int:
     return int(np.count_nonzero((made.parameters["vth"] == 0) & (p.parameters["threshold"] > 0)))
 
 
+def _leaks_lost(p: Population, made: IntegerPopulation) -> int:
+    """Return how many membranes stop leaking only after rounding."""
+    return int(np.count_nonzero((made.parameters["dv"] == 0) & (p.parameters["voltage_decay"] > 0)))
+
+
 def _refuse(network: Network) -> None:
     for p in network.populations:
         if p.spiking and float(p.parameters["threshold"].min()) < 0:
@@ -187,12 +214,13 @@ def _input_port(
     retimed: RetimedNetwork,
     bits: int,
     calibration: Mapping[str, Float] | None,
+    chip: Chip,
 ) -> InputPort:
     """Choose how an input is encoded: spikes if the data holds only 0 and 1, else graded messages.
 
     Of the two scales that fill the range, the largest value on the highest message or a power of two,
     the one with the smaller error is taken: images of k/16 are exact with the second, k/255 with the
-    first.
+    first. Only a power of two leaves weights that are integers already exact.
     """
     start = retimed.latency[name]
     data = calibration[name] if calibration else np.zeros((1, 1, 1))
@@ -203,6 +231,9 @@ def _input_port(
     scales = [top / largest, 2.0 ** np.floor(log2(top / largest))]
     error = [float(np.mean((np.rint(values * s) / s - values) ** 2)) for s in scales]
     best = scales[1] if error[1] <= error[0] else scales[0]
+    targets = [retimed.network.population(e.target) for e in retimed.network.projections if e.source == name]
+    if any(p.fixed_scale is not None for p in targets):
+        best = min(scales[1], 2.0 ** -chip.weight_exponent[0])
     return InputPort(name, shape, "graded", best, bits, bool((data < 0).any()), start)
 
 
@@ -210,7 +241,7 @@ def _observe(
     network: Network, inputs: Mapping[str, InputPort], calibration: Mapping[str, Float] | None
 ) -> tuple[dict[str, Peak], dict[str, Float]]:
     """Return the peaks of every population's states and the mean square of every source's messages."""
-    if calibration is None:
+    if calibration is None or network.fixed:
         ones = {p.name: np.ones(p.size) for p in network.populations}
         return _worst_case(network), ones | {p.name: np.ones(network.size(p.name)) for p in network.inputs}
     run = run_float(network, calibration, [p.name for p in network.populations])
@@ -229,14 +260,17 @@ def _worst_case(network: Network) -> dict[str, Peak]:
         return np.minimum(decay, np.maximum(np.rint(decay * DECAY_ONE), offset) / DECAY_ONE)
 
     peaks: dict[str, Peak] = {}
-    heard = {p.name for p in network.populations if not p.spiking} & {e.source for e in network.projections}
+    heard = {p.name for p in network.populations if p.graded} & {e.source for e in network.projections}
     if heard:
         raise PrecisionLost(
-            f"{', '.join(sorted(heard))} send(s) a membrane, whose range only data shows; give calibration "
-            "data (--calibrate DATA)",
+            f"{', '.join(map(repr, sorted(heard)))}: only data shows how large a membrane or a number of "
+            "spikes is sent; give calibration data (--calibrate DATA)",
             tensor=min(heard),
         )
     for p in network.populations:
+        if p.fixed_scale is not None:
+            peaks[p.name] = Peak(0.0, 0.0)
+            continue
         drive = np.zeros(p.size) + np.abs(p.parameters["input_bias"])
         for edge in network.projections:
             if edge.target == p.name:
@@ -247,8 +281,8 @@ def _worst_case(network: Network) -> dict[str, Peak]:
             v = np.where(total > 0, total / least(p.parameters["voltage_decay"], 0), 0.0)
         if not np.isfinite(v).all():
             raise PrecisionLost(
-                f"population {p.name!r} does not leak in {DECAY_BITS} bits, so its states have no bound; "
-                "calibration data (--calibrate DATA)",
+                f"population {p.name!r} does not leak in {DECAY_BITS} bits, so its states have no "
+                "bound; give calibration data (--calibrate DATA)",
                 tensor=p.name,
             )
         peaks[p.name] = Peak(float(u.max()), float(v.max()) + float(np.abs(p.parameters["v_init"]).max()))

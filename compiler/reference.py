@@ -126,7 +126,7 @@ class _Group:
         whole = (self.u if rule.current_decay == "after" else keep * self.u) + x
         self.u = keep * whole if rule.current_decay == "after" else whole
         self._u_peak = max(self._u_peak, float(np.abs(whole).max()))
-        pending = self.v > parameters["threshold"] if self.population.spiking else None
+        pending = self._past(self.v) if self.population.spiking else None
         if rule.reset_timing == "next_before":
             self._reset(self.last)
         drive = whole if rule.update_order == "synapse_first" else before
@@ -146,10 +146,18 @@ class _Group:
     def _spikes(self, pending: npt.NDArray[np.bool_]) -> Float:
         threshold = self.parameters["threshold"]
         reached = self.v - np.where(pending, threshold, 0) if self.rule.reset_timing == "pending" else self.v
-        fired = reached > threshold if self.rule.comparison == ">" else reached >= threshold
+        fired = self._past(reached)
         if self.rule.spikes_per_step == "floor":
-            return np.where(fired, np.floor(reached / threshold), 0.0)
+            passed = reached / threshold
+            return np.where(
+                fired, np.ceil(passed) - 1 if self.rule.comparison == ">" else np.floor(passed), 0.0
+            )
         return fired.astype(np.float64)
+
+    def _past(self, v: Float) -> npt.NDArray[np.bool_]:
+        threshold = self.parameters["threshold"]
+        past: npt.NDArray[np.bool_] = v > threshold if self.rule.comparison == ">" else v >= threshold
+        return past
 
     def _reset(self, spikes: Float) -> None:
         if self.rule.reset == "value":

@@ -24,7 +24,8 @@ from snn_compile.targets.program import Program
 class Counts:
     """Totals over all samples and logical steps; dictionaries are by population or projection name.
 
-    `neuron_spikes` holds, per population and input, how often each neuron sent a message. `drain_*`
+    Spikes are messages: several spikes that leave a neuron in one step, as a number, are one. `neuron_spikes`
+    holds, per population and input, how often each neuron sent a message. `drain_*`
     happened after the last logical step and are in none of the other numbers.
     """
 

@@ -29,11 +29,11 @@ class SpikeEvents:
         With `graded` their values are kept.
         """
         batch, steps, size = messages.shape
-        flat = messages.reshape(batch * steps, size)
-        sent = flat != 0
-        starts = np.concatenate([[0], np.cumsum(sent.sum(axis=1))]).astype(np.int64)
-        neurons = np.nonzero(sent)[1].astype(np.int32)
-        return cls(batch, steps, size, starts, neurons, flat[sent].astype(np.int32) if graded else None)
+        flat = messages.reshape(-1)
+        sent = np.flatnonzero(flat != 0)  # several times faster on booleans
+        starts = np.searchsorted(sent, np.arange(batch * steps + 1) * size).astype(np.int64)
+        values = flat[sent].astype(np.int32) if graded else None
+        return cls(batch, steps, size, starts, (sent % size).astype(np.int32), values)
 
     @property
     def count(self) -> int:
@@ -55,6 +55,11 @@ class SpikeEvents:
         """Return the events of steps start..stop-1 of every sample."""
         if start == 0 and stop == self.steps:
             return self
+        if self.batch == 1:
+            rows = self.row_starts[start : stop + 1]
+            own = slice(int(rows[0]), int(rows[-1]))
+            values = None if self.values is None else self.values[own]
+            return SpikeEvents(1, stop - start, self.size, rows - rows[0], self.neurons[own], values)
         counts = np.diff(self.row_starts).reshape(self.batch, self.steps)
         keep = np.zeros((self.batch, self.steps), bool)
         keep[:, start:stop] = True

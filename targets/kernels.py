@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 SAME_STEP, NEXT_BEFORE, NEXT_AFTER, PENDING = 0, 1, 2, 3
-RESET_VALUE, RESET_SUBTRACT, RESET_NONE, NEVER_SPIKES = 0, 1, 2, 3
+RESET_VALUE, RESET_SUBTRACT, RESET_NONE, NEVER_SPIKES, TERNARY = 0, 1, 2, 3, 4
 ROWS_SIGNED, ROWS_POSITIVE, ROWS_NEGATIVE = 0, 1, 2
 
 
@@ -84,7 +84,7 @@ def _add_sparse(
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _keep(x: int, d: int) -> int:
+def _keep(x: Any, d: Any) -> Any:
     """Return the share d / 4096 of x, rounded toward zero."""
     m = np.uint32(-x) if x < 0 else np.uint32(x)
     m = np.uint32(
@@ -95,13 +95,13 @@ def _keep(x: int, d: int) -> int:
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _clip(y: int) -> int:
+def _clip(y: Any) -> Any:
     top = np.int32((1 << 23) - 1)
     return top if y > top else (np.int32(-top) if y < -top else np.int32(y))
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _reset(v: int, spikes: int, threshold: int, reset: int) -> int:
+def _reset(v: Any, spikes: Any, threshold: Any, reset: Any) -> Any:
     """Return v after a reset, not clipped; spikes * threshold is no more than a membrane was."""
     if spikes == 0 or reset == RESET_NONE:
         return np.int32(v)
@@ -111,7 +111,7 @@ def _reset(v: int, spikes: int, threshold: int, reset: int) -> int:
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _past(v: int, threshold: int, at_threshold: int) -> bool:
+def _past(v: Any, threshold: Any, at_threshold: Any) -> bool:
     return bool(v >= threshold if at_threshold else v > threshold)
 
 
@@ -122,7 +122,8 @@ def _update_by_rule(
 ) -> int:  # fmt: skip
     """Advance n neurons of any rule by one step; list who sends and what, return how many do.
 
-    `rule`: reset, timing, comparison, spikes a step, update order, current decay, as numbers.
+    `rule`: reset, timing, comparison, spikes a step, update order, current decay, as numbers; `v_min`
+    holds the lower threshold of ternary neurons.
     """
     reset, timing, at_threshold = rule[0], rule[1], rule[2]
     many, old_current, decay_after = rule[3], rule[4], rule[5]
@@ -148,11 +149,13 @@ def _update_by_rule(
         x = np.int32(_clip(y))
         if reset == NEVER_SPIKES:
             sent = np.int32(x >> shift[i])
+        elif reset == TERNARY:
+            sent = np.int32(np.int32(x > threshold[i]) - np.int32(x < v_min[i]))
+            x = np.int32(0) if sent else x
         else:
             if timing == NEXT_AFTER:
                 x = _reset(x, last[i], threshold[i], reset)
-                overflow[2] += x < -top
-                x = np.int32(_clip(x))
+                overflow[2] += x < -top  # v_min, never below the range, takes it back
             reached = np.int32(x - threshold[i]) if pending else x
             sent = np.int32(0)
             if _past(reached, threshold[i], at_threshold):
@@ -283,7 +286,8 @@ def run_network(
                     else:
                         k = _update_by_rule(
                             n, acc, u[own], v[own], last[own], keep_u[own], keep_v[own], threshold[own],
-                            bias[own], v_min[own], shift[own], pop_rule[p], who[mine], what[mine], overflow[p],
+                            bias[own], v_min[own], shift[own], pop_rule[p], who[mine], what[mine],
+                            overflow[p],
                         )  # fmt: skip
                 who_n[p] = k
                 row_counts[p, s, t] = k
@@ -313,9 +317,9 @@ def run_network(
                 total = sums[sum_at[e] : sum_at[e] + n]
                 listed = who[who_at[source] : who_at[source] + k]
                 values = what[who_at[source] : who_at[source] + k]
-                if not (tab_graded[e] and source >= populations and t > 0 and _held(
-                    messages[s, t], messages[s, t - 1], in_at[source - populations], in_n[source - populations]
-                )):  # fmt: skip
+                i = source - populations
+                held = tab_graded[e] and i >= 0 and t > 0
+                if not (held and _held(messages[s, t], messages[s, t - 1], in_at[i], in_n[i])):
                     total[:] = 0
                     if tab_sparse[e]:
                         _add_sparse(

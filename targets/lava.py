@@ -72,8 +72,7 @@ class Lava:
                 arrays = {key: archive[key].reshape(batch, device_steps, -1) for key in archive.files}
         return DeviceRun(
             spikes={
-                p.name: SpikeEvents.from_dense(arrays[f"spikes/{p.name}"], p.graded)
-                for p in program.senders
+                p.name: SpikeEvents.from_dense(arrays[f"spikes/{p.name}"], p.graded) for p in program.senders
             },
             states={probe: arrays[f"state/{probe}"] for probe in probes},
             overflows={},
@@ -125,8 +124,8 @@ def time_limit(program: Program, steps: int) -> float:
     """Return seconds after which a run of `steps` device steps in all is given up as hanging."""
     tables = [(edge, table) for edge in program.projections for table in edge.tables]
     processes = 2 + len(tables) + len(program.populations) + len(program.inputs)
-    synapses = sum(table.weights.size * (edge.delay_steps + 1) for edge, table in tables)
-    delays = sum(edge.delay_steps for edge, table in tables if table.sparse)
+    synapses: int = sum(table.weights.size * (edge.delay_steps + 1) for edge, table in tables)
+    delays: int = sum(edge.delay_steps for edge, table in tables if table.sparse)
     step = PROCESS_STEP_S * processes + SYNAPSE_STEP_S * synapses + SPARSE_DELAY_STEP_S * delays
     return START_S + steps * step
 

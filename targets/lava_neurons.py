@@ -87,17 +87,17 @@ class PyProgramLifModel(_lava.AbstractPyLifModelFixed):  # type: ignore[misc, na
         if self.rule.update_order == "membrane_first":
             # The membrane again, from where it was, with the old current in the place of the bias.
             current = self.u.copy()
-            self.u[:], self.v[:], bias = 0, membrane, self.effective_bias
-            self.effective_bias = bias + before
+            self.u[:], self.v[:] = 0, membrane
+            self.effective_bias += before
             super().subthr_dynamics(0 * activation_in)
-            self.u[:], self.effective_bias = current, bias
+            self.u[:] = current
         if self.rule.current_decay == "after":
             kept = np.int64(self.u) * (self.decay_unity - (self.du + 1))
             self.u[:] = np.sign(kept) * np.right_shift(np.abs(kept), self.decay_shift)
         if self.rule.reset_timing == "next_after":
             self._reset(self.last)
 
-    def spiking_activation(self) -> npt.NDArray[Any]:
+    def spiking_activation(self) -> Any:
         """Return who spikes, how often, or the membrane to send."""
         if not self.population.spiking:
             return np.right_shift(self.v, self.population.parameters["message_shift"])
@@ -132,9 +132,49 @@ class PyProgramLifModel(_lava.AbstractPyLifModelFixed):  # type: ignore[misc, na
             super().reset_voltage(spikes != 0)
 
 
+class ProgramTernaryLIF(_lava.TernaryLIF):  # type: ignore[misc, name-defined]
+    """Lava's TernaryLIF, held still before the population's start step."""
+
+    def __init__(self, *, population: Population, **parameters: Any) -> None:
+        super().__init__(**parameters)
+        self.proc_params["population"] = population
+        self.clock = _lava.Var(shape=(1,), init=0)
+
+
+@_lava.implements(proc=ProgramTernaryLIF, protocol=_lava.LoihiProtocol)
+@_lava.requires(_lava.CPU)
+@_lava.tag("fixed_pt")
+class PyProgramTernaryLifModel(_lava.AbstractPyLifModelFixed):  # type: ignore[misc, name-defined]
+    """The methods of Lava's model of TernaryLIF, which it lets nobody derive, and a start step."""
+
+    s_out = _lava.PyTernLifModelFixed.s_out
+    vth_hi = _lava.PyTernLifModelFixed.vth_hi
+    vth_lo = _lava.PyTernLifModelFixed.vth_lo
+    clock = _lava.LavaPyType(np.ndarray, np.int32)
+    scale_threshold = _lava.PyTernLifModelFixed.scale_threshold
+    spiking_activation = _lava.PyTernLifModelFixed.spiking_activation
+    reset_voltage = _lava.PyTernLifModelFixed.reset_voltage
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self.start_step = proc_params["population"].start_step
+
+    def run_spk(self) -> None:
+        """Run Lava's step from the start step on; before it, take input and send silence."""
+        self.clock += 1
+        if self.clock[0] > self.start_step:
+            super().run_spk()
+        else:
+            self.a_in.recv()
+            self.s_out.send(np.zeros(self.v.shape, np.int32))
+
+
 def witness_of(population: Population, sends: bool) -> str:
     """Return "stock" if Lava's own LIF expresses the population, else the methods we override."""
     rule, parameters = population.rule, population.parameters
+    if population.model == "ternary":
+        late = population.start_step and (population.bias.any() or parameters["v_init"].any())
+        return "derived (run_spk)" if late else "stock"
     clipped = population.spiking and bool((parameters["v_min"] > 1 - M).any())
     messages = sends and not population.spiking
     other_dynamics = (rule.update_order, rule.current_decay) != ("synapse_first", "before")
@@ -167,11 +207,17 @@ def neurons(population: Population, sends: bool) -> Any:
         "v": register["v_init"],
         "du": register["du"],
         "dv": register["dv"],
-        "vth": register.get("vth", NEVER),
         "bias_mant": register["bias_mant"],
         "bias_exp": register["bias_exp"],
         "name": population.name,
     }
-    if witness_of(population, sends) == "stock":
-        return _lava.LIF(**parameters)
-    return ProgramLIF(population=population, sends=sends, **parameters)
+    stock = witness_of(population, sends) == "stock"
+    if population.model == "ternary":
+        parameters |= {"vth_hi": register["vth_hi"], "vth_lo": register["vth_lo"]}
+        return (
+            _lava.TernaryLIF(**parameters)
+            if stock
+            else ProgramTernaryLIF(population=population, **parameters)
+        )
+    parameters["vth"] = register.get("vth", NEVER)
+    return _lava.LIF(**parameters) if stock else ProgramLIF(population=population, sends=sends, **parameters)

@@ -17,7 +17,8 @@ from scipy.sparse import csr_matrix
 
 from snn_compile.targets.lava_compat import load_lava, tidy_processes
 from snn_compile.targets.lava_neurons import neurons, witness_of
-from snn_compile.targets.program import Program, WeightTable
+from snn_compile.targets.program import Program
+from snn_compile.targets.weights import WeightTable
 
 _lava = load_lava()
 

@@ -27,6 +27,8 @@ def chip_violations(program: Program, chip: Chip) -> list[str]:
         "du": (0, chip.decay_max),
         "dv": (0, chip.voltage_decay_max),
         "vth": (0, chip.threshold_max),
+        "vth_hi": (0, chip.threshold_max),
+        "vth_lo": (-chip.threshold_max, 0),
         "bias_mant": (-mantissa - 1, mantissa),
         "bias_exp": chip.bias_exponent,
         "v_init": (-(M - 1), M - 1),
@@ -78,7 +80,7 @@ def _wrapping(program: Program, edge: Projection) -> list[str]:
     """
     if not edge.delay_steps:
         return []
-    source = next((node for node in program.nodes if node.name == edge.source))
+    source = next(node for node in program.nodes if node.name == edge.source)
     largest = source.largest_message
     return [
         f"projection {edge.name!r}: delayed messages of {largest.bit_length()} bits can leave 32 bits "

@@ -176,7 +176,8 @@ _KINDS = {
 
 def _reset(p: Population) -> int:
     resets = {"value": kernels.RESET_VALUE, "subtract": kernels.RESET_SUBTRACT, "none": kernels.RESET_NONE}
-    return resets[p.reset] if p.spiking else kernels.NEVER_SPIKES
+    models = {"li": kernels.NEVER_SPIKES, "ternary": kernels.TERNARY}
+    return models.get(p.model, resets[p.reset])
 
 
 def _rule(p: Population) -> list[int]:
@@ -229,8 +230,10 @@ class _Rows:
 def _bytes(weights: npt.NDArray[Any], sign_mode: str) -> npt.NDArray[np.int8]:
     """Return weights as bytes: halved if mixed (their lowest bit is clear), else magnitudes."""
     if sign_mode == "mixed":
-        return (weights >> 1).astype(np.int8)
-    return np.abs(weights).astype(np.uint8).view(np.int8)
+        halved: npt.NDArray[np.int8] = (weights >> 1).astype(np.int8)
+        return halved
+    magnitudes: npt.NDArray[np.int8] = np.abs(weights).astype(np.uint8).view(np.int8)
+    return magnitudes
 
 
 def _parameters(program: Program, at: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any], ...]:
@@ -243,7 +246,10 @@ def _parameters(program: Program, at: npt.NDArray[np.int64]) -> tuple[npt.NDArra
         keep_v[where] = DECAY_ONE - p.parameters["dv"]
         bias[where] = p.bias
         v_init[where] = p.parameters["v_init"]
-        if p.spiking:
+        if p.model == "ternary":
+            threshold[where] = p.parameters["vth_hi"] << STATE_SHIFT
+            v_min[where] = p.parameters["vth_lo"] << STATE_SHIFT
+        elif p.spiking:
             threshold[where] = p.parameters["vth"] << STATE_SHIFT
             v_min[where] = p.parameters["v_min"]
         else:
@@ -282,12 +288,13 @@ class _Part:
 def _run_range(flat: _Flat, inputs: npt.NDArray[np.int32], probes: _Probes, first: int, last: int) -> _Part:
     n = flat.pop[1]
     states = len(flat.parameters[0])
-    capacity = np.maximum(n, EVENT_BUFFER * n // max(1, int(n.sum())))
+    most = n * inputs.shape[1] * (last - first)
+    capacity = np.maximum(n, np.minimum(most, EVENT_BUFFER * n // max(1, int(n.sum()))))
     event_at, event_n = _starts(capacity), np.zeros(len(n), np.int64)
     who_at = _starts(flat.sizes + 1)
     row_counts = np.zeros((len(n), inputs.shape[0], inputs.shape[1]), np.int32)
     overflow = np.zeros((len(n), 3), np.int64)
-    events, event_values = (np.zeros(int(event_at[-1]), np.int32) for _ in range(2))
+    events, event_values = (np.empty(int(event_at[-1]), np.int32) for _ in range(2))
     collected: list[list[npt.NDArray[np.int32]]] = [[] for _ in n]
     carried: list[list[npt.NDArray[np.int32]]] = [[] for _ in n]
     cursor = np.array([first, 0, last], np.int64)

@@ -10,8 +10,8 @@ hardware format says so, and can refuse to (`strict=True`). One device step:
     v  = 0 where s (reset "value"), v - (vth << 6) where s (reset "subtract")
     v  = max(v, v_min)
 
-or what the population's rule says instead (`rule.py`); a leaky integrator sends v >> message_shift,
-flooring. A subtraction that takes v below its range saturates and counts as such. A population does
+or what the population's rule says instead (`rule.py`). A leaky integrator sends v >> message_shift,
+flooring; a ternary neuron sends 1 where v > (vth_hi << 6), -1 where v < (vth_lo << 6), and v is 0 there. A subtraction that takes v below its range saturates and counts as such. A population does
 nothing before its start step. Source: Lava 0.10.0's fixed-point LIF, Dense and DelayDense,
 as measured on random programs; start steps and every rule but the first are ours.
 """
@@ -37,7 +37,8 @@ from snn_compile.targets.integer import (
     wrap24,
     wrap32,
 )
-from snn_compile.targets.program import Population, Program, Projection
+from snn_compile.targets.population import Population
+from snn_compile.targets.program import Program, Projection
 from snn_compile.targets.record import DeviceRun, Overflow
 
 
@@ -108,7 +109,7 @@ class _Neurons:
         self.population, self.rule, self.parameters = population, population.rule, parameters
         self.keep_u = DECAY_ONE - (parameters["du"] + 1)
         self.keep_v = DECAY_ONE - parameters["dv"]
-        self.threshold = parameters["vth"] << STATE_SHIFT if population.spiking else None
+        self.threshold = parameters["vth"] << STATE_SHIFT if "vth" in parameters else None
         self.bias = population.bias
         self.u = np.zeros((batch, population.size), np.int64)
         self.v = self.u + parameters["v_init"]
@@ -126,8 +127,13 @@ class _Neurons:
         raw = wrap32(shift_toward_zero(self.v * self.keep_v, DECAY_BITS) + drive + self.bias)
         self.v = saturate(raw)
         self.overflow += Overflow(0, int((raw > M - 1).sum()), int((raw < -(M - 1)).sum()))
-        if self.threshold is None:
+        if self.population.model == "li":
             return self.v >> self.parameters["message_shift"]
+        if self.population.model == "ternary":
+            above = self.v > self.parameters["vth_hi"] << STATE_SHIFT
+            below = self.v < self.parameters["vth_lo"] << STATE_SHIFT
+            self.v = np.where(above | below, 0, self.v)
+            return above.astype(np.int64) - below
         if self.rule.reset_timing == "next_after":
             self._reset(self.last)
         self.last = self._spikes(pending)
@@ -174,7 +180,6 @@ class _Neurons:
         if self.rule.reset == "value":
             self.v = np.where(spikes != 0, 0, self.v)
         else:
-            raw = self.v - spikes * self.threshold
-            self.v = saturate(raw)
-            # Only "next_after" comes here with a membrane that may lie far below.
-            self.overflow += Overflow(0, 0, int((raw < -(M - 1)).sum()))
+            self.v = self.v - spikes * self.threshold
+            # Of a late reset after the membrane's step; v_min, never below the range, takes it back.
+            self.overflow += Overflow(0, 0, int((self.v < -(M - 1)).sum()))

@@ -28,6 +28,15 @@ MODELS: dict[str, dict[str, int | None]] = {
         "v_min": -(M - 1),
     },
     "li": {"du": None, "dv": None, "bias_mant": 0, "bias_exp": 0, "v_init": 0, "message_shift": 0},
+    "ternary": {
+        "du": None,
+        "dv": None,
+        "vth_hi": None,
+        "vth_lo": None,
+        "bias_mant": 0,
+        "bias_exp": 0,
+        "v_init": 0,
+    },
 }
 """Neuron models, their integer parameters by the names of Lava's registers, and their defaults.
 
@@ -35,7 +44,8 @@ du: current decay, (du + 1)/4096 of u is lost a step. dv: voltage decay, dv/4096
 step. vth: threshold in units of 64. bias_mant, bias_exp: bias = mant * 2**exp in membrane units. v_init:
 membrane at start_step. v_min: v is clipped from below to it, after the reset. `li` is a leaky integrator
 that never spikes; to those it projects to it sends its membrane, v >> message_shift (flooring), at every
-step from start_step on. A message of 0 is none.
+step from start_step on. A message of 0 is none. `ternary` steps like Lava's TernaryLIF: it sends 1 above
+vth_hi, -1 below vth_lo, and is then set to 0; both thresholds are shared by all of its neurons.
 """
 
 
@@ -85,10 +95,8 @@ class Population:
                 f"{sorted(model)}, and {missing or 'no other'} must be given"
             )
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        frozen = {
-            key: frozen_integers(np.atleast_1d(self.parameters.get(key, default)), np.int32)
-            for key, default in model.items()
-        }
+        given: dict[str, Any] = {**model, **self.parameters}
+        frozen = {key: frozen_integers(np.atleast_1d(given[key]), np.int32) for key in model}
         for key, array in frozen.items():
             if array.shape not in ((1,), (self.size,)):
                 raise WrongProgram(
@@ -96,6 +104,11 @@ class Population:
                     f"expected (1,) or ({self.size},)"
                 )
         object.__setattr__(self, "parameters", frozen)
+        if self.model == "ternary":
+            if self.rule != Rule():
+                raise WrongProgram(f"population {self.name!r}: ternary neurons have Lava's rule and no other")
+            if frozen["vth_hi"].size > 1 or frozen["vth_lo"].size > 1:
+                raise WrongProgram(f"population {self.name!r}: ternary neurons share vth_hi and vth_lo")
         if self.spikes_per_step == "floor" and self.spiking and (frozen["vth"] < 1).any():
             raise WrongProgram(f"population {self.name!r}: floor(v / threshold) needs thresholds from 1 on")
 
@@ -107,12 +120,12 @@ class Population:
     @property
     def spiking(self) -> bool:
         """Whether the model emits spikes."""
-        return "vth" in MODELS[self.model]
+        return self.model != "li"
 
     @property
     def graded(self) -> bool:
-        """Whether messages carry a number: several spikes a step, or a membrane."""
-        return not self.spiking or self.spikes_per_step != "one"
+        """Whether messages carry a number: several spikes a step, a sign, or a membrane."""
+        return self.model != "lif" or self.spikes_per_step != "one"
 
     @cached_property
     def largest_message(self) -> int:
@@ -136,8 +149,9 @@ class Population:
     @cached_property
     def plain(self) -> bool:
         """Whether a step is that of Lava's LIF up to the kind of reset: no clip, no other order."""
-        unclipped = not self.spiking or bool((self.parameters["v_min"] <= -(M - 1)).all())
-        return self.rule.stock and unclipped
+        if not self.spiking:
+            return (self.update_order, self.current_decay) == ("synapse_first", "before")
+        return self.model == "lif" and self.rule.stock and bool((self.parameters["v_min"] <= -(M - 1)).all())
 
     @cached_property
     def bias(self) -> npt.NDArray[np.int64]:

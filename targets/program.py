@@ -104,8 +104,9 @@ class InputPort:
             )
         flat = data.reshape(data.shape[0], data.shape[1], -1)
         if self.kind == "spikes":
-            if not np.isin(flat, (0, 1)).all():
-                bad = float(flat[~np.isin(flat, (0, 1))][0])
+            binary = (flat == 0) | (flat == 1)
+            if not binary.all():
+                bad = float(flat[~binary][0])
                 raise WrongInput(
                     f"input {self.name!r} takes spikes, 0 or 1, and got {bad:g}; compile "
                     "with calibration data of the same coding for graded input"

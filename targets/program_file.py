@@ -22,16 +22,9 @@ from scipy.sparse import csr_array
 
 from snn_compile.targets.digest import content_digest, encode
 from snn_compile.targets.errors import SnnCompileError, WrongProgram
-from snn_compile.targets.program import (
-    Core,
-    InputPort,
-    OutputPort,
-    Population,
-    Program,
-    Projection,
-    Route,
-    WeightTable,
-)
+from snn_compile.targets.population import Population
+from snn_compile.targets.program import Core, InputPort, OutputPort, Program, Projection, Route
+from snn_compile.targets.weights import WeightTable
 
 SCHEMA = "snn-compile-program"
 VERSION = 1

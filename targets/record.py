@@ -83,8 +83,8 @@ class RunRecord:
         """Number of logical steps a sample."""
         return int(self.outputs.shape[1])
 
-    def spikes(self, name: str) -> npt.NDArray[np.uint8]:
-        """Return the spikes of a recorded population, (batch, steps, *shape)."""
+    def spikes(self, name: str) -> npt.NDArray[np.integer]:
+        """Return the spikes of a recorded population, (batch, steps, *shape); numbers if several leave."""
         if name not in self.spike_events:
             raise WrongInput(
                 f"spikes of {name!r} were not recorded; run with record=({name!r},). "

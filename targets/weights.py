@@ -12,7 +12,7 @@ from scipy.sparse import csr_array, issparse
 
 from snn_compile.targets.errors import WrongProgram
 from snn_compile.targets.integer import SIGN_MODES, Int, truncate_weights
-from snn_compile.targets.population import IntArray, frozen_integers
+from snn_compile.targets.population import frozen_integers
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class WeightTable:
     are taken as numbers. Weights must be exactly what `bits` bits hold.
     """
 
-    weights: IntArray | csr_array
+    weights: Any
     exponent: int = 0
     bits: int = 8
     sign_mode: str = "mixed"
@@ -41,7 +41,7 @@ class WeightTable:
         if np.ndim(self.weights) != 2:
             shape = np.shape(self.weights)
             raise WrongProgram(f"a weight table has shape {shape}; expected (target, source)")
-        weights = _canonical(self.weights) if self.sparse else frozen_integers(self.weights, np.int16)
+        weights: Any = _canonical(self.weights) if self.sparse else frozen_integers(self.weights, np.int16)
         values = weights.data if self.sparse else weights
         if not np.array_equal(truncate_weights(values.astype(np.int64), self.bits, self.sign_mode), values):
             raise WrongProgram(f"weights are not {self.bits}-bit {self.sign_mode} integers")
@@ -71,12 +71,14 @@ class WeightTable:
     @cached_property
     def fan_out(self) -> npt.NDArray[np.int64]:
         """Non-zero weights of each source, (source,)."""
-        return np.bincount(self.nonzero.indices, minlength=self.shape[1]).astype(np.int64)
+        counted: npt.NDArray[np.int64] = np.bincount(self.nonzero.indices, minlength=self.shape[1])
+        return counted
 
     @cached_property
     def fan_in(self) -> npt.NDArray[np.int64]:
         """Non-zero weights of each target, (target,)."""
-        return np.diff(self.nonzero.indptr).astype(np.int64)
+        counted: npt.NDArray[np.int64] = np.diff(self.nonzero.indptr).astype(np.int64)
+        return counted
 
     @cached_property
     def largest_sum(self) -> int:

@@ -116,6 +116,7 @@ def build(pick: Picker, limits: Limits) -> Case:
     populations: list[Population] = []
     for i in range(count):
         models = ("lif", "lif", "lif", "li") if i == count - 1 or not stock else ("lif",)
+        models += () if stock else ("lif", "lif", "lif", "ternary")
         populations.append(population(pick, f"pop{i}", pick.choice(models), limits, stock))
     projections = []
     for index, target in enumerate(populations):
@@ -151,7 +152,9 @@ def population(pick: Picker, name: str, model: str, limits: Limits, stock: bool 
     size = pick.integer(1, limits.neurons)
     rule = {key: "value" if key == "reset" else words[0] for key, words in CHOICES.items()}
     rule["reset"] = pick.choice(("value", "value", "subtract", "subtract", "none"))
-    if not stock:
+    if model == "ternary":
+        rule["reset"] = "value"
+    elif not stock:
         rule |= {key: pick.choice(words) for key, words in CHOICES.items() if key != "reset"}
         if rule["reset_timing"] == "pending":
             rule |= {"reset": "subtract", "spikes_per_step": "one"}
@@ -185,6 +188,9 @@ def population(pick: Picker, name: str, model: str, limits: Limits, stock: bool 
         parameters["vth"] = np.maximum(parameter(*thresholds), least)
         if not stock and pick.choice((False, False, True)):
             parameters["v_min"] = parameter((-64, 0), (-9999, 9999), (0, 0), (-(2**23) + 1, 2**23 - 1))
+    elif model == "ternary":
+        high, low = (int(pick.integers(*pick.choice(thresholds), (1,))[0]) for _ in range(2))
+        parameters |= {"vth_hi": np.array([high]), "vth_lo": np.array([-low])}
     elif not stock:
         parameters["message_shift"] = parameter((0, 0), (3, 12), (6, 6), (10, 23))
     return Population(name, (size,), model, parameters, start_step=pick.choice((0, 0, 1, 2, 3, 5)), **rule)
@@ -285,7 +291,40 @@ EDGE_BIASES = (0, 62, 63, 64, 65, -62, -63, -64, -65)
 
 def edge_cases() -> dict[str, Case]:
     """Return programs made by hand, by name."""
-    return {**{f"edges {reset}": _edges(reset) for reset in ("value", "subtract", "none")}, "held": _held()}
+    edges = {f"edges {reset}": _edges(reset) for reset in ("value", "subtract", "none")}
+    edges["edges by rule"] = _edges("subtract", reset_timing="pending")
+    edges["edges at the threshold"] = _edges("value", comparison=">=", reset_timing="next_before")
+    return {**edges, "held": _held(), "late": _late()}
+
+
+def _late() -> Case:
+    """Return neurons whose late reset takes them below the membrane's range, and just not below it."""
+    populations = tuple(
+        Population(
+            f"pop{i}",
+            (3,),
+            "lif",
+            {"du": 4095, "dv": 4096, "vth": [131071, 65535, 40], "bias_mant": [63, 0, -64]},
+            "subtract",
+            reset_timing="next_after",
+            spikes_per_step=words,
+        )
+        for i, words in enumerate(CHOICES["spikes_per_step"])
+    )
+    wire = WeightTable(np.ones((3, 1), np.int64), 0, 8, "excitatory", 24)
+    edges = tuple(Projection(f"edge{i}", "in0", p.name, (wire,)) for i, p in enumerate(populations))
+    drive = np.array([131071, -131071, 65536, -65535, 81, -131071, 0, 131071, 131071, -65537])
+    return Case(
+        Program(
+            "loihi2",
+            1,
+            populations,
+            edges,
+            (InputPort("in0", (1,), kind="graded", bits=24, signed=True),),
+            (OutputPort("out", "pop1"),),
+        ),
+        {"in0": drive[None, :, None]},
+    )
 
 
 def _held() -> Case:
@@ -315,7 +354,7 @@ def _held() -> Case:
     )
 
 
-def _edges(reset: str) -> Case:
+def _edges(reset: str, **rule: str) -> Case:
     """Return a program whose neurons meet the edges of wrap, saturation and threshold exactly."""
     sums, biases = (np.array(grid).reshape(-1) for grid in np.meshgrid(EDGE_SUMS, EDGE_BIASES, indexing="ij"))
     n = len(EDGE_SUMS)
@@ -346,6 +385,7 @@ def _edges(reset: str) -> Case:
             },
             reset,
             start_step=1,
+            **rule,
         )
         for name, (du, dv, vth) in settings.items()
     )

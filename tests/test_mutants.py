@@ -80,7 +80,7 @@ def load_device(
             patch.setattr(targets, part, module, raising=False)
     if name == "oracle":
         return module.Oracle()
-    module.EVENT_BUFFER = 1
+    module.EVENT_BUFFER = 60
     return module.Loihi2Sim(threads=2)
 
 

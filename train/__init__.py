@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from snn_compile.train.bptt import Progress, Score, Training, evaluate, fit
     from snn_compile.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from snn_compile.train.export import to_nir
+    from snn_compile.train.foreign import load_foreign
     from snn_compile.train.networks import LayerConfig, NetworkConfig, Run, SpikingNetwork
     from snn_compile.train.neurons import LI, LIF, CubaLIF, Firing
     from snn_compile.train.presets import PRESETS, TrainConfig, read_config
@@ -36,6 +37,7 @@ __all__ = [
     "evaluate",
     "fit",
     "load_checkpoint",
+    "load_foreign",
     "read_config",
     "save_checkpoint",
     "spike",
@@ -46,6 +48,7 @@ _MODULES = {
     "bptt": ("Progress", "Score", "Training", "evaluate", "fit"),
     "checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
     "export": ("to_nir",),
+    "foreign": ("load_foreign",),
     "networks": ("LayerConfig", "NetworkConfig", "Run", "SpikingNetwork"),
     "neurons": ("CubaLIF", "Firing", "LI", "LIF"),
     "presets": ("PRESETS", "TrainConfig", "read_config"),

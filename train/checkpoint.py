@@ -53,7 +53,7 @@ class Checkpoint:
 def save_checkpoint(
     path: str | Path,
     module: nn.Module,
-    sample_input: Tensor,
+    sample_input: Any,
     *,
     config: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
@@ -66,16 +66,12 @@ def save_checkpoint(
     Raises ExportError when the module has no NIR counterpart, a value is not plain, or the file
     cannot be written.
     """
-    graph = to_nir(module, sample_input, dt)
+    made = checkpoint_of(module, sample_input, config=config, metrics=metrics, data=data, dt=dt)
     body = {
-        "schema": {"name": SCHEMA, "version": SCHEMA_VERSION},
-        "graph": _plain(graph.to_dict(), "graph"),
-        "graph_digest": graph_digest(graph),
-        "state_dict": _plain(dict(module.state_dict()), "state_dict"),
-        "config": _plain(config or {}, "config"),
-        "metrics": _plain(metrics or {}, "metrics"),
-        "data": None if data is None else _plain(data, "data"),
-        "versions": _versions(),
+        "schema": dict(made.schema),
+        "graph": _plain(made.graph.to_dict(), "graph"),
+        "graph_digest": made.digest(),
+        **{key: getattr(made, key) for key in ("state_dict", "config", "metrics", "data", "versions")},
     }
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -88,6 +84,27 @@ def save_checkpoint(
         partial.unlink(missing_ok=True)
 
 
+def checkpoint_of(
+    module: nn.Module,
+    sample_input: Any,
+    *,
+    config: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    dt: float | None = None,
+) -> Checkpoint:
+    """Export `module` and return what its checkpoint holds; see `save_checkpoint`."""
+    return Checkpoint(
+        graph=to_nir(module, sample_input, dt),
+        state_dict=_plain(dict(module.state_dict()), "state_dict"),
+        config=_plain(config or {}, "config"),
+        metrics=_plain(metrics or {}, "metrics"),
+        data=None if data is None else _plain(data, "data"),
+        versions=_versions(module),
+        schema={"name": SCHEMA, "version": SCHEMA_VERSION},
+    )
+
+
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint without executing anything in it.
 
@@ -97,7 +114,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise ExportError(f"{path}: no such checkpoint file", path=str(path))
-    body = _read(path)
+    body = read_plain(path)
     schema = body.get("schema")
     if not isinstance(schema, dict) or schema.get("name") != SCHEMA:
         raise ExportError(
@@ -128,7 +145,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(graph=graph, schema=schema, **rest)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_plain(path: Path) -> dict[str, Any]:
+    """Return the dictionary of tensors and plain values in a file of torch, running no code from it."""
     try:
         body = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen classes on files that are not its own
@@ -182,9 +200,12 @@ def _arrays(value: Any) -> Any:
     return value
 
 
-def _versions() -> dict[str, str]:
+def _versions(module: nn.Module) -> dict[str, str]:
     found = {}
-    for package in ("snn-compile", "torch", "numpy", "nir"):
+    packages = ["snn-compile", "torch", "numpy", "nir"]
+    if any(type(layer).__module__.startswith("snntorch.") for layer in module.modules()):
+        packages.append("snntorch")
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -39,11 +39,10 @@ _ENDLESS = 2.0**60
 
 @dataclass(frozen=True, eq=False)
 class Neuron:
-    """A neuron as exported: its node, its rule, what a spike weighs, and its recurrent layer."""
+    """A neuron as exported: its node, its rule and its recurrent layer."""
 
     node: Any
     rule: Mapping[str, str]
-    amplitude: Float | None
     recurrent: nn.Module | None
 
 
@@ -82,9 +81,8 @@ def neuron(module: nn.Module, path: str, shape: tuple[int, ...], dt: float, fire
         node = nir.IF(r=gain / dt, **firing)
     else:
         node = nir.LIF(tau=tau, r=r, **ends, **firing)
-    amplitude = None if (step.amplitude == 1).all() else step.amplitude
     recurrent = getattr(module, "recurrent", None) if "spk" in ports.states else None
-    return Neuron(node, {} if silent else rule, amplitude, recurrent)
+    return Neuron(node, {} if silent else rule, recurrent)
 
 
 def _time_constant(share: Float, dt: float) -> Float:
@@ -106,8 +104,8 @@ def _rule(module: nn.Module, path: str, kind: str) -> dict[str, str]:
     used = built.get(getattr(module.state_function, "__name__", ""))
     if used != reset:
         raise ExportError(
-            f"{path}: was built with reset mechanism {used!r} and now says {reset!r}, and snnTorch goes on with "
-            "the first; build the neuron anew",
+            f"{path}: was built with reset mechanism {used!r} and now says {reset!r}, which snnTorch "
+            "ignores; build the neuron anew",
             node=path,
         )
     # RSynaptic takes its own argument where it means the new state, so that the option has no effect.
@@ -143,7 +141,7 @@ def _numbers(
     module: nn.Module, path: str, kind: str, shape: tuple[int, ...], rule: Mapping[str, str]
 ) -> _Step:
     def number(name: str) -> Float:
-        return _spread(getattr(module, name), shape, path, name)
+        return spread(getattr(module, name), shape, path, name)
 
     threshold, amplitude = number("threshold"), number("graded_spikes_factor")
     if (threshold < 0).any():
@@ -163,7 +161,7 @@ def _numbers(
     return _Step(alpha, beta, gain, threshold, amplitude, rule)
 
 
-def _spread(thing: Any, shape: tuple[int, ...], path: str, name: str) -> Float:
+def spread(thing: Any, shape: tuple[int, ...], path: str, name: str) -> Float:
     """Return a parameter for every neuron; raises where it does not fit or is not finite."""
     tensor = torch.as_tensor(thing).detach().cpu().double()
     if tensor.ndim == len(shape) + 1 and tensor.shape[0] == 1:
@@ -171,18 +169,26 @@ def _spread(thing: Any, shape: tuple[int, ...], path: str, name: str) -> Float:
     array: Float = tensor.numpy()
     if not np.isfinite(array).all():
         where = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
-        raise ExportError(f"{path}: {name}{where or ''} is {array[tuple(where)]}; it must be finite", node=path)
+        raise ExportError(
+            f"{path}: {name}{where or ''} is {array[tuple(where)]}; it must be finite", node=path
+        )
     try:
         return np.array(np.broadcast_to(array, shape))
     except ValueError as error:
-        raise ExportError(f"{path}: {name} has shape {array.shape} and the layer {shape}", node=path) from error
+        raise ExportError(
+            f"{path}: {name} has shape {array.shape} and the layer {shape}", node=path
+        ) from error
 
 
-def _check(module: nn.Module, path: str, ports: Ports, step: _Step, shape: tuple[int, ...], steps: int = 24) -> None:
+def _check(
+    module: nn.Module, path: str, ports: Ports, step: _Step, shape: tuple[int, ...], steps: int = 24
+) -> None:
     """Step the module beside the rule, each step from the module's own states; raises where they differ."""
     kept = dict(module.__dict__), dict(module._buffers)
     rng = np.random.default_rng(0)
-    scale = np.maximum(step.threshold, 0.1) * (1.0 if step.alpha is None else 0.5) / np.maximum(step.gain, 1e-9)
+    scale = (
+        np.maximum(step.threshold, 0.1) * (1.0 if step.alpha is None else 0.5) / np.maximum(step.gain, 1e-9)
+    )
     dtype = torch.as_tensor(module.threshold).dtype
     hidden = bool(getattr(module, "init_hidden", False))
     state = {name: np.zeros((1, *shape)) for name in ("spk", "syn", "mem")}
@@ -224,8 +230,8 @@ def _predict(step: _Step, state: Mapping[str, Float], drive: Float) -> dict[str,
     last = (v > theta) if upward else (v >= theta)
 
     def reset(v: Float, fired: NDArray[np.bool_]) -> Float:
-        away = {"value": v, "subtract": theta, "none": 0.0}[rule["reset"]]
-        return v - fired * away
+        away = {"value": v, "subtract": theta, "none": np.zeros_like(v)}[rule["reset"]]
+        return np.asarray(v - fired * away)
 
     u = drive if step.alpha is None else step.alpha * state["syn"] + drive
     if timing == "next_before":
@@ -250,7 +256,7 @@ def _compare(path: str, t: int, got: Mapping[str, Float], said: Mapping[str, Flo
     bad = [name for name, differs in wrong.items() if (differs & sure).any()]
     if bad:
         raise ExportError(
-            f"{path}: its {' and '.join(bad)} at step {t} of a trial differ from what snnTorch 1.0.0 computes; "
-            "only neurons of that version are exported, and subclasses that keep its forward",
+            f"{path}: its {' and '.join(bad)} at step {t} of a trial differ from what snnTorch 1.0.0 "
+            "computes; only neurons of that version are exported, and subclasses that keep its forward",
             node=path,
         )

@@ -15,257 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from snn_compile.targets.errors import ExportError
-from snn_compile.train.trace_neurons import Ports, neuron_ports, read_call
+from snn_compile.train.trace_neurons import neuron_ports
+from snn_compile.train.trace_record import Tracer
+from snn_compile.train.trace_values import Trace, Value, leaves
 
 STEPS = 12
 """How often a forward of one step is called; delays a module builds by hand are seen up to this long."""
-
-
-@dataclass(eq=False)
-class Value:
-    """How a tensor came about: an operation of `args` with constants `attrs`, in the module `path`.
-
-    `shape` has the batch first. `replay` repeats the operation on numbers.
-    """
-
-    op: str
-    args: tuple[Value, ...] = ()
-    shape: tuple[int, ...] = ()
-    path: str = ""
-    attrs: Mapping[str, Any] = field(default_factory=dict)
-    replay: Callable[..., Tensor] | None = None
-
-
-@dataclass(eq=False)
-class Call:
-    """One step of a population: what came in; `chain.calls[t]` is step t."""
-
-    chain: Chain
-    t: int
-    x: Value
-
-
-@dataclass(eq=False)
-class Chain:
-    """The steps of one population, in order."""
-
-    module: nn.Module
-    path: str
-    shape: tuple[int, ...]
-    calls: list[Call] = field(default_factory=list)
-
-
-@dataclass(frozen=True, eq=False)
-class Trace:
-    """Chains in the order of their first call, and what the forward returned, tensor by tensor.
-
-    Each output is a Value; of a forward of one step a "stack" with axis 0, one entry a step. `steps` is
-    the length of the chains, `input_shape` one step of one sample, `one_step` whether forward is a step.
-    """
-
-    chains: Sequence[Chain]
-    outputs: Sequence[Value]
-    steps: int
-    input_shape: tuple[int, ...]
-    one_step: bool
-
-
-class Tracer(TorchFunctionMode):
-    """Records torch functions of stand-ins; active while the forward runs."""
-
-    def __init__(self, root: nn.Module) -> None:
-        super().__init__()
-        self.paths: list[str] = []
-        self.root = root
-        self.chains: list[Chain] = []
-        self.known: dict[int, tuple[Tensor, Value]] = {}
-        self.time_axes: set[int] = set()
-        self.step = 0
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Record `func` when an argument is a stand-in, else just call it."""
-        kwargs = kwargs or {}
-        if not any(id(leaf) in self.known for leaf in _leaves((args, kwargs))):
-            return func(*args, **kwargs)
-        from snn_compile.train.trace_functions import HANDLERS, PLAIN
-
-        name = getattr(func, "__name__", str(func))
-        if name in PLAIN:
-            return func(*args, **kwargs)
-        handler = HANDLERS.get(name)
-        if handler is None:
-            raise ExportError(
-                f"{self.where()}: torch's {name} has no NIR counterpart here; {self._advice(name)}",
-                node=self.where(),
-                type=name,
-            )
-        call = FunctionCall(self, func, args, kwargs)
-        try:
-            return handler(call, *args, **kwargs)
-        except TypeError as error:
-            raise ExportError(
-                f"{self.where()}: {name} is called in a way that is not read ({error})"
-            ) from error
-
-    def where(self) -> str:
-        """Name the module whose forward is running."""
-        path = self.paths[-1] if self.paths else ""
-        return path or f"forward of {type(self.root).__name__}"
-
-    def _advice(self, name: str) -> str:
-        if name in ("relu", "relu_", "leaky_relu", "gelu", "sigmoid", "tanh", "elu", "silu", "softmax"):
-            return "use a spiking neuron; a plain network without spikes is compiled from ONNX"
-        if name in (
-            "__bool__",
-            "item",
-            "tolist",
-            "numpy",
-            "gt",
-            "lt",
-            "__gt__",
-            "__lt__",
-            "where",
-            "__float__",
-        ):
-            return "what the forward does may not depend on the values of the data"
-        return "compute it outside of the network, or with Linear, Conv and spiking neurons"
-
-    def value(self, thing: Any) -> Value:
-        """Return how a stand-in came about; any other tensor or number is a constant."""
-        if id(thing) in self.known:
-            return self.known[id(thing)][1]
-        tensor = thing.detach() if isinstance(thing, Tensor) else torch.as_tensor(thing)
-        return Value("const", (), tuple(tensor.shape), self.where(), {"tensor": tensor})
-
-    def knows(self, thing: object) -> bool:
-        """Whether this tensor depends on the input."""
-        return id(thing) in self.known
-
-    def stand_in(self, value: Value, dtype: torch.dtype) -> Tensor:
-        """Return a tensor without memory of its own that stands for `value`."""
-        with torch._C.DisableTorchFunction():
-            tensor = torch.full((), torch.nan if dtype.is_floating_point else 0, dtype=dtype).expand(
-                value.shape
-            )
-        return self.mark(tensor, value)
-
-    def mark(self, tensor: Tensor, value: Value) -> Tensor:
-        """Let `tensor` stand for `value` from now on."""
-        self.known[id(tensor)] = (tensor, value)
-        return tensor
-
-    def neuron(self, module: nn.Module, path: str, ports: Ports) -> Callable[..., Any]:
-        """Return what stands in for the forward of a spiking neuron."""
-
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            x, states = read_call(module, path, ports, args, kwargs)
-            if not self.knows(x):
-                x = self.mark(torch.zeros_like(x), self.value(x))
-            value = self.value(x)
-            chain = self._chain(module, path, ports, states, value)
-            call = Call(chain, len(chain.calls), value)
-            chain.calls.append(call)
-            out = {
-                port: self.stand_in(
-                    Value("out", (), value.shape, path, {"call": call, "port": port}), x.dtype
-                )
-                for port in dict.fromkeys((*ports.states, "spk"))
-            }
-            for state in ports.states:
-                setattr(module, state, out[state])
-            if getattr(module, "init_hidden", False) and not getattr(module, "output", False):
-                return out["spk"]
-            return tuple(out[port] for port in ports.returns)
-
-        return forward
-
-    def _chain(
-        self, module: nn.Module, path: str, ports: Ports, states: Mapping[str, Tensor], x: Value
-    ) -> Chain:
-        """Return the chain that this call goes on with, by where its states come from."""
-        before = {name: self.known[id(s)][1] if self.knows(s) else None for name, s in states.items()}
-        traced = {name: value for name, value in before.items() if value is not None}
-        if not traced:
-            for name, state in states.items():
-                if tuple(state.shape) == x.shape and bool((state != 0).any()):
-                    raise ExportError(
-                        f"{path}: {name} starts at values other than 0; start from 0", node=path
-                    )
-            chain = Chain(module, path, x.shape[1:])
-            self.chains.append(chain)
-            return chain
-        calls = set()
-        for name in ports.states:
-            value = before[name]
-            if value is None or value.op != "out" or value.attrs["port"] != name:
-                raise ExportError(
-                    f"{path}: the {name} passed in is not the {name} that {path} returned the step before; "
-                    "states may be handed on, not computed with",
-                    node=path,
-                )
-            calls.add(value.attrs["call"])
-        (call, *others) = calls
-        chain = call.chain
-        if others or chain.module is not module or chain.calls[-1] is not call or chain.shape != x.shape[1:]:
-            raise ExportError(
-                f"{path}: the states passed in belong to another layer or to a step further back; pass "
-                "those of the same layer's last step",
-                node=path,
-            )
-        return chain
-
-
-@dataclass(frozen=True, eq=False)
-class FunctionCall:
-    """One call of a torch function on stand-ins, as its handler sees it."""
-
-    tracer: Tracer
-    func: Any
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-
-    def record(
-        self,
-        op: str,
-        inputs: Sequence[Tensor],
-        shape: Sequence[int] | None = None,
-        replay: Callable[..., Tensor] | None = None,
-        **attrs: Any,
-    ) -> Tensor:
-        """Return a stand-in for `op` of `inputs`; shape and replay are the function's own unless given."""
-        if shape is None:
-            with torch._C.DisableTorchFunction():
-                shape = _on_meta(self.func, self.args, self.kwargs).shape
-        values = tuple(self.tracer.value(i) for i in inputs)
-        value = Value(op, values, tuple(shape), self.tracer.where(), attrs, replay or self._replay(inputs))
-        return self.tracer.stand_in(value, inputs[0].dtype)
-
-    def _replay(self, inputs: Sequence[Tensor]) -> Callable[..., Tensor]:
-        place = {id(tensor): i for i, tensor in enumerate(inputs)}
-
-        def replay(*numbers: Tensor) -> Tensor:
-            def put(leaf: Any) -> Any:
-                return numbers[place[id(leaf)]] if id(leaf) in place else leaf
-
-            result: Tensor = self.func(*_mapped(self.args, put), **_mapped(dict(self.kwargs), put))
-            return result
-
-        return replay
-
-    def refuse(self, why: str) -> ExportError:
-        """Return the error of this call."""
-        where = self.tracer.where()
-        return ExportError(f"{where}: {why}", node=where, type=getattr(self.func, "__name__", str(self.func)))
 
 
 def trace(module: nn.Module, sample: Any) -> Trace:
@@ -310,7 +71,7 @@ def _run(module: nn.Module, args: tuple[Any, ...], calls: int) -> tuple[Tracer, 
             with tracer:
                 returned = module(x, *states)
             outputs = [
-                tracer.value(leaf) for leaf in _leaves(_sequences(returned, tracer)) if tracer.knows(leaf)
+                tracer.value(leaf) for leaf in leaves(_sequences(returned, tracer)) if tracer.knows(leaf)
             ]
             if isinstance(returned, (tuple, list)) and args[1:]:
                 states = _next_states(returned, args)
@@ -363,15 +124,17 @@ def _instrumented(root: nn.Module, tracer: Tracer) -> Iterator[None]:
             raise ExportError(f"{type(module).__name__} is compiled by torch.jit; give the Python module")
         inner = {key: dict(module.__dict__[key]) for key in ("_parameters", "_buffers", "_modules")}
         kept.append((module, {**module.__dict__, **inner}))
-    leaves: list[str] = []
+    leaves_found: list[str] = []
+    apply = torch.autograd.Function.__dict__["apply"]
     try:
+        setattr(torch.autograd.Function, "apply", classmethod(_guarded(tracer, apply)))  # noqa: B010
         root.eval()
         for path, module in modules.items():
-            if any(path.startswith(f"{leaf}.") for leaf in leaves):
+            if any(path.startswith(f"{leaf}.") for leaf in leaves_found):
                 continue
             ports = neuron_ports(module, path)
             if ports is not None:
-                leaves.append(path or ".")
+                leaves_found.append(path)
                 for state in ports.states:
                     setattr(module, state, torch.zeros(0))
                 forward = tracer.neuron(module, path or type(module).__name__.lower(), ports)
@@ -380,9 +143,26 @@ def _instrumented(root: nn.Module, tracer: Tracer) -> Iterator[None]:
             module.__dict__["forward"] = forward
         yield
     finally:
-        for module, state in kept:
+        setattr(torch.autograd.Function, "apply", apply)  # noqa: B010
+        for module, before in kept:
             module.__dict__.clear()
-            module.__dict__.update(state)
+            module.__dict__.update(before)
+
+
+def _guarded(tracer: Tracer, apply: Any) -> Callable[..., Any]:
+    """Refuse custom autograd functions of stand-ins, which torch does not show to a tracer."""
+
+    def guarded(cls: type, *args: Any, **kwargs: Any) -> Any:
+        if any(tracer.knows(leaf) for leaf in leaves((args, kwargs))):
+            raise ExportError(
+                f"{tracer.where()}: {cls.__name__} is an autograd function of its own, which cannot be read; "
+                "use the neurons of snnTorch, with this function as spike_grad",
+                node=tracer.where(),
+                type=cls.__name__,
+            )
+        return apply.__get__(None, cls)(*args, **kwargs)
+
+    return guarded
 
 
 def _in_place(tracer: Tracer, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -401,29 +181,3 @@ def _in_place(tracer: Tracer, path: str, forward: Callable[..., Any]) -> Callabl
             tracer.paths.pop()
 
     return run
-
-
-def _leaves(thing: Any) -> Iterator[Any]:
-    if isinstance(thing, (list, tuple)):
-        for item in thing:
-            yield from _leaves(item)
-    elif isinstance(thing, Mapping):
-        for item in thing.values():
-            yield from _leaves(item)
-    else:
-        yield thing
-
-
-def _mapped(thing: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(thing, (list, tuple)):
-        return type(thing)(_mapped(item, change) for item in thing)
-    if isinstance(thing, dict):
-        return {key: _mapped(item, change) for key, item in thing.items()}
-    return change(thing)
-
-
-def _on_meta(func: Any, args: Any, kwargs: Any) -> Any:
-    def away(leaf: Any) -> Any:
-        return leaf.to("meta") if isinstance(leaf, Tensor) else leaf
-
-    return func(*_mapped(args, away), **_mapped(dict(kwargs), away))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from snn_compile.targets.errors import ExportError
-from snn_compile.train.trace import Chain, Trace, Value
+from snn_compile.train.trace_values import Chain, Trace, Value
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +65,13 @@ def _uneven(chain: Chain, trace: Trace) -> str:
     many = len(chain.calls)
     if trace.one_step and many % trace.steps == 0:
         return (
-            f"{chain.path}: is called {many // trace.steps} times in a step and keeps one state; use a neuron "
-            "module for each layer"
+            f"{chain.path}: is called {many // trace.steps} times in a step and keeps one state; use a "
+            "neuron module for each layer"
         )
     if many < trace.steps:
         return (
-            f"{chain.path}: its state begins anew after {many} of {trace.steps} steps; hand the state on from step "
-            "to step, and reset it only before the first"
+            f"{chain.path}: its state begins anew after {many} of {trace.steps} steps; hand it on from "
+            "step to step, and reset it only before the first"
         )
     return f"{chain.path}: is stepped {many} times where others make {trace.steps} steps"
 
@@ -105,8 +105,8 @@ def _same(template: Value, last: int, value: Value, t: int, path: str) -> None:
         _match(template, last, value, t)
     except _Differs as difference:
         raise ExportError(
-            f"{path}: what arrives at step {t} is not what arrives at step {last} ({difference}); every step must "
-            "compute the same from signals equally far back, with zeros before the first",
+            f"{path}: what arrives at step {t} is not what arrives at step {last} ({difference}); every step "
+            "must compute the same from signals equally far back, with zeros before the first",
             node=path,
         ) from None
 
@@ -119,7 +119,7 @@ def _match(template: Value, last: int, value: Value, t: int) -> None:
         raise _Differs(f"{len(signals)} signals instead of {len(alive)}")
     constant = _total([_at_zero(v) for v in terms if v.op == "const" or _is_before(v, last, t)])
     given = _total([v.attrs["tensor"] for v in present if v.op == "const"])
-    if not torch.allclose(*torch.broadcast_tensors(constant, given), rtol=1e-5, atol=1e-7):
+    if not bool(torch.isclose(constant, given, rtol=1e-5, atol=1e-7).all()):
         raise _Differs("a constant differs; a bias fed by spikes of the step before must act at step 0 too")
     for a, b in zip(alive, signals, strict=True):
         if a.op != b.op or len(a.args) != len(b.args):
@@ -143,7 +143,7 @@ def source(value: Value) -> tuple[Any, ...]:
 
 
 def delay(value: Value, t: int) -> int:
-    """Return how many steps before `t` a signal left its source; raises ExportError if it is not there yet."""
+    """Return how many steps before `t` a signal left its source; raises ExportError if it is yet to."""
     if value.op == "out":
         steps = t - value.attrs["call"].t
     elif value.op == "slice":
@@ -152,8 +152,8 @@ def delay(value: Value, t: int) -> int:
         steps = 0 if value.attrs["step"] is None else t - value.attrs["step"]
     if steps < 0:
         raise ExportError(
-            f"{value.path}: what it gives at step {t - steps} is used at step {t}; a step may use its own and "
-            "earlier ones",
+            f"{value.path}: what it gives at step {t - steps} is used at step {t}; a step may use its own "
+            "and earlier ones",
             node=value.path,
         )
     return int(steps)

@@ -7,13 +7,15 @@ shape, type or identity matter, or that make constants; they are called as they 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from snn_compile.train import trace_sequences as seq
-from snn_compile.train.trace import FunctionCall
+
+if TYPE_CHECKING:
+    from snn_compile.train.trace_record import FunctionCall
 
 PLAIN = frozenset(
     "size dim numel nelement ndimension __len__ is_floating_point stride element_size get_device "
@@ -125,10 +127,16 @@ def batch_norm(
     """Record batch normalisation with its running statistics as a factor and an offset a channel."""
     if training or running_mean is None or running_var is None:
         raise call.refuse("normalises by the statistics of the batch; use track_running_stats=True")
-    gain = 1.0 if weight is None else weight.double()
-    factor = gain / torch.sqrt(running_var.double() + eps)
-    offset = (0.0 if bias is None else bias.double()) - running_mean.double() * factor
-    return call.record("batchnorm", [input], tuple(input.shape), factor=factor, offset=offset)
+    factor = 1 / torch.sqrt(running_var.double() + eps)
+    factor = factor if weight is None else factor * weight.double()
+    offset = -running_mean.double() * factor
+    offset = offset if bias is None else offset + bias.double()
+    ends = (1,) * (input.ndim - 2)
+
+    def replay(number: Tensor) -> Tensor:
+        return number * factor.reshape(-1, *ends) + offset.reshape(-1, *ends)
+
+    return call.record("batchnorm", [input], tuple(input.shape), replay, factor=factor, offset=offset)
 
 
 def _pool(

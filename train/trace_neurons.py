@@ -82,8 +82,8 @@ def read_call(
     passed = {name: state for name, state in given.items() if state is not None}
     if passed and getattr(module, "init_hidden", False):
         raise ExportError(
-            f"{path}: {sorted(passed)} is passed although init_hidden=True keeps it inside; do one of the two",
+            f"{path}: {sorted(passed)} is passed although init_hidden=True keeps it inside; choose one",
             node=path,
         )
     states = {name: passed.get(name, getattr(module, name)) for name in ports.states}
-    return x, {name: torch.as_tensor(state) for name, state in states.items()}
+    return x, {name: s if isinstance(s, Tensor) else torch.as_tensor(s) for name, s in states.items()}

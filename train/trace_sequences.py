@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from snn_compile.train.trace import FunctionCall, Value
+from snn_compile.train.trace_values import Value
+
+if TYPE_CHECKING:
+    from snn_compile.train.trace_record import FunctionCall
 
 
 class Extremum(NamedTuple):
@@ -79,7 +82,7 @@ def scaled(call: FunctionCall, value: Value, factor: Tensor) -> Value:
     factor = factor.detach()
     if value.op == "const":
         return call.tracer.value(value.attrs["tensor"] * factor)
-    if torch.broadcast_shapes(tuple(factor.shape), value.shape) != torch.Size(value.shape):
+    if _joint_shape(tuple(factor.shape), value.shape) != value.shape:
         raise call.refuse(f"multiplies a signal of shape {value.shape} by a larger constant")
     if bool((factor == 1).all()):
         return value
@@ -100,7 +103,7 @@ def plus(call: FunctionCall, first: Value, second: Value) -> Value:
         axis, count = stack.attrs["axis"], len(stack.args)
         parts = [_entries(call, v, axis, count) for v in pair]
         return _stack([plus(call, a, b) for a, b in zip(*parts, strict=True)], axis, stack.path)
-    shape = tuple(torch.broadcast_shapes(first.shape, second.shape))
+    shape = _joint_shape(first.shape, second.shape)
     terms: list[Value] = []
     for value in pair:
         if value.op == "const" and not bool(value.attrs["tensor"].any()):
@@ -113,6 +116,10 @@ def plus(call: FunctionCall, first: Value, second: Value) -> Value:
     return Value(
         "add", tuple(terms), shape, call.tracer.where(), {}, lambda *numbers: sum(numbers, torch.zeros(shape))
     )
+
+
+def _joint_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
 
 
 def _entries(call: FunctionCall, value: Value, axis: int, count: int) -> list[Value]:
@@ -194,7 +201,7 @@ def set_item(call: FunctionCall, input: Tensor, index: Any, entry: Any) -> None:
     value, entry_value = call.tracer.value(input), call.tracer.value(entry)
     if len(indices) != 1 or not isinstance(next(iter(indices.values())), int):
         raise call.refuse("writes into a part of a tensor; only whole steps may be written")
-    ((axis, position),) = indices.items()
+    axis, position = next((a, operator.index(i)) for a, i in indices.items() if isinstance(i, int))
     if value.op == "const":
         slices = [value.attrs["tensor"].select(axis, i).clone() for i in range(input.shape[axis])]
         value = _stack([call.tracer.value(s) for s in slices], axis, call.tracer.where())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
-from types import SimpleNamespace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import nir
@@ -11,6 +13,8 @@ import numpy as np
 import pytest
 
 from snn_compile.compiler.conventions import Contract, attach
+
+Edges = list[tuple[str, str]]
 
 
 def node(kind: type, size: int, **values: Any) -> Any:
@@ -44,10 +48,11 @@ def port(kind: type, *shape: int) -> Any:
 
 
 def graph(
-    nodes: Mapping[str, Any], edges: list[tuple[str, str]], contract: Contract | None = None, **items: Any
+    nodes: Mapping[str, Any], edges: Edges, contract: Contract | None = None, /, **items: Any
 ) -> nir.NIRGraph:
-    """Return a graph with a contract of dt 1; items change it, `contract=None` and no_contract leave it."""
+    """Return a graph with a contract of dt 1; items change it, `no_contract` leaves it out."""
     made = nir.NIRGraph(nodes=dict(nodes), edges=list(edges), type_check=False)
+    contract = items.pop("contract", contract)
     if not items.pop("no_contract", False):
         attach(made, contract or Contract(**{"dt": 1.0, **items}))
     return made
@@ -68,6 +73,17 @@ def build() -> SimpleNamespace:
     return SimpleNamespace(
         lif=lif, cuba=cuba, li=li, affine=affine, linear=linear, port=port, graph=graph, chain=chain
     )
+
+
+@pytest.fixture(scope="session")
+def hand() -> ModuleType:
+    """tests/compiler/by_hand.py: `agrees(graph, contract, inputs)`, `per_neuron(rng, kind, size)`."""
+    file = Path(__file__).with_name("by_hand.py")
+    spec = importlib.util.spec_from_file_location("snn_compile_tests_by_hand", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
-"""The float reference against NIR's equations, written out by hand in plain loops over the graph's own
-nodes: nothing folded, no matrices multiplied together, no shifted membranes."""
+"""The float reference against NIR's equations, written out by hand (by_hand.py)."""
 
 from __future__ import annotations
-
-from math import exp
 
 import nir
 import numpy as np
@@ -14,141 +11,45 @@ from snn_compile.compiler.conventions import Contract, Readout
 from snn_compile.compiler.reference import run_reference
 from snn_compile.targets.errors import WrongInput
 
-NEURONS = (nir.LIF, nir.CubaLIF, nir.LI)
-
-
-class ByHand:
-    """One sample of a graph, node by node and neuron by neuron, in float64."""
-
-    def __init__(self, graph, contract, inputs):
-        self.graph, self.contract, self.inputs = graph, contract, inputs
-        self.out, self.v, self.current, self.steps = {}, {}, {}, len(next(iter(inputs.values())))
-        for t in range(self.steps):
-            for name in graph.nodes:
-                self.value(name, t)
-
-    def arriving(self, name, t):
-        total = [0.0] * int(np.prod(self.graph.nodes[name].input_type["input"]))
-        for a, b in self.graph.edges:
-            delay = self.contract.delays.get((a, b), 0)
-            if b == name and t - delay >= 0:
-                for i, x in enumerate(self.value(a, t - delay)):
-                    total[i] += x
-        return total
-
-    def value(self, name, t):
-        if (name, t) not in self.out:
-            self.out[name, t] = self.compute(name, self.graph.nodes[name], t)
-        return self.out[name, t]
-
-    def compute(self, name, node, t):
-        if isinstance(node, nir.Input):
-            return [float(x) for x in self.inputs[name][t].reshape(-1)]
-        x = self.arriving(name, t)
-        if isinstance(node, (nir.Affine, nir.Linear)):
-            y = [sum(float(w) * a for w, a in zip(row, x, strict=True)) for row in node.weight]
-            return [a + float(b) for a, b in zip(y, node.bias, strict=True)] if hasattr(node, "bias") else y
-        if isinstance(node, NEURONS):
-            return [self.neuron(name, node, i, t, x[i]) for i in range(len(x))]
-        return x
-
-    def share(self, tau):
-        ratio = self.contract.dt / float(tau)
-        return ratio if self.contract.rule == "euler" else 1.0 - exp(-ratio)
-
-    def neuron(self, name, node, i, t, x):
-        def of(key):
-            return float(np.ravel(getattr(node, key))[i])
-
-        start = self.contract.v_init
-        v = self.v[name, i, t - 1] if t else of(start) if isinstance(start, str) else start
-        if isinstance(node, nir.CubaLIF):
-            current = self.current.get((name, i), 0.0)
-            current += self.share(of("tau_syn")) * (-current + of("w_in") * x)
-            self.current[name, i] = x = current
-            v += self.share(of("tau_mem")) * (of("v_leak") - v + of("r") * x)
-        else:
-            v += self.share(of("tau")) * (of("v_leak") - v + of("r") * x)
-        fired = False
-        if not isinstance(node, nir.LI):
-            threshold = of("v_threshold")
-            fired = v >= threshold if self.contract.comparison == ">=" else v > threshold
-            if fired and self.contract.reset == "value":
-                v = of("v_reset")
-            elif fired and self.contract.reset == "subtract":
-                v -= threshold
-        self.v[name, i, t] = v
-        return self.contract.spike_amplitude * fired
-
-
-def agrees(graph, contract, inputs, least_spikes=1):
-    """Assert equal spikes, and membranes equal to a part in 10**12, in every neuron node."""
-    network = lower(graph, {f: getattr(contract, f) for f in contract.__dataclass_fields__})
-    names = [p.name for p in network.populations]
-    spiking = [p.name for p in network.populations if p.spiking]
-    record = run_reference(network, inputs, record=spiking, probes=[f"{name}.v" for name in names])
-    fired = 0
-    for sample in range(len(next(iter(inputs.values())))):
-        hand = ByHand(graph, contract, {name: data[sample] for name, data in inputs.items()})
-        for name in names:
-            size = network.population(name).size
-            wanted = np.array([[hand.v[name, i, t] for i in range(size)] for t in range(hand.steps)])
-            found = record.states(f"{name}.v")[sample].reshape(wanted.shape)
-            np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12 * np.abs(wanted).max())
-            if name in spiking:
-                out = np.array([hand.out[name, t] for t in range(hand.steps)]) != 0
-                np.testing.assert_array_equal(record.spikes(name)[sample].reshape(out.shape), out)
-                fired += out.sum()
-    assert fired >= least_spikes
-    return record
-
-
-def per_neuron(rng, kind, size):
-    """A neuron node of which no two neurons, and no two parameters, are alike, none at 0 or 1."""
-    values = {"v_leak": rng.uniform(0.05, 0.3, size), "r": rng.uniform(1.2, 2.5, size)}
-    if kind is nir.CubaLIF:
-        values |= {"tau_syn": rng.uniform(2, 4, size), "tau_mem": rng.uniform(3, 8, size)}
-        values |= {"w_in": rng.uniform(1.3, 2.2, size)}
-    else:
-        values["tau"] = rng.uniform(3, 8, size)
-    if kind is not nir.LI:
-        values |= {"v_threshold": rng.uniform(0.5, 0.8, size), "v_reset": rng.uniform(-0.4, 0.2, size)}
-    return kind(**values)
-
 
 @pytest.mark.parametrize("rule", ["euler", "exponential"])
 @pytest.mark.parametrize("reset", ["value", "subtract", "none"])
-@pytest.mark.parametrize("kind", NEURONS)
-def test_one_layer(build, rng, kind, reset, rule):
+@pytest.mark.parametrize("kind", [nir.LIF, nir.CubaLIF, nir.LI, nir.CubaLI, nir.IF, nir.I])
+def test_one_layer(hand, build, rng, kind, reset, rule):
     contract = Contract(dt=0.7, rule=rule, reset=reset, v_init=0.15)
-    graph = build.chain(3, build.affine(rng, 5, 3, 1.5), per_neuron(rng, kind, 5), contract=contract)
-    agrees(graph, contract, {"input": rng.normal(size=(2, 30, 3))}, 0 if kind is nir.LI else 5)
+    graph = build.chain(3, build.affine(rng, 5, 3, 1.5), hand.per_neuron(rng, kind, 5), contract=contract)
+    hand.agrees(
+        graph,
+        contract,
+        {"input": rng.normal(size=(2, 30, 3))},
+        5 if kind in (nir.LIF, nir.CubaLIF, nir.IF) else 0,
+    )
 
 
 @pytest.mark.parametrize("v_init", ["v_leak", "v_reset", -0.3])
-def test_the_initial_membrane(build, rng, v_init):
+def test_the_initial_membrane(hand, build, rng, v_init):
     contract = Contract(dt=0.7, v_init=v_init)
-    graph = build.chain(3, per_neuron(rng, nir.LIF, 3), contract=contract)
-    agrees(graph, contract, {"input": rng.normal(size=(1, 12, 3)) + 0.4})
+    graph = build.chain(3, hand.per_neuron(rng, nir.LIF, 3), contract=contract)
+    hand.agrees(graph, contract, {"input": rng.normal(size=(1, 12, 3)) + 0.4})
 
 
 @pytest.mark.parametrize("comparison", [">", ">="])
-def test_a_membrane_exactly_at_threshold(build, comparison):
+def test_a_membrane_exactly_at_threshold(hand, build, comparison):
     # tau 2, r 2: v gains half of what is missing to twice the input, 0.5 after the first step.
     contract = Contract(dt=1.0, comparison=comparison)
     graph = build.chain(1, build.lif(1, tau=2.0, r=2.0, v_threshold=0.5), contract=contract)
-    record = agrees(graph, contract, {"input": np.full((1, 1, 1), 0.5)}, 0)
+    record = hand.agrees(graph, contract, {"input": np.full((1, 1, 1), 0.5)}, 0)
     assert record.outputs.sum() == (comparison == ">=")
 
 
-def test_linear_nodes_in_a_row(build, rng):
+def test_linear_nodes_in_a_row(hand, build, rng):
     contract = Contract(dt=0.6)
     layers = [build.affine(rng, 6, 3), build.linear(rng, 4, 6), build.affine(rng, 5, 4), build.cuba(5)]
     graph = build.chain(3, *layers, contract=contract)
-    agrees(graph, contract, {"input": rng.normal(size=(2, 25, 3))})
+    hand.agrees(graph, contract, {"input": rng.normal(size=(2, 25, 3))})
 
 
-def test_parallel_paths_skips_branches_and_several_ports(build, rng):
+def test_parallel_paths_skips_branches_and_several_ports(hand, build, rng):
     contract = Contract(
         dt=0.8,
         reset="subtract",
@@ -161,11 +62,11 @@ def test_parallel_paths_skips_branches_and_several_ports(build, rng):
         "fc1": build.affine(rng, 4, 3),
         "fc2": build.affine(rng, 4, 3),
         "shared": build.affine(rng, 4, 4),
-        "hidden": per_neuron(rng, nir.CubaLIF, 4),
+        "hidden": hand.per_neuron(rng, nir.CubaLIF, 4),
         "fc3": build.affine(rng, 2, 4),
         "skip": build.linear(rng, 2, 3),
-        "top": per_neuron(rng, nir.LIF, 2),
-        "leak": per_neuron(rng, nir.LI, 2),
+        "top": hand.per_neuron(rng, nir.LIF, 2),
+        "leak": hand.per_neuron(rng, nir.LI, 2),
         "out1": build.port(nir.Output, 2),
         "out2": build.port(nir.Output, 2),
     }
@@ -174,18 +75,18 @@ def test_parallel_paths_skips_branches_and_several_ports(build, rng):
     edges += [("in1", "skip"), ("fc3", "leak"), ("top", "leak"), ("leak", "out1"), ("top", "out2")]
     graph = build.graph(nodes, edges, contract)
     data = {"in1": rng.normal(size=(2, 30, 3)), "in2": rng.normal(size=(2, 30, 4))}
-    record = agrees(graph, contract, data, 20)
+    record = hand.agrees(graph, contract, data, 20)
     np.testing.assert_allclose(record.outputs, record.states("leak.v"), rtol=0)
 
 
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("declared", [None, 1, 3])
-def test_a_recurrent_layer(build, rng, biased, declared):
+def test_a_recurrent_layer(hand, build, rng, biased, declared):
     back = build.affine(rng, 4, 4) if biased else build.linear(rng, 4, 4)
     nodes = {
         "input": build.port(nir.Input, 3),
         "fc": build.affine(rng, 4, 3),
-        "cell": per_neuron(rng, nir.CubaLIF, 4),
+        "cell": hand.per_neuron(rng, nir.CubaLIF, 4),
         "back": back,
         "output": build.port(nir.Output, 4),
     }
@@ -193,7 +94,7 @@ def test_a_recurrent_layer(build, rng, biased, declared):
     data = {"input": rng.normal(size=(2, 40, 3)) * 2}
     contract = Contract(dt=0.7, delays={("cell", "back"): declared or 1})
     graph = build.graph(nodes, edges, contract)
-    wanted = agrees(graph, contract, data, 10)
+    wanted = hand.agrees(graph, contract, data, 10)
     if declared is None:  # an undeclared self-connection takes one step
         network = lower(build.graph(nodes, edges, dt=0.7))
         np.testing.assert_array_equal(run_reference(network, data).outputs, wanted.outputs)
@@ -216,13 +117,13 @@ def test_a_recurrent_bias_acts_from_the_first_step_wherever_the_delay_stands(bui
     np.testing.assert_allclose(after.states("cell.v")[0, 0], 0.25 * 1.5 * (data[0, 0] + [0.9, 1.1]))
 
 
-def test_a_cycle_of_three_populations(build, rng):
+def test_a_cycle_of_three_populations(hand, build, rng):
     contract = Contract(dt=0.5, delays={("c", "ca"): 3, ("a", "ab"): 1}, spike_amplitude=1.7)
     nodes = {
         "input": build.port(nir.Input, 3),
-        "c": per_neuron(rng, nir.LIF, 3),
-        "b": per_neuron(rng, nir.CubaLIF, 4),
-        "a": per_neuron(rng, nir.LIF, 3),
+        "c": hand.per_neuron(rng, nir.LIF, 3),
+        "b": hand.per_neuron(rng, nir.CubaLIF, 4),
+        "a": hand.per_neuron(rng, nir.LIF, 3),
         "ab": build.affine(rng, 4, 3, 2.0),
         "bc": build.affine(rng, 3, 4, 2.0),
         "ca": build.affine(rng, 3, 3, 2.0),
@@ -230,25 +131,25 @@ def test_a_cycle_of_three_populations(build, rng):
     }
     edges = [("input", "a"), ("a", "ab"), ("ab", "b"), ("b", "bc"), ("bc", "c"), ("c", "ca"), ("ca", "a")]
     graph = build.graph(nodes, [*edges, ("b", "output")], contract)
-    agrees(graph, contract, {"input": rng.normal(size=(2, 40, 3)) * 3}, 40)
+    hand.agrees(graph, contract, {"input": rng.normal(size=(2, 40, 3)) * 3}, 40)
 
 
-def test_shapes_are_flattened_in_c_order(build, rng):
+def test_shapes_are_flattened_in_c_order(hand, build, rng):
     contract = Contract(dt=0.5)
     nodes = {
         "input": build.port(nir.Input, 2, 3),
         "flat": nir.Flatten({"input": np.array([2, 3])}, start_dim=0),
         "fc": build.affine(rng, 4, 6),
-        "cell": per_neuron(rng, nir.LIF, 4),
+        "cell": hand.per_neuron(rng, nir.LIF, 4),
         "grid": nir.LIF(*[np.full((2, 3), x) for x in (3.0, 1.5, 0.1, 0.6, 0.2)]),
-        "leak": per_neuron(rng, nir.LI, 4),
+        "leak": hand.per_neuron(rng, nir.LI, 4),
         "output": build.port(nir.Output, 4),
         "out2": build.port(nir.Output, 2, 3),
     }
     edges = [("input", "flat"), ("flat", "fc"), ("fc", "cell"), ("cell", "leak"), ("leak", "output")]
     graph = build.graph(nodes, [*edges, ("input", "grid"), ("grid", "out2")], contract)
     data = {"input": rng.normal(size=(2, 20, 2, 3)) * 2}
-    agrees(graph, contract, data)
+    hand.agrees(graph, contract, data)
     record = run_reference(lower(graph), data, record=["grid"])
     assert record.spikes("grid").shape == (2, 20, 2, 3)
 

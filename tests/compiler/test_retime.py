@@ -149,3 +149,43 @@ def test_a_long_chain_is_solved_exactly():
     edges += [(i, i + 7, 0) for i in range(0, 190, 3)]
     found = retime(network(200, edges))
     assert [found.latency[f"p{i}"] for i in range(200)] == list(range(1, 201))
+
+
+@settings(max_examples=100, deadline=None)
+@given(networks(largest=5, delay=14), st.integers(0, 4))
+def test_a_chip_with_few_delay_slots(case, slots):
+    """Every device delay fits, and over relays each edge still takes as long as it did."""
+    count, edges = case
+    if missing_steps(edges) > 0:
+        return
+    given_network = network(count, edges)
+    found = retime(given_network, delay_max=slots)
+    arriving: dict[str, list[Projection]] = {}
+    for e in found.network.projections:
+        arriving.setdefault(e.target, []).append(e)
+        delay = found.delay_steps[e.name]
+        assert delay == e.delay_steps + found.latency[e.target] - found.latency[e.source] - 1
+        assert 0 <= delay <= slots
+    relays = {p.name for p in found.network.populations} - {p.name for p in given_network.populations}
+    assert relays == {name for name in arriving if ".relay" in name}
+    for e in given_network.projections:
+        last = next(other for other in found.network.projections if other.name == e.name)
+        steps, source = last.delay_steps, last.source
+        while source in relays:
+            (before,) = arriving[source]
+            steps, source = steps + before.delay_steps, before.source
+        assert (steps, source, last.target) == (e.delay_steps, e.source, e.target)
+
+
+@settings(max_examples=80, deadline=None)
+@given(networks(largest=6, delay=3))
+def test_relaxed_timing_adds_what_cycles_miss_and_tells_where(case):
+    count, edges = case
+    given_network = network(count, edges)
+    found = retime(given_network, relax=True)
+    assert min(found.delay_steps.values()) >= 0
+    before = {e.name: e.delay_steps for e in given_network.projections}
+    added = {e.name: e.delay_steps - before[e.name] for e in found.network.projections}
+    assert dict(found.relaxed) == {name: steps for name, steps in added.items() if steps}
+    assert bool(found.relaxed) == (missing_steps(edges) > 0)
+    assert max(added.values()) <= sum(range(count + 2))

@@ -88,3 +88,40 @@ def test_the_bias_arrives_from_the_first_step(build):
     ideal = run_reference(done.network, np.zeros((1, 20, 1)), probes=["n1.v"]).states("n1.v")[0]
     scale = done.program.population("n1").scale
     np.testing.assert_allclose(v / scale, ideal, atol=0.005 * np.abs(ideal).max())
+
+
+@pytest.mark.parametrize("read", ["spikes", "membrane"])
+def test_a_threshold_behind_an_integrator_is_one_neuron(build, rng, spikes, read):
+    nodes = {
+        "input": build.port(nir.Input, 3),
+        "fc": build.affine(rng, 4, 3, 2.0),
+        "leak": nir.CubaLI(*[np.full(4, x) for x in (2.0, 3.0, 1.5, 0.1)]),
+        "over": nir.Threshold(np.array([0.1, 0.3, 0.5, 0.7])),
+        "output": build.port(nir.Output, 4),
+    }
+    edges = [("input", "fc"), ("fc", "leak"), ("leak", "over")]
+    edges.append(("over" if read == "spikes" else "leak", "output"))
+    network = lower(build.graph(nodes, edges))
+    simple = simplify(network)
+    assert {p.name for p in network.populations} == {"leak", "over"}
+    assert {p.name for p in simple.populations} == {"over", "over.bias"}
+    a, b = (run_reference(each, spikes, record=["over"]) for each in (network, simple))
+    np.testing.assert_array_equal(a.spikes("over"), b.spikes("over"))
+    np.testing.assert_allclose(a.outputs, b.outputs, rtol=1e-12, atol=1e-12)
+    assert a.spikes("over").any()
+    ran = execute(compile_graph(network, calibration=spikes), spikes, "oracle", record=["over"], strict=True)
+    assert (ran.spikes("over") == a.spikes("over")).mean() > 0.97
+
+
+def test_an_integrator_that_others_hear_too_stays(build, rng, spikes):
+    nodes = {
+        "input": build.port(nir.Input, 3),
+        "leak": build.li(3),
+        "over": nir.Threshold(np.full(3, 0.4)),
+        "top": build.lif(3),
+        "output": build.port(nir.Output, 3),
+    }
+    edges = [("input", "leak"), ("leak", "over"), ("leak", "top"), ("over", "top"), ("top", "output")]
+    network = lower(build.graph(nodes, edges))
+    assert {p.name for p in simplify(network).populations} == {"leak", "over", "top"}
+    same_run(network, simplify(network), spikes, ["leak", "over", "top"])

@@ -248,6 +248,13 @@ def test_delays_are_stated_by_edge(command, tmp_path):
     assert code == 1 and "delays=SOURCE:TARGET:STEPS" in err
     code, _, err = command(tmp_path / "cycle.nir", "--convention", "delays=b:a:1")
     assert code == 1 and "1 step(s) are missing" in err
+    assert "--relax-timing" in err
+    code, out, err = command(
+        tmp_path / "cycle.nir", "--convention", "delays=b:a:1", "--relax-timing", "--json"
+    )
+    assert (
+        code == 0 and "1 step(s) of delay added" in err and "added" in " ".join(json.loads(out)["warnings"])
+    )
     code, out, _ = command(tmp_path / "cycle.nir", "--convention", "delays=b:a:2", "--json")
     assert code == 0 and json.loads(out)["contract"]["values"]["delays"] == [["b", "a", 2]]
 
@@ -415,8 +422,9 @@ def test_an_output_that_fails_while_writing_leaves_nothing(refuses, model, tmp_p
         ("delays=a:b:1", "a -> b"),
         ("readouts=3", "readouts"),
         ("nodes=x", "nodes"),
-        ("reset_timing=next_before", "next_before"),
-        ("comparison=>=", ">="),
+        ("reset_timing=pending", "pending"),
+        ("gain=double", "as_written"),
+        ("v_init=high", "v_leak"),
     ],
 )
 def test_conventions_in_wrong_words(refuses, model, text, words):

@@ -11,7 +11,7 @@ import pytest
 from snn_compile.targets.device import execute
 from snn_compile.targets.program import InputPort, OutputPort, Population, Program, Projection, WeightTable
 
-PROGRAMS = range(7000, 7060)
+PROGRAMS = range(7000, 7080)
 
 
 def raster(program: Program, inputs: Any, device_steps: int, steps: int) -> dict[str, Any]:

@@ -15,17 +15,19 @@ from snn_compile.targets.integer import truncate_weights
 from snn_compile.targets.lava import Lava, time_limit
 from snn_compile.targets.lava_stepped import LavaStepped
 from snn_compile.targets.program import InputPort, OutputPort, Population, Program, Projection, WeightTable
+from snn_compile.targets.rule import CHOICES
 
 pytest.importorskip("lava", reason="lava-nc is not installed")
 
 DEVICES = {"lava": Lava, "lava-stepped": LavaStepped}
 
 
-def population(name, size, *, model="lif", reset="value", start_step=0, **registers):
+def population(name, size, *, model="lif", start_step=0, **registers):
+    rule = {key: registers.pop(key) for key in CHOICES if key in registers}
     parameters = {"du": 1000, "dv": 300, "bias_mant": 0, "bias_exp": 0, "v_init": 0, **registers}
     if model == "lif":
         parameters.setdefault("vth", 300)
-    return Population(name, (size,), model, parameters, reset=reset, start_step=start_step)
+    return Population(name, (size,), model, parameters, start_step=start_step, **rule)
 
 
 def table(rng, target, source, mode="mixed", exponent=0, bits=8, message_bits=0):
@@ -266,6 +268,20 @@ def test_a_witness_says_what_is_stock():
     assert run(graded_input(rng), "lava-stepped").witness == {"a": "stock", "out": "stock"}
     resets = run(resets_and_initial_states(rng), "lava-stepped").witness
     assert resets["value-0"] == "stock" and resets["none-0"] == "derived (reset_voltage)"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_no_late_reset_reaches_the_next_sample(device):
+    # The spikes of the last step would reset the first step of the next sample.
+    network = program(
+        [population("a", 2, vth=1, du=4095, dv=0, reset_timing="next_after")],
+        [Projection("in-a", "in", "a", (WeightTable(np.full((2, 1), 20)),))],
+        [InputPort("in", (1,))],
+    )
+    data = np.ones((2, 4, 1))
+    record = run(network, device, {"in": data})
+    assert record.spikes("a")[:, -1].any()
+    np.testing.assert_array_equal(record.states("a.v")[0], record.states("a.v")[1])
 
 
 @pytest.mark.parametrize("device", DEVICES)

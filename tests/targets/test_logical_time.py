@@ -41,7 +41,10 @@ def random_layers(random_programs: Any, seed: int) -> tuple[Layers, dict[str, An
     populations = tuple(
         replace(
             random_programs.population(
-                pick, f"pop{i}", pick.choice(("lif", "li") if i == count - 1 else ("lif",) * 4 + ("li",)), limits,
+                pick,
+                f"pop{i}",
+                pick.choice(("lif", "li") if i == count - 1 else ("lif",) * 4 + ("li", "ternary")),
+                limits,
                 stock=pick.choice((True, False)),
             ),
             start_step=0,
@@ -120,9 +123,7 @@ def step_logically(layers: Layers, data: dict[str, Any], sample: int) -> dict[st
             for edge, delay in zip(layers.edges, layers.delays, strict=True):
                 if edge.target == p.name and t >= delay:
                     add(arriving, edge, sent[edge.source][t - delay])
-            spikes = [
-                neuron(p, i, arriving[i], u[p.name], v[p.name], last[p.name][i]) for i in range(p.size)
-            ]
+            spikes = [neuron(p, i, arriving[i], u[p.name], v[p.name], last[p.name][i]) for i in range(p.size)]
             last[p.name] = spikes
             sent[p.name].append(spikes)
             for state, now in (("u", u[p.name]), ("v", v[p.name]), ("spikes", spikes)):
@@ -165,6 +166,10 @@ def neuron(p: Any, i: int, arriving: int, u: list[int], v: list[int], last: int)
     if p.model == "li":
         v[i] = membrane
         return membrane >> own["message_shift"]
+    if p.model == "ternary":
+        sign = int(membrane > 64 * own["vth_hi"]) - int(membrane < 64 * own["vth_lo"])
+        v[i] = 0 if sign else membrane
+        return sign
     if p.reset_timing == "next_after":
         membrane = after_reset(p, membrane, last, theta)
     spikes = passed(p, membrane - theta * pending, theta)

@@ -27,7 +27,7 @@ def lif(name: str = "n", shape: tuple[int, ...] = (2, 3), model: str = "lif", **
     registers = {key: np.array([value]) for key, value in REGISTERS.items()}
     if model == "li":
         del registers["vth"]
-    options = {key: changes.pop(key) for key in ("reset", "start_step") if key in changes}
+    options = {key: changes.pop(key) for key in ("reset", "start_step", "spikes_per_step") if key in changes}
     return Population(name, shape, model, registers | changes, **options)
 
 
@@ -46,6 +46,17 @@ def program(**changes: Any) -> Program:
         "outputs": (OutputPort("y", "n"),),
     }
     return Program(**(parts | changes))
+
+
+def relay(source: Population, delay: int = 0, exponent: int = 0, **changes: Any) -> Program:
+    """Return a program in which `source` sends numbers to other neurons; its sums reach 6 * 254 each."""
+    tables = (WeightTable(np.full((4, 6), 254), exponent, message_bits=1),)
+    return program(
+        populations=(source, lif("o", (4,))),
+        projections=(edge(), Projection("f", "n", "o", tables, delay)),
+        outputs=(OutputPort("y", "o"),),
+        **changes,
+    )
 
 
 def table(**changes: Any) -> Program:
@@ -126,6 +137,22 @@ LIMITS = {
     "bias_mant": (lambda: program(populations=(lif(bias_mant=np.array([4096])),)), "-4096..4095"),
     "bias_exp": (lambda: program(populations=(lif(bias_exp=np.array([8])),)), "bias_exp.*0..7"),
     "v_init": (lambda: program(populations=(lif(v_init=np.array([2**23])),)), "-8388607..8388607"),
+    "v_min": (lambda: program(populations=(lif(v_min=np.array([-(2**23)])),)), "v_min.*-8388607..8388607"),
+    "message shift": (
+        lambda: program(
+            populations=(lif(model="li", message_shift=24),), outputs=(OutputPort("y", "n", "membrane"),)
+        ),
+        "message_shift spans 24..24, the chip holds 0..23",
+    ),
+    "message bits": (lambda: table(message_bits=25), "'e': message bits spans 25..25.*0..24"),
+    "numbers": (
+        lambda: relay(lif("n", model="li"), chip="loihi1"),
+        "'f': 'n' sends numbers; Intel Loihi 1, one chip has spikes without payload",
+    ),
+    "several spikes": (
+        lambda: relay(lif("n", spikes_per_step="floor"), chip="loihi1"),
+        "'f': 'n' sends numbers; Intel Loihi 1",
+    ),
     "delay": (lambda: program(projections=(edge(delay_steps=63),)), "'e': delay 63 steps.*has 62"),
     "exponent high": (lambda: table(exponent=8), "'e': weight exponent.*-8..7"),
     "exponent low": (lambda: table(exponent=-9), "'e': weight exponent.*-8..7"),
@@ -154,6 +181,16 @@ def test_delayed_sums_stay_in_32_bits_before_a_right_shift() -> None:
     with pytest.raises(DoesNotFit, match="^1 violation.*'e': delayed messages of 22 bits can leave 32"):
         wide(22)
     assert wide(21) and wide(22, delay=0) and wide(22, exponent=0)
+
+
+def test_sums_of_delayed_membranes_and_spike_numbers_too() -> None:
+    # Magnitudes reach 2**23 - 1 >> shift, one more below 0; times 6 * 254 they fit from a shift of 3 on.
+    with pytest.raises(DoesNotFit, match="'f': delayed messages of 22 bits can leave 32"):
+        relay(lif(model="li", message_shift=2), 1, -1)
+    assert relay(lif(model="li", message_shift=3), 1, -1)
+    assert relay(lif(model="li"), 0, -1) and relay(lif(model="li"), 1, 0)
+    # At most 2**23 / 64 spikes of the least threshold: 6 * 254 * 131071 just fits.
+    assert relay(lif(vth=np.array([1]), spikes_per_step="floor"), 1, -1)
 
 
 @pytest.mark.parametrize("name", LIMITS)

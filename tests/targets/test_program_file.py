@@ -9,17 +9,21 @@ import stat
 import struct
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import coo_array, csr_array
 
 from snn_compile.targets import program_file
 from snn_compile.targets.digest import content_digest, encode
 from snn_compile.targets.errors import SnnCompileError, WrongProgram
-from snn_compile.targets.program import Core, Program, Route
+from snn_compile.targets.population import Population
+from snn_compile.targets.program import Core, InputPort, OutputPort, Program, Projection, Route
 from snn_compile.targets.program_file import load_program, save_program
+from snn_compile.targets.weights import WeightTable
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,107 @@ def test_round_trip_of_random_programs(random_programs: Any, tmp_path: Path) -> 
         assert same(program, load_program(str(tmp_path / "p")))
 
 
+def sparse_program(weights: Any) -> Program:
+    """Return a program with one sparse table, 4 x 3, and a population of every item of a rule."""
+    neurons = Population(
+        "n",
+        (4,),
+        "lif",
+        {"du": 1, "dv": 4096, "vth": [1, 2, 3, 4], "v_min": [-5, 0, 0, -7]},
+        "subtract",
+        1,
+        2.5,
+        "next_after",
+        ">=",
+        "floor",
+        "membrane_first",
+        "after",
+    )
+    edge = Projection("e", "x", "n", (WeightTable(csr_array(weights), message_bits=3),))
+    return Program("loihi2", 1, (neurons,), (edge,), (InputPort("x", (3,)),), (OutputPort("y", "n"),))
+
+
+WEIGHTS = np.array([[2, 0, 4], [0, 0, 0], [0, -6, 0], [8, 0, 0]])
+
+
+def test_a_sparse_table_and_a_rule_come_back(tmp_path: Path) -> None:
+    program = sparse_program(WEIGHTS)
+    program.save(tmp_path / "p")
+    loaded = load_program(tmp_path / "p")
+    assert same(program, loaded) and loaded.digest() == program.digest()
+    assert loaded.population("n").rule == program.population("n").rule
+    (table,) = loaded.tables("e")
+    assert table.sparse and np.array_equal(table.dense(), WEIGHTS) and table.message_bits == 3
+    for key in ("data", "indices", "indptr"):
+        assert not getattr(table.weights, key).flags.writeable
+
+
+def test_the_digest_sees_every_sparse_weight_and_where_it_stands() -> None:
+    digests = {sparse_program(WEIGHTS).digest()}
+    for at in np.ndindex(WEIGHTS.shape):
+        changed = WEIGHTS.copy()
+        changed[at] += 2
+        digests.add(sparse_program(changed).digest())
+    moved = [np.roll(WEIGHTS, 1, axis) for axis in (0, 1)]
+    digests |= {sparse_program(weights).digest() for weights in moved}
+    dense = WeightTable(WEIGHTS, message_bits=3)
+    made = sparse_program(WEIGHTS)
+    edge = replace(made.projections[0], tables=(dense,))
+    digests.add(replace(made, projections=(edge,)).digest())
+    assert len(digests) == 1 + WEIGHTS.size + 2 + 1
+    written_out = coo_array((WEIGHTS.reshape(-1), np.indices(WEIGHTS.shape).reshape(2, -1)), WEIGHTS.shape)
+    assert sparse_program(written_out).digest() == made.digest()
+
+
+# Of WEIGHTS: data 2 4 -6 8, indices 0 2 1 0, indptr 0 2 2 3 4.
+MALFORMED: dict[str, dict[str, Any]] = {
+    "an index beyond the sources": {"indices": np.array([0, 3, 1, 0], np.int32)},
+    "an index below 0": {"indices": np.array([0, -1, 1, 0], np.int32)},
+    "too few indices": {"indices": np.array([0, 2, 1], np.int32)},
+    "indices with halves": {"indices": np.array([0, 2, 1, 0.5])},
+    "too few weights": {"data": np.array([2, 4, -6], np.int16)},
+    "weights that are no integers": {"data": np.array([2, 4, -6, 8.5])},
+    "weights of two dimensions": {"data": np.array([[2, 4], [-6, 8]], np.int16)},
+    "a row that ends before it begins": {"indptr": np.array([0, 3, 2, 3, 4])},
+    "the same, unsigned": {"indptr": np.array([0, 3, 2, 3, 4], np.uint64)},
+    "a first row that begins late": {"indptr": np.array([1, 2, 2, 3, 4])},
+    "rows beyond the weights": {"indptr": np.array([0, 2, 2, 3, 9])},
+    "rows that end early": {"indptr": np.array([0, 2, 2, 3, 3])},
+    "too few rows": {"indptr": np.array([0, 2, 2, 4])},
+    "weights that 8 bits do not hold": {"data": np.array([2, 4, -6, 9], np.int16)},
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_sparse_table_is_refused(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "p"
+    sparse_program(WEIGHTS).save(file)
+    with zipfile.ZipFile(file) as archive:
+        head = json.loads(archive.read("program.json"))
+    parts = head["program"]["projections"][0]["tables"][0]["weights"]["sparse"]
+    rewrite(
+        file,
+        lambda _: None,
+        digest=True,
+        arrays={parts[key]["array"]: array for key, array in MALFORMED[name].items()},
+    )
+    with pytest.raises(WrongProgram, match="damaged .ValueError: a sparse table|does not hold|not 8-bit"):
+        load_program(file)
+
+
+@pytest.mark.parametrize("shape", [[4, 2], [5, 3], [3, 4], [4], [4, 3, 1], [-1, 3], [10**12, 3]])
+def test_a_sparse_table_of_another_shape_is_refused(tmp_path: Path, shape: list[int]) -> None:
+    file = tmp_path / "p"
+    sparse_program(WEIGHTS).save(file)
+
+    def change(head: dict[str, Any]) -> None:
+        head["program"]["projections"][0]["tables"][0]["weights"]["shape"] = shape
+
+    rewrite(file, change, digest=True)
+    with pytest.raises(WrongProgram, match="is damaged|its ends need"):
+        load_program(file)
+
+
 def test_equal_programs_are_equal_files(program: Any, file: Path, tmp_path: Path) -> None:
     save_program(load_program(file), tmp_path / "again.snn")
     assert (tmp_path / "again.snn").read_bytes() == file.read_bytes()
@@ -97,15 +202,25 @@ def test_a_file_with_any_byte_changed_is_refused_or_the_same(program: Any, file:
     assert refused > len(whole) * 0.8
 
 
-def rewrite(file: Path, change: Callable[[dict[str, Any]], Any], *, digest: bool = False) -> None:
-    """Change the JSON of a file, and its digest with it if asked."""
+def rewrite(
+    file: Path,
+    change: Callable[[dict[str, Any]], Any],
+    *,
+    digest: bool = False,
+    arrays: dict[int, Any] | None = None,
+) -> None:
+    """Change the JSON of a file and arrays by number, and its digest with them if asked."""
     with zipfile.ZipFile(file) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     head = json.loads(parts["program.json"])
     change(head)
+    for number, array in (arrays or {}).items():
+        buffer = io.BytesIO()
+        np.save(buffer, array)
+        parts[f"arrays/{number}.npy"] = buffer.getvalue()
     if digest:
-        arrays = [np.load(io.BytesIO(parts[f"arrays/{i}.npy"])) for i in range(len(parts) - 1)]
-        head["digest"] = content_digest(head["program"], arrays)
+        found = [np.load(io.BytesIO(parts[f"arrays/{i}.npy"])) for i in range(len(parts) - 1)]
+        head["digest"] = content_digest(head["program"], found)
     with zipfile.ZipFile(file, "w") as archive:
         for name, data in {**parts, "program.json": json.dumps(head)}.items():
             archive.writestr(name, data)

@@ -184,11 +184,11 @@ def broken(change):
 @pytest.mark.parametrize(
     "module, sample, says",
     [
-        (nn.Sequential(nn.Linear(2, 3), nn.GELU()), (1, 1, 2), "gelu_1: no NIR counterpart.* GELU"),
-        (nn.Sequential(nn.Linear(2, 3)), (1, 1, 4), "takes 2 values"),
+        (nn.Sequential(LIF(2), nn.GELU()), (1, 1, 2), "gelu_1: no NIR counterpart.* GELU"),
+        (nn.Sequential(nn.Linear(2, 3), LIF(3)), (1, 1, 4), "takes 2 values"),
         (nn.Sequential(nn.Linear(2, 3), LI(4)), (1, 1, 2), "has 4 neurons"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), (1, 1, 2, 2), "joins samples or steps"),
-        (nn.Sequential(nn.Linear(2, 3)), (1, 2), "must be"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(4, 3), LIF(3)), (1, 1, 2, 2), "joins samples or steps"),
+        (nn.Sequential(nn.Linear(2, 3), LIF(3)), (1, 2), "must be"),
         (broken(lambda m: m[0].weight[1, 0].fill_(np.nan)), (1, 1, 2), r"weight\[1, 0\] is nan"),
         (broken(lambda m: m[0].bias[2].fill_(np.inf)), (1, 1, 2), r"bias\[2\] is inf"),
         (broken(lambda m: m[1].beta.logit.fill_(40.0)), (1, 1, 2), "decay is 1.0"),

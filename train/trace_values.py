@@ -1,0 +1,88 @@
+"""What a trace is made of: values, the calls of neurons, and the chains that these form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(eq=False)
+class Value:
+    """How a tensor came about: an operation of `args` with constants `attrs`, in the module `path`.
+
+    `shape` has the batch first. `replay` repeats the operation on numbers.
+    """
+
+    op: str
+    args: tuple[Value, ...] = ()
+    shape: tuple[int, ...] = ()
+    path: str = ""
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    replay: Callable[..., Tensor] | None = None
+
+
+@dataclass(eq=False)
+class Call:
+    """One step of a population: what came in; `chain.calls[t]` is step t."""
+
+    chain: Chain
+    t: int
+    x: Value
+
+
+@dataclass(eq=False)
+class Chain:
+    """The steps of one population, in order."""
+
+    module: nn.Module
+    path: str
+    shape: tuple[int, ...]
+    calls: list[Call] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Chains in the order of their first call, and what the forward returned, tensor by tensor.
+
+    Each output is a Value; of a forward of one step a "stack" with axis 0, one entry a step. `steps` is
+    the length of the chains, `input_shape` one step of one sample, `one_step` whether forward is a step.
+    """
+
+    chains: Sequence[Chain]
+    outputs: Sequence[Value]
+    steps: int
+    input_shape: tuple[int, ...]
+    one_step: bool
+
+
+def leaves(thing: Any) -> Iterator[Any]:
+    """Yield what lists, tuples and dictionaries hold."""
+    if isinstance(thing, (list, tuple)):
+        for item in thing:
+            yield from leaves(item)
+    elif isinstance(thing, Mapping):
+        for item in thing.values():
+            yield from leaves(item)
+    else:
+        yield thing
+
+
+def mapped(thing: Any, change: Callable[[Any], Any]) -> Any:
+    """Return the same lists, tuples and dictionaries with every leaf changed."""
+    if isinstance(thing, (list, tuple)):
+        return type(thing)(mapped(item, change) for item in thing)
+    if isinstance(thing, dict):
+        return {key: mapped(item, change) for key, item in thing.items()}
+    return change(thing)
+
+
+def on_meta(func: Any, args: Any, kwargs: Any) -> Any:
+    """Call a torch function on tensors without numbers, for the shape of what it gives."""
+
+    def away(leaf: Any) -> Any:
+        return leaf.to("meta") if isinstance(leaf, Tensor) else leaf
+
+    return func(*mapped(args, away), **mapped(dict(kwargs), away))
