@@ -9,7 +9,7 @@ The first form draws random networks in float64, lets the framework's released e
 (`<name>.nir`), runs the framework on random input and keeps the input and what every layer sent
 (`<name>.npz`: `inputs` and one array a NIR node, (batch, steps, *shape)), and puts a line on each network,
 and on each that the exporter refuses or loses, into `manifest.json`. What the frameworks are asked to build
-is in `framework_nets.py`. The second form needs no framework: it reads the folder and prints the page.
+is in `framework_nets_*.py`. The second form needs no framework: it reads the folder and prints the page.
 
 The frameworks' pins clash, so each needs an environment of its own: torch, then the framework without its
 dependencies, then `nir==1.0.4 nirtorch==2.0.2` for Norse, sinabs and rockpool, or `nir==1.0.8 nirtorch==2.6`
@@ -32,8 +32,8 @@ from typing import Any
 import numpy as np
 
 FRAMEWORKS = ("norse", "sinabs", "spikingjelly", "rockpool", "snntorch")
-RATES = (0.05, 0.6)
-"""Least and greatest share of active entries in every spiking layer: a silent network proves nothing."""
+MOST = 0.6
+"""Greatest share of active entries in a spiking layer; the least is the case's: silence proves nothing."""
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def fitting(build: Callable[[float], Any]) -> tuple[Any, dict[str, Any]]:
         case = build(float(scale))
         sent = run(case)
         rates = [np.mean(sent[n] != 0) for n in sent if n not in case.readouts]
-        if min(rates) >= RATES[0] and max(rates) <= RATES[1]:
+        if min(rates) >= case.least and max(rates) <= MOST:
             return build(float(scale)), sent
     raise SystemExit(f"no weights make {case.name} active enough")
 
@@ -101,10 +101,10 @@ def write(folder: Path, framework: str) -> None:
     if framework != "rockpool":  # it sends float32 spikes through weights of the default type
         torch.set_default_dtype(torch.float64)
     sys.path.insert(0, str(Path(__file__).parent))
-    nets = importlib.import_module("framework_nets")
+    nets = importlib.import_module(f"framework_nets_{framework}")
     names = [framework, "nir", "nirtorch", "torch", "numpy"]
     versions = {name: metadata.version(name) for name in names}
-    cases, failures = getattr(nets, framework)()
+    cases, failures = nets.cases()
     lines = []
     for build in cases:
         case, sent = fitting(build)
@@ -152,7 +152,7 @@ written by the framework's own released exporter and run by the framework itself
 the entries (sample, step, neuron) of all its layers on which the float reference of the file, lowered under
 the detected contract, gives the framework's spikes. "Not in the file" are the flags (`--convention`) that
 the file cannot answer; without them the error names them. `maker` takes the framework's defaults for what
-is open. Files are in `tests/data/frameworks`, what makes them in `benchmarks/framework_nets.py`.
+is open. Files are in `tests/data/frameworks`, what makes them in `benchmarks/framework_nets_*.py`.
 """
 
 END = """
@@ -175,6 +175,7 @@ def flags(stated: Mapping[str, Any]) -> str:
 def compared(folder: Path, line: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return what was detected in a file, the flags it needs, and how many entries are equal."""
     import nir
+
     from snn_compile.compiler import lower
     from snn_compile.compiler.fingerprints import detect
     from snn_compile.runtime import reference

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.list_targets:
             return _list_targets(options.json)
         if options.model is None:
-            parser.error("name a MODEL (.pt or .nir), or --list-targets")
+            parser.error("name a MODEL (.pt, .nir or .net), or --list-targets")
         return _compile(options)
     except SnnCompileError as error:
         print(f"snn-compile: error: {error}", file=sys.stderr)
@@ -65,7 +65,7 @@ class Model:
 
 
 def load_model(path: str | Path) -> Model:
-    """Read a checkpoint (.pt) or a graph (.nir); no code of the file is run."""
+    """Read a checkpoint (.pt), a graph (.nir) or a lava-dl network (.net); no code of the file is run."""
     file = Path(path)
     if file.suffix.lower() in (".pt", ".pth"):
         from snn_compile.train.checkpoint import load_checkpoint
@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         "decided\n  snn-compile export MODEL -o X.nir   the NIR graph of a checkpoint\n\n"
         "exit codes: 0 done, 1 the input or the chip is at fault, 2 usage, 3 a gate failed",
     )
-    parser.add_argument("model", nargs="?", help="a checkpoint (.pt) or a NIR graph (.nir)")
+    parser.add_argument("model", nargs="?", help="a checkpoint (.pt), NIR graph (.nir) or lava-dl .net")
     parser.add_argument("--target", default="loihi2-sim", help="chip profile (default: %(default)s)")
     parser.add_argument("-o", "--output", metavar="FILE", help="write the program here, for snn-run")
     parser.add_argument(
@@ -354,7 +354,7 @@ def _inspect_parser() -> argparse.ArgumentParser:
         description="Print what a model's graph means: its nodes and its "
         "contract, and how each item was decided.",
     )
-    parser.add_argument("model", help="a checkpoint (.pt) or a NIR graph (.nir)")
+    parser.add_argument("model", help="a checkpoint (.pt), NIR graph (.nir) or lava-dl .net")
     parser.add_argument("--convention", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--json", action="store_true")
     return parser
@@ -384,6 +384,9 @@ def _export(arguments: argparse.Namespace) -> int:
     _check_output(arguments.output)
     model = load_model(arguments.model)
     import nir
+
+    if not isinstance(model.graph, nir.NIRGraph):
+        raise CompileError(f"{model.name} holds integers without a NIR graph; snn-compile reads it as it is")
 
     from snn_compile.targets.program_file import write_whole
 

@@ -192,8 +192,9 @@ def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contra
 
     `stated` holds what the user says; it wins over the metadata and what is detected (without metadata;
     `maker` in it says whose file this is). Decisions read "stated", "metadata", "detected (norse)",
-    "default of norse", or "default" (items on which released exporters agree). Raises AmbiguousConvention when dt or, with
-    spiking nodes, the reset and comparison are open, and CompileError on stale or unreadable metadata.
+    "default of norse", or "default" (items on which released exporters agree). Raises
+    AmbiguousConvention when what the maker leaves open, or dt or, with spiking nodes, the reset and
+    comparison are not stated, and CompileError on stale or unreadable metadata.
     """
     stated = dict(stated or {})
     maker = {key: stated.pop(key) for key in ("maker",) if key in stated}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from snn_compile.compiler.conventions import MEANING, resolve
+from snn_compile.compiler.conventions import MEANING, Contract, resolve
+from snn_compile.compiler.network import Network
 from snn_compile.compiler.pipeline import Compilation
 from snn_compile.compiler.quantize import QuantizedNetwork
 from snn_compile.targets.chip import load_chip
@@ -159,6 +161,8 @@ def stage_text(result: dict[str, Any]) -> str:
 
 def inspection_json(graph: Any, name: str, stated: dict[str, Any]) -> dict[str, Any]:
     """Return a graph's nodes, edges and contract, each item with how it was decided."""
+    if isinstance(graph, Network):
+        return _network_json(graph, name)
     found: dict[str, Any] = {
         "schema": {"name": "snn-compile-inspect", "version": 1},
         "model": name,
@@ -172,14 +176,30 @@ def inspection_json(graph: Any, name: str, stated: dict[str, Any]) -> dict[str, 
         contract, decided = resolve(graph, stated)
     except AmbiguousConvention as error:
         return {**found, "contract": None, "open": error.facts["missing"], "advice": str(error)}
+    return {**found, "open": {}, "contract": _contract_json(contract, decided)}
+
+
+def _contract_json(contract: Contract, decided: Mapping[str, str]) -> dict[str, Any]:
     values = {key: value for key, value in vars(contract).items() if key not in ("delays", "readouts")}
     values["delays"] = [[a, b, n] for (a, b), n in sorted(contract.delays.items())]
     values["readouts"] = {key: asdict(item) for key, item in contract.readouts.items()}
     values["nodes"] = {key: dict(item) for key, item in contract.nodes.items()}
+    return {key: {"value": value, "decided": decided[key]} for key, value in values.items()}
+
+
+def _network_json(network: Network, name: str) -> dict[str, Any]:
+    """Return what `inspection_json` does for a file that holds a Network, not a graph."""
+    nodes = [(p.name, "Input", p.shape) for p in network.inputs]
+    nodes += [(p.name, p.model, p.shape) for p in network.populations]
+    nodes += [(p.name, "Output", p.shape) for p in network.outputs]
+    edges = [[e.source, e.target] for e in network.projections]
     return {
-        **found,
+        "schema": {"name": "snn-compile-inspect", "version": 1},
+        "model": name,
+        "nodes": [{"name": key, "type": kind, "shape": list(shape)} for key, kind, shape in nodes],
+        "edges": edges + [[p.population, p.name] for p in network.outputs],
         "open": {},
-        "contract": {key: {"value": value, "decided": decided[key]} for key, value in values.items()},
+        "contract": _contract_json(network.contract, network.decided),
     }
 
 

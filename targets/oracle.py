@@ -11,8 +11,9 @@ hardware format says so, and can refuse to (`strict=True`). One device step:
     v  = max(v, v_min)
 
 or what the population's rule says instead (`rule.py`). A leaky integrator sends v >> message_shift,
-flooring; a ternary neuron sends 1 where v > (vth_hi << 6), -1 where v < (vth_lo << 6), and v is 0 there. A subtraction that takes v below its range saturates and counts as such. A population does
-nothing before its start step. Source: Lava 0.10.0's fixed-point LIF, Dense and DelayDense,
+flooring; a ternary neuron sends 1 where v > (vth_hi << 6), -1 where v < (vth_lo << 6), and v is 0 there.
+A subtraction that takes v below its range saturates and counts as such. A population does nothing before
+its start step. Source: Lava 0.10.0's fixed-point LIF, Dense and DelayDense,
 as measured on random programs; start steps and every rule but the first are ours.
 """
 

@@ -116,7 +116,7 @@ def build(pick: Picker, limits: Limits) -> Case:
     populations: list[Population] = []
     for i in range(count):
         models = ("lif", "lif", "lif", "li") if i == count - 1 or not stock else ("lif",)
-        models += () if stock else ("lif", "lif", "lif", "ternary")
+        models += () if stock else ("lif", "lif", "li", "ternary")
         populations.append(population(pick, f"pop{i}", pick.choice(models), limits, stock))
     projections = []
     for index, target in enumerate(populations):
@@ -294,7 +294,36 @@ def edge_cases() -> dict[str, Case]:
     edges = {f"edges {reset}": _edges(reset) for reset in ("value", "subtract", "none")}
     edges["edges by rule"] = _edges("subtract", reset_timing="pending")
     edges["edges at the threshold"] = _edges("value", comparison=">=", reset_timing="next_before")
-    return {**edges, "held": _held(), "late": _late()}
+    return {**edges, "held": _held(), "late": _late(), "ties": _ties()}
+
+
+def _ties() -> Case:
+    """Return neurons that lie exactly on a threshold, from one signed channel; and shifts that differ."""
+    leaks = {"du": 4095, "dv": 0}
+    pending = {"reset": "subtract", "reset_timing": "pending", "comparison": ">="}
+    populations = (
+        Population("pop0", (1,), "lif", leaks | {"vth": 10}, **pending),
+        Population("pop1", (1,), "ternary", leaks | {"vth_hi": 20, "vth_lo": -4}),
+        Population("pop2", (3,), "li", leaks | {"message_shift": [0, 6, 9]}),
+        Population("pop3", (1,), "li", leaks),
+    )
+    wires = (WeightTable(np.ones((p.size, 1), np.int64), 0, 8, "excitatory", 24) for p in populations[:3])
+    heard = WeightTable(np.array([[1, 20, 150]]), 0, 8, "excitatory", 24)
+    edges = [Projection(f"edge{i}", "in0", f"pop{i}", (wire,)) for i, wire in enumerate(wires)]
+    signs = WeightTable(np.array([[100]]), 0, 8, "mixed", 2)
+    edges += [Projection("edge3", "pop2", "pop3", (heard,)), Projection("edge4", "pop1", "pop3", (signs,))]
+    drive = np.array([20, 9, 1, -34, 20, -24, -3, -1, 20])
+    return Case(
+        Program(
+            "loihi2",
+            1,
+            populations,
+            tuple(edges),
+            (InputPort("in0", (1,), kind="graded", bits=24, signed=True),),
+            (OutputPort("out", "pop3", "membrane"),),
+        ),
+        {"in0": drive[None, :, None]},
+    )
 
 
 def _late() -> Case:

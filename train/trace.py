@@ -13,8 +13,10 @@ The module is left as it was found.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import torch
@@ -24,6 +26,8 @@ from snn_compile.targets.errors import ExportError
 from snn_compile.train.trace_neurons import neuron_ports
 from snn_compile.train.trace_record import Tracer
 from snn_compile.train.trace_values import Trace, Value, leaves
+
+_CONTAINERS = (list, deque, dict, set)
 
 STEPS = 12
 """How often a forward of one step is called; delays a module builds by hand are seen up to this long."""
@@ -118,12 +122,13 @@ def _sequences(returned: Any, tracer: Tracer) -> Any:
 def _instrumented(root: nn.Module, tracer: Tracer) -> Iterator[None]:
     """Let every module of `root` tell where it is and neurons be leaves; undo all of it at the end."""
     modules = dict(root.named_modules())
-    kept = []
+    kept, held = [], []
     for module in modules.values():
         if isinstance(module, torch.jit.ScriptModule):
             raise ExportError(f"{type(module).__name__} is compiled by torch.jit; give the Python module")
         inner = {key: dict(module.__dict__[key]) for key in ("_parameters", "_buffers", "_modules")}
         kept.append((module, {**module.__dict__, **inner}))
+        held += [(v, copy(v)) for k, v in vars(module).items() if k[0] != "_" and type(v) in _CONTAINERS]
     leaves_found: list[str] = []
     apply = torch.autograd.Function.__dict__["apply"]
     try:
@@ -147,6 +152,9 @@ def _instrumented(root: nn.Module, tracer: Tracer) -> Iterator[None]:
         for module, before in kept:
             module.__dict__.clear()
             module.__dict__.update(before)
+        for container, content in held:
+            container.clear()
+            container.update(content) if isinstance(container, (dict, set)) else container.extend(content)
 
 
 def _guarded(tracer: Tracer, apply: Any) -> Callable[..., Any]:

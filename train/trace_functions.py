@@ -60,6 +60,8 @@ def _constant(call: FunctionCall, tensor: Any, what: str) -> Any:
 def linear(call: FunctionCall, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Record x W^T + b, step by step on a stack of steps."""
     _constant(call, weight, "weight")
+    if input.shape[-1] != weight.shape[1]:
+        raise call.refuse(f"takes {weight.shape[1]} values and gets a signal of shape {tuple(input.shape)}")
     return _each_step(
         call,
         input,

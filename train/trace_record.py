@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from snn_compile.targets.errors import ExportError
 from snn_compile.train.trace_functions import HANDLERS, PLAIN
 from snn_compile.train.trace_neurons import Ports, read_call
-from snn_compile.train.trace_values import Call, Chain, Value, leaves, mapped, on_meta
+from snn_compile.train.trace_values import Call, Chain, Value, leaves, mapped, number
 
 
 class Tracer(TorchFunctionMode):
@@ -48,9 +48,9 @@ class Tracer(TorchFunctionMode):
         call = FunctionCall(self, func, args, kwargs)
         try:
             return handler(call, *args, **kwargs)
-        except TypeError as error:
+        except (TypeError, RuntimeError) as error:
             raise ExportError(
-                f"{self.where()}: {name} is called in a way that is not read ({error})"
+                f"{self.where()}: {name} is called in a way that is not read ({' '.join(str(error).split())})"
             ) from error
 
     def where(self) -> str:
@@ -85,7 +85,7 @@ class Tracer(TorchFunctionMode):
         """Return how a stand-in came about; any other tensor or number is a constant."""
         if id(thing) in self.known:
             return self.known[id(thing)][1]
-        tensor = thing.detach() if isinstance(thing, Tensor) else torch.as_tensor(thing)
+        tensor = number(thing)
         return Value("const", (), tuple(tensor.shape), self.where(), {"tensor": tensor})
 
     def knows(self, thing: object) -> bool:
@@ -185,10 +185,20 @@ class FunctionCall:
         """Return a stand-in for `op` of `inputs`; shape and replay are the function's own unless given."""
         if shape is None:
             with torch._C.DisableTorchFunction():
-                shape = on_meta(self.func, self.args, self.kwargs).shape
+                shape = (*inputs[0].shape[:1], *self._of_one_sample(inputs).shape[1:])
         values = tuple(self.tracer.value(i) for i in inputs)
         value = Value(op, values, tuple(shape), self.tracer.where(), attrs, replay or self._replay(inputs))
         return self.tracer.stand_in(value, inputs[0].dtype)
+
+    def _of_one_sample(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Call the function on zeros, a single sample of them, for the shape of what it gives."""
+        places = [id(tensor) for tensor in inputs]
+
+        def one(leaf: Any) -> Any:
+            return torch.zeros(1, *leaf.shape[1:], dtype=leaf.dtype) if id(leaf) in places else leaf
+
+        result: Tensor = self.func(*mapped(self.args, one), **mapped(dict(self.kwargs), one))
+        return result
 
     def _replay(self, inputs: Sequence[Tensor]) -> Callable[..., Tensor]:
         place = {id(tensor): i for i, tensor in enumerate(inputs)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from snn_compile.train.trace_values import Value
+from snn_compile.train.trace_values import Value, number
 
 if TYPE_CHECKING:
     from snn_compile.train.trace_record import FunctionCall
@@ -27,7 +27,7 @@ def add(call: FunctionCall, input: Any, other: Any, *, alpha: Any = 1) -> Tensor
     tracer = call.tracer
     second = tracer.value(other)
     if alpha != 1:
-        second = scaled(call, second, torch.as_tensor(alpha))
+        second = scaled(call, second, number(alpha))
     return _finish(call, input, other, plus(call, tracer.value(input), second))
 
 
@@ -39,7 +39,7 @@ def subtract(call: FunctionCall, input: Any, other: Any, *, alpha: Any = 1) -> T
 def subtract_from(call: FunctionCall, input: Any, other: Any) -> Tensor:
     """Record other - input."""
     value = call.tracer.value(input)
-    negative = scaled(call, value, torch.as_tensor(-1.0))
+    negative = scaled(call, value, number(-1))
     return _finish(call, input, other, plus(call, call.tracer.value(other), negative))
 
 
@@ -49,19 +49,19 @@ def multiply(call: FunctionCall, input: Any, other: Any) -> Tensor:
     if tracer.knows(input) and tracer.knows(other):
         raise call.refuse("multiplies two signals, which no NIR node does")
     signal, factor = (input, other) if tracer.knows(input) else (other, input)
-    return _finish(call, input, other, scaled(call, tracer.value(signal), torch.as_tensor(factor)))
+    return _finish(call, input, other, scaled(call, tracer.value(signal), number(factor)))
 
 
 def divide(call: FunctionCall, input: Any, other: Any) -> Tensor:
     """Record a division by a constant."""
     if call.tracer.knows(other):
         raise call.refuse("divides by a signal, which no NIR node does")
-    return _finish(call, input, other, scaled(call, call.tracer.value(input), 1 / torch.as_tensor(other)))
+    return _finish(call, input, other, scaled(call, call.tracer.value(input), 1 / number(other)))
 
 
 def negate(call: FunctionCall, input: Tensor) -> Tensor:
     """Record a sign change."""
-    return _finish(call, input, None, scaled(call, call.tracer.value(input), torch.as_tensor(-1.0)))
+    return _finish(call, input, None, scaled(call, call.tracer.value(input), number(-1)))
 
 
 def _finish(call: FunctionCall, input: Any, other: Any, value: Value) -> Tensor:

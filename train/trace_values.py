@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -79,10 +80,6 @@ def mapped(thing: Any, change: Callable[[Any], Any]) -> Any:
     return change(thing)
 
 
-def on_meta(func: Any, args: Any, kwargs: Any) -> Any:
-    """Call a torch function on tensors without numbers, for the shape of what it gives."""
-
-    def away(leaf: Any) -> Any:
-        return leaf.to("meta") if isinstance(leaf, Tensor) else leaf
-
-    return func(*mapped(args, away), **mapped(dict(kwargs), away))
+def number(thing: Any) -> Tensor:
+    """Return a number as a tensor in float64, a tensor as it is."""
+    return thing.detach() if isinstance(thing, Tensor) else torch.as_tensor(thing, dtype=torch.float64)

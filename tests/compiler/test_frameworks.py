@@ -218,6 +218,49 @@ def test_the_detected_contract_gives_the_frameworks_spikes(name):
             assert not len(wrong), f"{name} {key}: {len(wrong)} of {mine.size}, first {wrong[0]}"
 
 
+@pytest.mark.parametrize(
+    "name, item, word",
+    [
+        ("norse-lif", "rule", "exponential"),
+        ("norse-leak", "v_init", 0.0),
+        ("norse-cuba", "gain", "as_written"),
+        ("norse-if", "gain", "as_written"),
+        ("rockpool-lif", "rule", "euler"),
+        ("rockpool-lif", "gain", "as_written"),
+        ("rockpool-lif", "gain", "unit"),
+        ("rockpool-lif", "spikes_per_step", "one"),
+        ("rockpool-neuron", "gain", "as_written"),
+        ("sinabs-lif", "rule", "euler"),
+        ("sinabs-lif", "gain", "unit"),
+        ("sinabs-lif", "spikes_per_step", "one"),
+        ("sinabs-lif", "reset", "value"),
+        ("sinabs-plain-input", "gain", "norm"),
+        ("sinabs-zero", "reset", "subtract"),
+        ("sinabs-zero", "spikes_per_step", "floor"),
+        ("sinabs-iaf", "v_min", None),
+        ("sinabs-iaf", "spikes_per_step", "one"),
+        ("snntorch-leaky-subtract", "reset", "value"),
+        ("snntorch-leaky-subtract", "reset_timing", "same_step"),
+        ("snntorch-leaky-subtract-no-delay", "reset_timing", "same_step"),
+        ("snntorch-leaky-zero", "reset_timing", "next_after"),
+        ("snntorch-synaptic-zero", "reset_timing", "next_before"),
+        ("snntorch-rleaky-zero", "reset_timing", "next_before"),
+        ("spikingjelly-lif", "gain", "norm"),
+        ("spikingjelly-cuba", "rule", "exponential"),
+        ("spikingjelly-v-reset", "v_init", 0.0),
+        ("spikingjelly-v-reset", "reset_timing", "next_after"),
+    ],
+)
+def test_another_contract_gives_other_spikes(name, item, word):
+    graph, arrays = read(name)
+    contract = detect(graph, stated(name)).values
+    cells = list(simulate(graph, contract, arrays["inputs"][:, :1]))
+    nodes = {cell: {**contract.get("nodes", {}).get(cell, {}), item: word} for cell in cells}
+    right = simulate(graph, contract, arrays["inputs"])
+    wrong = simulate(graph, {**contract, "nodes": nodes}, arrays["inputs"])
+    assert any((right[cell] != wrong[cell]).any() for cell in cells)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_the_compiler_gives_the_frameworks_spikes(name):
     _, arrays = read(name)

@@ -43,8 +43,8 @@ def random_graph(build, rng):
     nodes = {name: build.port(nir.Input, size) for name, size in inputs.items()}
     sizes, edges, delays, rules = dict(inputs), [], {}, {}
 
-    def connect(source, target, delay):
-        name, scale = f"{source}_{target}_{len(nodes)}", 1.6 / np.sqrt(sizes[source])
+    def connect(source, target, delay, strength=1.6):
+        name, scale = f"{source}_{target}_{len(nodes)}", strength / np.sqrt(sizes[source])
         make = build.affine if rng.random() < 0.4 else build.linear
         nodes[name] = make(rng, sizes[target], sizes[source], scale)
         edges.extend([(source, name), (name, target)])
@@ -67,12 +67,14 @@ def random_graph(build, rng):
             values = {key: values[key] for key in ("tau", "v_leak")}
         nodes[name], sizes[name] = getattr(build, kind)(size, **values), size
         earlier = [*inputs, *(f"p{k}" for k in range(i))]
-        for source in {earlier[-1], str(rng.choice(earlier))}:
+        for source in dict.fromkeys([earlier[-1], str(rng.choice(earlier))]):
             connect(source, name, int(rng.choice([0, 0, 0, 1, 4])))
     for i in range(count):
         for k in range(i, count):
             if rng.random() < 0.3:
-                connect(f"p{k}", f"p{i}", k - i + 1 + int(rng.choice([0, 0, 1, 3])))
+                # A membrane fed back on itself without loss grows beyond every format.
+                strength = 0.4 if isinstance(nodes[f"p{k}"], nir.LI) else 1.6
+                connect(f"p{k}", f"p{i}", k - i + 1 + int(rng.choice([0, 0, 1, 3])), strength)
     nodes["out"] = build.port(nir.Output, sizes[f"p{count - 1}"])
     edges.append((f"p{count - 1}", "out"))
     rule = str(rng.choice(["euler", "exponential"]))

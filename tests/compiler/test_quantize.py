@@ -224,6 +224,14 @@ def test_a_leak_that_rounds_away_is_told_and_its_states_still_fit(build):
     assert not any(execute(done.program, data, "loihi2-sim").overflows.values())
 
 
+def test_a_value_beyond_its_register_counts_as_clipped(build, spikes):
+    # The slowest decay of a current is 1/4096 a step.
+    done = compile_stages(build.chain(3, build.cuba(3, tau_syn=1e6)), calibration=spikes)
+    (error,) = (e for e in done.quantized.errors if e.tensor == "n0.current_decay")
+    assert (error.clipped, error.values) == (1, 1) and 0.9 < error.max_lsb < 1
+    assert sum(e.clipped for e in done.quantized.errors) == 1
+
+
 def test_integers_that_run_off_at_any_scale(build, monkeypatch):
     monkeypatch.setattr("snn_compile.compiler.pipeline.RETRIES", 1)
     with pytest.raises(PrecisionLost) as error:

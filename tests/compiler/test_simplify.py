@@ -125,3 +125,16 @@ def test_an_integrator_that_others_hear_too_stays(build, rng, spikes):
     network = lower(build.graph(nodes, edges))
     assert {p.name for p in simplify(network).populations} == {"leak", "over", "top"}
     same_run(network, simplify(network), spikes, ["leak", "over", "top"])
+
+
+def test_a_threshold_that_hears_late_stays_apart(build, spikes):
+    nodes = {
+        "input": build.port(nir.Input, 3),
+        "leak": build.li(3),
+        "over": nir.Threshold(np.full(3, 0.4)),
+        "output": build.port(nir.Output, 3),
+    }
+    edges = [("input", "leak"), ("leak", "over"), ("over", "output")]
+    network = lower(build.graph(nodes, edges, delays={("leak", "over"): 2}))
+    assert {p.name for p in simplify(network).populations} == {"leak", "over"}
+    same_run(network, simplify(network), spikes, ["leak", "over"])

@@ -77,7 +77,7 @@ def case(random_programs: Any) -> Any:
     for seed in range(1000):
         case = random_programs.case(seed)
         kinds = [p.model for p in case.program.populations]
-        if len(case.program.inputs) == 2 and kinds[-1] == "li" and len(kinds) > 1:
+        if len(case.program.inputs) == 2 and (kinds[0], kinds[-1]) == ("lif", "li"):
             return case
     raise AssertionError("no such program")
 
