@@ -160,13 +160,17 @@ class _Node:
         # A chunk is read whole, so that its declared size counts too.
         size = max(prod(data.shape), prod(data.chunks or ()))
         if size > limit:
-            self.fail(f"{key!r} declares {data.shape} values (chunks {data.chunks}); at most {limit} are read")
+            self.fail(
+                f"{key!r} declares {data.shape} values (chunks {data.chunks}); at most {limit} are read"
+            )
         return data
 
     def text(self, key: str) -> str:
         """Return a short string."""
         data = self._dataset(key, 1)
-        if data.dtype.kind not in "OS" or (data.dtype.kind == "O" and not h5py.check_string_dtype(data.dtype)):
+        if data.dtype.kind not in "OS" or (
+            data.dtype.kind == "O" and not h5py.check_string_dtype(data.dtype)
+        ):
             self.fail(f"{key!r} is {data.dtype}, not a string")
         if data.dtype.itemsize > 1024 or not data.size:
             self.fail(f"{key!r} is not a short string")

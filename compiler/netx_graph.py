@@ -91,7 +91,8 @@ class _Builder:
         for edge in self.projections:
             if edge.source in mute:
                 raise CompileError(
-                    f"{self.path}: {edge.source!r} never spikes, and {edge.target!r} hears it", node=edge.target
+                    f"{self.path}: {edge.source!r} never spikes, and {edge.target!r} hears it",
+                    node=edge.target,
                 )
         contract = Contract(dt=1.0, time_unit="step", readouts={OUTPUT: readout})
         return Network(
@@ -251,11 +252,15 @@ def _population(layer: NetxLayer, last: bool) -> Population:
     decay = layer.spread(neuron.current_decay, "'iDecay'")
     never = bool((threshold >= NEVER).all())
     if never and not last:
-        layer.fail(f"its threshold {threshold.min():g} is beyond any membrane, so the next layer hears nothing")
+        layer.fail(
+            f"its threshold {threshold.min():g} is beyond any membrane, so the next layer hears nothing"
+        )
     if (threshold >= NEVER).any() and not never:
         layer.fail(f"some of its thresholds are beyond any membrane ({NEVER} and more), others are not")
     if (decay == 0).any():
-        layer.fail("iDecay 0 is not supported: the chip's current leaks at least 1/4096 a step", UnsupportedNode)
+        layer.fail(
+            "iDecay 0 is not supported: the chip's current leaks at least 1/4096 a step", UnsupportedNode
+        )
     values = {
         "current_decay": decay / DECAY_ONE,
         "voltage_decay": layer.spread(neuron.voltage_decay, "'vDecay'") / DECAY_ONE,
@@ -313,7 +318,9 @@ def _pool(layer: NetxLayer, shape: tuple[int, ...]) -> Weight:
     padded = (shape[0], *(n + n % k for n, k in zip(shape[1:], kernel.shape[2:], strict=True)))
     stride = _pair(layer, "stride", 1)
     if _pair(layer, "padding", 0)[0] or padded[1] != stride[0] * layer.shape[1]:
-        layer.fail("its windows reach from one channel into the next, which is not supported", UnsupportedNode)
+        layer.fail(
+            "its windows reach from one channel into the next, which is not supported", UnsupportedNode
+        )
     kernels = np.repeat(kernel, shape[0], axis=0)
     weight = _correlation(layer, kernels, padded, shape[0])
     within = np.arange(prod(padded)).reshape(padded)[:, : shape[1], : shape[2]].reshape(-1)

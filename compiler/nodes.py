@@ -144,7 +144,9 @@ def _leaky(node: Any, name: str, contract: Contract, model: str) -> Neuron:
     contract = _without_current(contract)
     decay = _share(node.tau, contract, name)
     r = finite(node.r, "r", name).reshape(-1)
-    gain = _gain({"as_written": r * decay, "unit": np.ones(1), "norm": decay}, name, contract)
+    gain = _gain(
+        {"as_written": r * decay, "unit": np.ones(1), "norm": decay, "decayed": 1 - decay}, name, contract
+    )
     return Neuron(_population(node, name, contract, model, np.ones(1), decay), gain)
 
 

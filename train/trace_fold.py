@@ -106,8 +106,8 @@ def _same(template: Value, last: int, value: Value, t: int, path: str) -> None:
     except _Differs as difference:
         raise ExportError(
             f"{path}: what arrives at step {t} is not what arrives at step {last} ({difference}); every step "
-            "must compute the same from signals equally far back, with zeros before the first, and a neuron that "
-            "keeps its state serves one layer",
+            "must compute the same from signals equally far back, with zeros before the first, and a "
+            "neuron that keeps its state serves one layer",
             node=path,
         ) from None
 

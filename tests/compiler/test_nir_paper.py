@@ -10,14 +10,14 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-import h5py
 import nir
 import numpy as np
 import pytest
 
-from snn_compile.compiler import lower
+from snn_compile.compiler import Options, compile_graph, lower
 from snn_compile.compiler.fingerprints import detect
-from snn_compile.runtime import reference
+from snn_compile.compiler.nir_graph import read_nir
+from snn_compile.runtime import check, reference
 from snn_compile.targets.device import execute
 from snn_compile.targets.program import InputPort, OutputPort, Population, Program, Projection, WeightTable
 
@@ -92,22 +92,12 @@ def test_the_papers_lif_is_nobodys_and_is_norses_with_its_flags(frameworks):
     np.testing.assert_allclose(record.states("1.v").reshape(-1), v, atol=1e-6)
 
 
-def nested(name: str) -> nir.NIRGraph:
-    """Read a graph whose inner edges say "lif" where the node is named "lif1": the only one left over."""
-    with h5py.File(PAPER / name) as file:
-        raw = nir.serialization.hdf2dict(file["node"])
-    inner = raw["nodes"]["lif1"]
-    inner["nodes"]["lif"] = inner["nodes"].pop("lif1")
-    raw["type_check"] = False
-    return nir.dict2NIRNode(raw)
-
-
 @needs_paper
 @pytest.mark.parametrize("form", ["flat", "nested"])
 @pytest.mark.parametrize("name", BRAILLE)
 def test_braille_under_its_stated_reset(frameworks, name, form):
     file = f"braille_noDelay_{name}" + (".nir" if form == "flat" else "_subgraph.nir")
-    graph = nir.read(PAPER / file) if form == "flat" else nested(file)
+    graph = read_nir(PAPER / file)
     found = detect(graph)
     assert found.maker == "snntorch" and [o.item for o in found.open] == ["reset"]
     found = detect(graph, {"reset": BRAILLE[name]})
@@ -132,3 +122,28 @@ def test_the_papers_cnn_under_sinabs_defaults(frameworks):
     for layer, spikes in sent.items():
         assert spikes.any()
         np.testing.assert_array_equal(record.spikes(layer), spikes)
+
+
+@needs_paper
+@pytest.mark.parametrize("form", ["", "_subgraph"])
+@pytest.mark.parametrize("name", BRAILLE)
+def test_devices_agree_on_braille(name, form):
+    path = PAPER / f"braille_noDelay_{name}{form}.nir"
+    conventions = {"dt": 1e-4, "reset": BRAILLE[name], "reset_timing": "same_step"}
+    inputs = (np.random.default_rng(3).random((4, 60, 12)) < 0.3) * 1.0
+    program = compile_graph(path, options=Options(conventions=conventions), calibration=inputs)
+    for device in ("oracle", "lava-stepped"):
+        found = check(program, inputs, device)
+        assert found.difference is None, str(found)
+    assert found.record.counts.total_spikes > 0
+
+
+@needs_paper
+def test_devices_agree_on_the_papers_cnn():
+    inputs = (np.random.default_rng(4).random((2, 12, 2, 34, 34)) < 0.1) * 1.0
+    options = Options(conventions={"maker": "sinabs"})
+    program = compile_graph(PAPER / "cnn_sinabs.nir", options=options, calibration=inputs)
+    for device in ("oracle", "lava-stepped"):
+        found = check(program, inputs, device)
+        assert found.difference is None, str(found)
+    assert all(spikes > 0 for spikes in found.record.counts.spikes.values())

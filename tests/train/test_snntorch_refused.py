@@ -157,7 +157,7 @@ REFUSED = {
     "passed and hidden": (Net(lambda n, x: n.lif2(n.fc1(x), torch.zeros(1))), "although init_hidden=True"),
     "called twice": (
         Net(lambda n, x: n.lif2(n.fc2(n.lif2(n.fc1(x))))),
-        "lif2: what arrives.*keeps its state serves one layer",
+        "lif2: what arrives.*neuron that keeps its state serves one layer",
     ),
     "membrane to a layer": (
         Net(lambda n, x: n.lif2(n.fc2(n.lif1(n.fc1(x))[1]))),
