@@ -16,6 +16,19 @@ from snn_compile.train.trace_neurons import Ports, read_call
 from snn_compile.train.trace_values import Call, Chain, Value, leaves, mapped, number
 
 
+_ADVICE = (
+    (
+        "relu relu_ leaky_relu gelu sigmoid tanh elu silu",
+        "use a spiking neuron; a plain network without spikes is compiled from ONNX",
+    ),
+    ("softmax log_softmax argmax", "return the spikes or membranes and compute it from them"),
+    (
+        "__bool__ item tolist numpy gt lt __gt__ __lt__ where __float__ __int__",
+        "what the forward does may not depend on the values of the data",
+    ),
+)
+
+
 class Tracer(TorchFunctionMode):
     """Records torch functions of stand-ins; active while the forward runs."""
 
@@ -64,22 +77,10 @@ class Tracer(TorchFunctionMode):
         return f"{type(self.root.get_submodule(path)).__name__} calls torch's " if path else "torch's "
 
     def _advice(self, name: str) -> str:
-        if name in ("relu", "relu_", "leaky_relu", "gelu", "sigmoid", "tanh", "elu", "silu", "softmax"):
-            return "use a spiking neuron; a plain network without spikes is compiled from ONNX"
-        if name in (
-            "__bool__",
-            "item",
-            "tolist",
-            "numpy",
-            "gt",
-            "lt",
-            "__gt__",
-            "__lt__",
-            "where",
-            "__float__",
-        ):
-            return "what the forward does may not depend on the values of the data"
-        return "compute it outside of the network, or with Linear, Conv and spiking neurons"
+        return next(
+            (advice for names, advice in _ADVICE if name in names.split()),
+            "compute it outside of the network, or with Linear, Conv and spiking neurons",
+        )
 
     def value(self, thing: Any) -> Value:
         """Return how a stand-in came about; any other tensor or number is a constant."""

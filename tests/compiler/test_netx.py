@@ -158,7 +158,7 @@ def networks() -> dict[str, list[Layer]]:
             conv(rng, (4, 4, 7), (4, 1, 3, 2), stride=[2, 1], padding=[1, 0], dilation=[1, 2], groups=2),
             conv(rng, (6, 2, 9), (6, 4, 2, 3), stride=[2, 1], padding=[0, 2], neuron=quick, bias=[1] * 6),
             {"type": "flatten", "shape": [108, 1, 1]},
-            dense(rng, 108, 7, neuron=neuron([512, 700, 4096, 1, 9, 2048, 77], [0, 1, 2, 3, 4096, 5, 6], 90)),
+            dense(rng, 108, 7, neuron=neuron([512, 700, 4096, 1, 9, 2048, 77], [0, 1, 2, 3, 4096, 5, 6], 2500)),
         ],
         "pools": [
             image,
@@ -171,7 +171,7 @@ def networks() -> dict[str, list[Layer]]:
             image,
             conv(rng, (3, 4, 7), (3, 2, 4, 3), delay=[0.0, 5.0, 2.0]),
             {"type": "flatten", "shape": [84, 1, 1]},
-            dense(rng, 84, 5, delay=[3, 0, 0, 11, 3]),
+            dense(rng, 84, 5, delay=[3, 0, 0, 11, 3], neuron=neuron(threshold=400)),
             dense(rng, 5, 4, bias=[9, 0, 1, 0]),
         ],
         "delays longer than the chip has": [
