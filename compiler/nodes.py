@@ -121,7 +121,7 @@ def _population(
         if contract.v_min is not None:
             parameters["v_min"] = np.asarray(contract.v_min, np.float64) - offset
     shape = tuple(int(n) for n in np.shape(getattr(node, "v_threshold", getattr(node, "r", 0.0)))) or (1,)
-    rule = contract.rule_items()
+    rule: dict[str, Any] = dict(contract.rule_items())
     if model == "li":  # what a spike does has no meaning without spikes
         rule = {item: rule[item] for item in ("update_order", "current_decay")}
     return Population(name, shape, model, parameters, **rule)

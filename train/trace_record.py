@@ -15,7 +15,6 @@ from snn_compile.train.trace_functions import HANDLERS, PLAIN
 from snn_compile.train.trace_neurons import Ports, read_call
 from snn_compile.train.trace_values import Call, Chain, Value, leaves, mapped, number
 
-
 _ADVICE = (
     (
         "relu relu_ leaky_relu gelu sigmoid tanh elu silu",

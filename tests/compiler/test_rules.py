@@ -85,6 +85,7 @@ def test_gains_that_exporters_mean(build, rule):
     for kind, gain, wanted in [
         (build.lif(1, tau=4.0, r=7.0), "unit", 1.0),
         (build.lif(1, tau=4.0, r=7.0), "norm", lost),
+        (build.lif(1, tau=4.0, r=7.0), "decayed", 1 - lost),
         (build.cuba(1, tau_syn=4.0, tau_mem=4.0, r=7.0, w_in=9.0), "unit", 7 * lost),
         (build.cuba(1, tau_syn=4.0, tau_mem=4.0, r=7.0, w_in=9.0), "norm", lost * lost),
         (build.cuba(1, tau_syn=4.0, tau_mem=4.0, r=7.0, w_in=9.0), "decayed", 1 - lost),
@@ -94,4 +95,4 @@ def test_gains_that_exporters_mean(build, rule):
         record = run_reference(lower(graph), np.full((1, 1, 1), 0.01), probes=["n0.v"])
         np.testing.assert_allclose(record.states("n0.v"), 0.01 * wanted, rtol=1e-12)
     with pytest.raises(CompileError, match="'n0'.*decayed.*as_written"):
-        lower(build.chain(1, build.lif(1), gain="decayed"))
+        lower(build.chain(1, nir.IF(np.ones(1), np.ones(1)), gain="decayed"))
