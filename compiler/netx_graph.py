@@ -28,8 +28,8 @@ from scipy.sparse import csr_array, diags_array, eye_array, issparse
 
 from snn_compile.compiler.conventions import Contract, Readout
 from snn_compile.compiler.linear_maps import convolution_map
-from snn_compile.compiler.netx_file import NEVER, VALUES_MAX, Int, NetxLayer, read_layers
 from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
+from snn_compile.compiler.netx_file import NEVER, VALUES_MAX, Int, NetxLayer, read_layers
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 from snn_compile.targets.integer import DECAY_ONE
 
@@ -124,7 +124,7 @@ class _Builder:
             else:
                 self.populations.append(_population(layer, layer is self.layers[-1]))
             self._connect(layer.name, signal, weight)
-        elif prod(layer.shape) != (size := prod(self._signal(layer.index, ()).shape)):
+        elif prod(layer.shape) != (size := sum(part.size for part in self._signal(layer.index, ()).parts)):
             layer.fail(f"its shape {layer.shape} declares {prod(layer.shape)} values, and {size} arrive")
 
     def _input_shape(self) -> tuple[int, ...]:

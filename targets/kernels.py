@@ -252,7 +252,7 @@ def run_network(
     # results: events by population, their counts a row, overflows, probes
     event_at: Any, event_n: Any, event_capacity: Any, events: Any, event_values: Any, row_counts: Any,
     overflow: Any, probe_pop: Any, probe_is_v: Any, probe_at: Any, probe_out: Any,
-    # (sample, step, last sample): where to go on; the kernel returns early when events are full
+    # (sample, step, last sample, logical steps): where to go on; the kernel returns early when events are full
     cursor: Any,
 ) -> None:  # fmt: skip
     """Run samples cursor[0]..cursor[2]-1 from step cursor[1]; update the cursor."""
@@ -278,16 +278,18 @@ def run_network(
                 if t >= pop_start[p]:
                     slot = ring_at[p] + (t % ring_depth[p]) * ring_stride[p]
                     acc = ring[slot : slot + n]
+                    # The last row takes what happens while the pipeline drains: it changes no result.
+                    seen = overflow[p] if t < pop_start[p] + cursor[3] else overflow[populations]
                     if pop_plain[p]:
                         k = _update(
                             n, acc, u[own], v[own], keep_u[own], keep_v[own], threshold[own], bias[own],
-                            pop_reset[p], fired, who[mine], overflow[p],
+                            pop_reset[p], fired, who[mine], seen,
                         )  # fmt: skip
                     else:
                         k = _update_by_rule(
                             n, acc, u[own], v[own], last[own], keep_u[own], keep_v[own], threshold[own],
                             bias[own], v_min[own], shift[own], pop_rule[p], who[mine], what[mine],
-                            overflow[p],
+                            seen,
                         )  # fmt: skip
                 who_n[p] = k
                 row_counts[p, s, t] = k

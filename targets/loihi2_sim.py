@@ -61,7 +61,10 @@ class Loihi2Sim:
         threads = min(threads, batch)
         probed = _Probes(program, flat, probes, batch * device_steps)
         bounds = np.linspace(0, batch, threads + 1).astype(int)
-        jobs = [(flat, inputs, probed, int(a), int(b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+        steps = device_steps - program.latency_steps
+        jobs = [
+            (flat, inputs, probed, int(a), int(b), steps) for a, b in zip(bounds, bounds[1:], strict=False)
+        ]
         if threads == 1:
             parts = [_run_range(*jobs[0])]
         else:
@@ -285,7 +288,9 @@ class _Part:
     overflow: npt.NDArray[np.int64]
 
 
-def _run_range(flat: _Flat, inputs: npt.NDArray[np.int32], probes: _Probes, first: int, last: int) -> _Part:
+def _run_range(
+    flat: _Flat, inputs: npt.NDArray[np.int32], probes: _Probes, first: int, last: int, steps: int
+) -> _Part:
     n = flat.pop[1]
     states = len(flat.parameters[0])
     most = n * inputs.shape[1] * (last - first)
@@ -293,11 +298,11 @@ def _run_range(flat: _Flat, inputs: npt.NDArray[np.int32], probes: _Probes, firs
     event_at, event_n = _starts(capacity), np.zeros(len(n), np.int64)
     who_at = _starts(flat.sizes + 1)
     row_counts = np.zeros((len(n), inputs.shape[0], inputs.shape[1]), np.int32)
-    overflow = np.zeros((len(n), 3), np.int64)
+    overflow = np.zeros((len(n) + 1, 3), np.int64)
     events, event_values = (np.empty(int(event_at[-1]), np.int32) for _ in range(2))
     collected: list[list[npt.NDArray[np.int32]]] = [[] for _ in n]
     carried: list[list[npt.NDArray[np.int32]]] = [[] for _ in n]
-    cursor = np.array([first, 0, last], np.int64)
+    cursor = np.array([first, 0, last, steps], np.int64)
     state = (np.zeros(states, np.int32), np.zeros(states, np.int32), np.zeros(states, np.int32))
     senders = (
         who_at[:-1].copy(),

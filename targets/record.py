@@ -20,7 +20,7 @@ from snn_compile.targets.events import SpikeEvents
 
 @dataclass(frozen=True)
 class Overflow:
-    """How often states of one population left 24 bits: u wraps around, v saturates."""
+    """How often states of one population left 24 bits in logical steps: u wraps around, v saturates."""
 
     u_wraps: int = 0
     v_high: int = 0
