@@ -14,10 +14,10 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snn_compile.compiler.arguments import compile_parser, export_parser, inspect_parser
 from snn_compile.targets.errors import CompileError, SnnCompileError, WrongInput
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from snn_compile.runtime.report import Report
 
 SCHEMA = {"name": "snn-compile", "version": 1}
-SUBCOMMANDS = ("inspect", "export")
-STAGE_NAMES = ("lower", "simplify", "retime", "quantize", "partition", "place", "route")
-"""As in `pipeline.STAGES`, which takes too long to import for --help; a test compares the two."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,10 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="snn-compile: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         if arguments[:1] == ["inspect"]:
-            return _inspect(_inspect_parser().parse_args(arguments[1:]))
+            return _inspect(inspect_parser().parse_args(arguments[1:]))
         if arguments[:1] == ["export"]:
-            return _export(_export_parser().parse_args(arguments[1:]))
-        parser = _parser()
+            return _export(export_parser().parse_args(arguments[1:]))
+        parser = compile_parser()
         options = parser.parse_args(arguments)
         if options.list_targets:
             return _list_targets(options.json)
@@ -64,9 +61,16 @@ class Model:
     data: dict[str, Any] | None = None
 
 
-def load_model(path: str | Path) -> Model:
-    """Read a checkpoint (.pt), a graph (.nir) or a lava-dl network (.net); no code of the file is run."""
+def load_model(path: str | Path, factory: str | None = None) -> Model:
+    """Read a checkpoint (.pt), a graph (.nir) or a lava-dl network (.net); no code of the file is run.
+
+    With `factory` ("package.module:factory") a .pt is a state dict of the network that this builds.
+    """
     file = Path(path)
+    if factory is not None:
+        from snn_compile.train.foreign import load_foreign
+
+        return Model(load_foreign(file, factory).graph, file.name)
     if file.suffix.lower() in (".pt", ".pth"):
         from snn_compile.train.checkpoint import load_checkpoint
 
@@ -113,76 +117,6 @@ def conventions(stated: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _points(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = nan
-    if not isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of percentage points")
-    return value
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="snn-compile",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Compile a trained spiking network to the integers of a neuromorphic chip.",
-        epilog="other forms:\n  snn-compile inspect FILE            what a graph means, and how that was "
-        "decided\n  snn-compile export MODEL -o X.nir   the NIR graph of a checkpoint\n\n"
-        "exit codes: 0 done, 1 the input or the chip is at fault, 2 usage, 3 a gate failed",
-    )
-    parser.add_argument("model", nargs="?", help="a checkpoint (.pt), NIR graph (.nir) or lava-dl .net")
-    parser.add_argument("--target", default="loihi2-sim", help="chip profile (default: %(default)s)")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write the program here, for snn-run")
-    parser.add_argument(
-        "--calibrate",
-        metavar="DATA",
-        help="data to choose scales on: a data set's name or an .npz (default: the checkpoint's own)",
-    )
-    parser.add_argument(
-        "--check",
-        metavar="DATA",
-        help="labelled data to compare with the float network on (default: the checkpoint's own test split)",
-    )
-    parser.add_argument(
-        "--max-drop",
-        type=_points,
-        metavar="PP",
-        help="exit with 3 if accuracy drops by more percentage points",
-    )
-    parser.add_argument("--bits", type=int, default=8, metavar="N", help="weight bits, 1-8 (default: 8)")
-    parser.add_argument(
-        "--tables",
-        choices=("auto", "one", "sign"),
-        default="auto",
-        help="weight tables a projection: one, one for each sign (a bit finer, the same "
-        "synops), or by sign where that takes no more cores (default)",
-    )
-    parser.add_argument(
-        "--relax-timing",
-        action="store_true",
-        help="add delay to cycles that are too short for the chip; the result is then no longer the "
-        "network's, and the report says so",
-    )
-    parser.add_argument(
-        "--convention",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="answer what the graph leaves open, e.g. dt=1e-4, reset=subtract",
-    )
-    parser.add_argument(
-        "--stop-after",
-        choices=STAGE_NAMES,
-        metavar="STAGE",
-        help="stop after one of: " + ", ".join(STAGE_NAMES),
-    )
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
-    parser.add_argument("--list-targets", action="store_true", help="list chip profiles")
-    return parser
-
-
 def _list_targets(as_json: bool) -> int:
     from snn_compile.targets.chip import chip_names, load_chip
 
@@ -213,7 +147,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     _check_output(arguments.output)
     if arguments.stop_after and arguments.output:
         raise CompileError("--stop-after makes no program, so there is nothing to write to -o")
-    model = load_model(arguments.model)
+    model = load_model(arguments.model, arguments.factory)
     calibration = model_data(arguments.calibrate, "calibration", model.data)
     checked = None if arguments.stop_after else model_data(arguments.check, "test", model.data)
     if arguments.max_drop is not None and (checked is None or checked.labels is None):
@@ -348,22 +282,10 @@ def _show_stage(done: Compilation, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _inspect_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="snn-compile inspect",
-        description="Print what a model's graph means: its nodes and its "
-        "contract, and how each item was decided.",
-    )
-    parser.add_argument("model", help="a checkpoint (.pt), NIR graph (.nir) or lava-dl .net")
-    parser.add_argument("--convention", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--json", action="store_true")
-    return parser
-
-
 def _inspect(arguments: argparse.Namespace) -> int:
     from snn_compile.compiler.tables import inspection_json, inspection_text
 
-    model = load_model(arguments.model)
+    model = load_model(arguments.model, arguments.factory)
     result = inspection_json(model.graph, model.name, conventions(arguments.convention))
     print(
         json.dumps(result) if arguments.json else inspection_text(result), end="\n" if arguments.json else ""
@@ -371,18 +293,9 @@ def _inspect(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _export_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="snn-compile export", description="Write the NIR graph of a checkpoint to a file."
-    )
-    parser.add_argument("model", help="a checkpoint (.pt)")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE.nir")
-    return parser
-
-
 def _export(arguments: argparse.Namespace) -> int:
     _check_output(arguments.output)
-    model = load_model(arguments.model)
+    model = load_model(arguments.model, arguments.factory)
     import nir
 
     if not isinstance(model.graph, nir.NIRGraph):

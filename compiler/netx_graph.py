@@ -350,10 +350,10 @@ def _correlation(layer: NetxLayer, kernel: Int, shape: tuple[int, ...], groups: 
         if (kernel.shape[0], *sides) != layer.shape:
             made = (kernel.shape[0], *sides)
             layer.fail(f"its shape {layer.shape}; its kernel makes {made} of an input of {shape}")
-    made = convolution_map(
+    correlation = convolution_map(
         kernel.astype(np.float64), shape, stride, padding, dilation, groups, None, layer.name
     )
-    return made.weight
+    return correlation.weight
 
 
 def _average(layer: NetxLayer, shape: tuple[int, ...]) -> Weight:

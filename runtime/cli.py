@@ -86,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--against", metavar="MODEL", help="model.pt or .nir: compare with its float reference")
     add(
+        "--model",
+        dest="factory",
+        metavar="MODULE:FACTORY",
+        help="with --against on a state dict: what builds the network, as package.module:factory",
+    )
+    add(
         "--max-drop",
         metavar="PP",
         type=float,
@@ -151,7 +157,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if options.device not in device_names():
         open_device(options.device)  # raises, naming the devices there are
     program = load_program(options.program)
-    network = _load_network(options.against, options.convention, program) if options.against else None
+    network = _load_network(options, program) if options.against else None
     dataset = _load_dataset(parser, options, program)
     inputs, labels = dataset.inputs[: options.samples], dataset.labels
     labels = None if labels is None else labels[: options.samples]
@@ -171,18 +177,20 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     return 0 if passed else 3
 
 
-def _load_network(file: str, stated: Sequence[str], program: Program) -> Network:
+def _load_network(options: argparse.Namespace, program: Program) -> Network:
     from snn_compile.compiler.cli import conventions, load_model
     from snn_compile.compiler.lowering import lower
 
+    file = options.against
+
     try:
-        model = load_model(file)
+        model = load_model(file, options.factory)
     except ModuleNotFoundError as error:
         raise WrongInput(
             f"{file}: reading a checkpoint needs {error.name}; install "
             "snn-compile[train], or give the model as .nir"
         ) from error
-    network = lower(model.graph, conventions(stated))
+    network = lower(model.graph, conventions(options.convention))
     expected = program.provenance.get("network")
     if expected and network.digest() != expected:
         _talk(

@@ -252,7 +252,7 @@ def run_network(
     # results: events by population, their counts a row, overflows, probes
     event_at: Any, event_n: Any, event_capacity: Any, events: Any, event_values: Any, row_counts: Any,
     overflow: Any, probe_pop: Any, probe_is_v: Any, probe_at: Any, probe_out: Any,
-    # (sample, step, last sample, logical steps): where to go on; the kernel returns early when events are full
+    # (sample, step, last sample, logical steps): where to go on; a full event buffer ends it early
     cursor: Any,
 ) -> None:  # fmt: skip
     """Run samples cursor[0]..cursor[2]-1 from step cursor[1]; update the cursor."""

@@ -118,7 +118,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     schema = body.get("schema")
     if not isinstance(schema, dict) or schema.get("name") != SCHEMA:
         raise ExportError(
-            f"{path}: not a checkpoint of snn-compile; save one with train.save_checkpoint", path=str(path)
+            f"{path}: not a checkpoint of snn-compile; save one with train.save_checkpoint, or say what "
+            "builds the network: --model package.module:factory",
+            path=str(path),
         )
     if not isinstance(schema.get("version"), int) or schema["version"] > SCHEMA_VERSION:
         raise ExportError(

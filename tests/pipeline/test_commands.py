@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from snn_compile.compiler import STAGES, lower
-from snn_compile.compiler.cli import STAGE_NAMES
+from snn_compile.compiler.arguments import STAGE_NAMES
 from snn_compile.compiler.conventions import Contract, attach, resolve
 from snn_compile.compiler.reference import run_reference
 from snn_compile.targets import load_program

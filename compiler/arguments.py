@@ -1,0 +1,116 @@
+"""What can be typed after `snn-compile`: its parsers, without anything heavy."""
+
+from __future__ import annotations
+
+import argparse
+from math import isfinite, nan
+
+STAGE_NAMES = ("lower", "simplify", "retime", "quantize", "partition", "place", "route")
+"""As in `pipeline.STAGES`, which takes too long to import for --help; a test compares the two."""
+
+
+def _points(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = nan
+    if not isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of percentage points")
+    return value
+
+
+def compile_parser() -> argparse.ArgumentParser:
+    """Return the parser of `snn-compile MODEL`."""
+    parser = argparse.ArgumentParser(
+        prog="snn-compile",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Compile a trained spiking network to the integers of a neuromorphic chip.",
+        epilog="other forms:\n  snn-compile inspect FILE            what a graph means, and how that was "
+        "decided\n  snn-compile export MODEL -o X.nir   the NIR graph of a checkpoint\n\n"
+        "exit codes: 0 done, 1 the input or the chip is at fault, 2 usage, 3 a gate failed",
+    )
+    parser.add_argument("model", nargs="?", help="a checkpoint (.pt), NIR graph (.nir) or lava-dl .net")
+    parser.add_argument("--target", default="loihi2-sim", help="chip profile (default: %(default)s)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the program here, for snn-run")
+    _add_factory(parser)
+    parser.add_argument(
+        "--calibrate",
+        metavar="DATA",
+        help="data to choose scales on: a data set's name or an .npz (default: the checkpoint's own)",
+    )
+    parser.add_argument(
+        "--check",
+        metavar="DATA",
+        help="labelled data to compare with the float network on (default: the checkpoint's own test split)",
+    )
+    parser.add_argument(
+        "--max-drop",
+        type=_points,
+        metavar="PP",
+        help="exit with 3 if accuracy drops by more percentage points",
+    )
+    parser.add_argument("--bits", type=int, default=8, metavar="N", help="weight bits, 1-8 (default: 8)")
+    parser.add_argument(
+        "--tables",
+        choices=("auto", "one", "sign"),
+        default="auto",
+        help="weight tables a projection: one, one for each sign (a bit finer, the same "
+        "synops), or by sign where that takes no more cores (default)",
+    )
+    parser.add_argument(
+        "--relax-timing",
+        action="store_true",
+        help="add delay to cycles that are too short for the chip; the result is then no longer the "
+        "network's, and the report says so",
+    )
+    parser.add_argument(
+        "--convention",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="answer what the graph leaves open, e.g. dt=1e-4, reset=subtract",
+    )
+    parser.add_argument(
+        "--stop-after",
+        choices=STAGE_NAMES,
+        metavar="STAGE",
+        help="stop after one of: " + ", ".join(STAGE_NAMES),
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    parser.add_argument("--list-targets", action="store_true", help="list chip profiles")
+    return parser
+
+
+def inspect_parser() -> argparse.ArgumentParser:
+    """Return the parser of `snn-compile inspect MODEL`."""
+    parser = argparse.ArgumentParser(
+        prog="snn-compile inspect",
+        description="Print what a model's graph means: its nodes and its "
+        "contract, and how each item was decided.",
+    )
+    parser.add_argument("model", help="a checkpoint (.pt), NIR graph (.nir) or lava-dl .net")
+    _add_factory(parser)
+    parser.add_argument("--convention", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--json", action="store_true")
+    return parser
+
+
+def export_parser() -> argparse.ArgumentParser:
+    """Return the parser of `snn-compile export MODEL`."""
+    parser = argparse.ArgumentParser(
+        prog="snn-compile export", description="Write the NIR graph of a checkpoint to a file."
+    )
+    parser.add_argument("model", help="a checkpoint (.pt)")
+    _add_factory(parser)
+    parser.add_argument("-o", "--output", required=True, metavar="FILE.nir")
+    return parser
+
+
+def _add_factory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        dest="factory",
+        metavar="MODULE:FACTORY",
+        help="for a state dict (.pt) of a network of your own: what builds it, as package.module:factory; "
+        "it returns the module and a sample input",
+    )
