@@ -24,6 +24,7 @@ demo: setup
 # Every check, as one command.
 test: setup
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/python -m pytest -q
 
 clean:

@@ -9,6 +9,7 @@ understood is not guessed.
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -32,6 +33,9 @@ VALUES_MAX = 1 << 25
 """Values of a dataset, and connections of a layer: more 8-bit weights than a chip has memory."""
 
 WEIGHT_MIN, WEIGHT_MAX = -256, 255
+TEXT_MAX, HEAP_MAX = 1 << 10, 1 << 20
+"""Bytes of a string, and of the heap that it lies in."""
+
 DELAY_MAX = 1023
 """Steps; lava-dl stops at 62, longer delays go through relays."""
 
@@ -168,14 +172,18 @@ class _Node:
     def text(self, key: str) -> str:
         """Return a short string."""
         data = self._dataset(key, 1)
-        if data.dtype.kind not in "OS" or (
-            data.dtype.kind == "O" and not h5py.check_string_dtype(data.dtype)
-        ):
+        kind = data.dtype.kind
+        if kind not in "OS" or (kind == "O" and not h5py.check_string_dtype(data.dtype)):
             self.fail(f"{key!r} is {data.dtype}, not a string")
-        if data.dtype.itemsize > 1024 or not data.size:
+        if kind == "O":
+            found = _heap_string(data, self.path)
+            if found is None:
+                self.fail(f"{key!r} is a string whose place in the file is not understood")
+            return found
+        if data.dtype.itemsize > TEXT_MAX or not data.size:
             self.fail(f"{key!r} is not a short string")
         value = np.asarray(data[()]).reshape(-1)[0]
-        return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+        return bytes(value).decode("ascii", "replace")
 
     def numbers(self, key: str, limit: int, low: int, high: int) -> Int:
         """Return whole numbers within low..high."""
@@ -205,6 +213,33 @@ class _Node:
     def number(self, key: str, low: int, high: int) -> int:
         """Return one whole number."""
         return self.few(key, 1, low, high)[0]
+
+
+def _heap_string(data: Any, path: str) -> str | None:
+    """Return the one string of a dataset of variable length, None if it is not where HDF5 puts it.
+
+    HDF5 itself may search a damaged heap for ever.
+    """
+    at, base = data.id.get_offset(), data.file.userblock_size
+    if at is None or data.id.get_storage_size() != 16:
+        return None
+    with open(path, "rb") as file:
+        file.seek(at)
+        length, heap, wanted = struct.unpack("<IQI", file.read(16))
+        if length > TEXT_MAX or heap + base >= os.path.getsize(path):
+            return None
+        file.seek(heap + base)
+        signature, size = struct.unpack("<4s4xQ", file.read(16))
+        body = file.read(min(size - 16, HEAP_MAX)) if signature == b"GCOL" and size > 16 else b""
+    place = 0
+    while place + 16 <= len(body):
+        index, size = struct.unpack_from("<H6xQ", body, place)
+        if index == wanted and length <= size <= len(body) - place - 16:
+            return body[place + 16 : place + 16 + length].rstrip(b"\0").decode("utf-8", "replace")
+        if index == 0:
+            break
+        place += 16 + (size + 7) // 8 * 8
+    return None
 
 
 def _layers(root: _Node) -> list[NetxLayer]:

@@ -172,6 +172,17 @@ def test_a_truncated_file_is_one_error(tmp_path: Path, share: float) -> None:
         lower(tmp_path / "none.net")
 
 
+@pytest.mark.parametrize("size", [(1 << 64) - 16, 1 << 40, 0])
+def test_a_damaged_heap_of_strings_is_not_searched_for_ever(tmp_path: Path, size: int) -> None:
+    path = write(tmp_path / "a.net")
+    whole = bytearray(path.read_bytes())
+    first = whole.index(b"GCOL") + 16
+    whole[first + 8 : first + 16] = size.to_bytes(8, "little")  # the size of the heap's first string
+    path.write_bytes(whole)
+    with pytest.raises(CompileError, match="layer/1/neuron: 'type' is a string whose place"):
+        lower(path)
+
+
 def test_damaged_bytes_raise_nothing_but_errors_of_ours(tmp_path: Path, rng: np.random.Generator) -> None:
     path = write(tmp_path / "a.net")
     whole = np.frombuffer(path.read_bytes(), np.uint8)
