@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         default="loihi2-sim",
         help="device to run on (default: loihi2-sim; see --list-devices)",
     )
-    add("--against", metavar="MODEL", help="model.pt or .nir: compare with its float reference")
+    add("--against", metavar="MODEL", help="a .pt, .nir or .net: compare with its float reference")
     add(
         "--model",
         dest="factory",
