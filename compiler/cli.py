@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -43,13 +44,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _list_targets(options.json)
         if options.model is None:
             parser.error("name a MODEL (.pt, .nir or .net), or --list-targets")
-        return _compile(options)
+        code = _compile(options)
+        sys.stdout.flush()  # a reader that went away is noticed here, not at exit
+        return code
     except SnnCompileError as error:
         print(f"snn-compile: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("snn-compile: interrupted; nothing was written", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        return closed_pipe()
+
+
+def closed_pipe() -> int:
+    """Return the exit code for a reader that went away, with nothing left to flush into the pipe."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it stays open until the process ends
+    return 141
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +155,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     from snn_compile.targets.chip import load_chip
 
     load_chip(arguments.target)  # an unknown target is known before the model is read
-    _check_output(arguments.output)
+    _check_output(arguments.output, arguments.model)
     if arguments.stop_after and arguments.output:
         raise CompileError("--stop-after makes no program, so there is nothing to write to -o")
     model = load_model(arguments.model, arguments.factory)
@@ -170,7 +181,7 @@ def _compile(arguments: argparse.Namespace) -> int:
         _tell_stage,
         arguments.stop_after,
     )
-    for warning in done.quantized.warnings if done.quantized else ():
+    for warning in _warnings(done):
         print(f"snn-compile: warning: {warning}", file=sys.stderr)
     if done.program is None:
         return _show_stage(done, arguments)
@@ -208,13 +219,25 @@ def _compile(arguments: argparse.Namespace) -> int:
     return 3 if failed else 0
 
 
-def _check_output(path: str | None) -> None:
+def _check_output(path: str | None, model: str) -> None:
     if path is None:
         return
+    if Path(path).resolve() == Path(model).resolve():
+        raise CompileError(f"cannot write {path}: it is the model itself; name another file")
     if not Path(path).resolve().parent.is_dir():
         raise CompileError(f"cannot write {path}: its folder does not exist")
     if Path(path).is_dir():
         raise CompileError(f"cannot write {path}: it is a folder")
+
+
+def _warnings(done: Compilation) -> list[str]:
+    """Return what the user should know: conventions stated against the file, then what rounding did."""
+    against = [
+        f"{item} is {getattr(done.network.contract, item)}: {how}; this is another network"
+        for item, how in done.network.decided.items()
+        if "against" in how
+    ]
+    return [*against, *(done.quantized.warnings if done.quantized else ())]
 
 
 @contextmanager
@@ -270,7 +293,7 @@ def _result(done: Compilation, report: Report | None, arguments: argparse.Namesp
             "values": json.loads(done.program.provenance["contract"]),
             "decided": dict(done.network.decided),
         },
-        "warnings": list(done.quantized.warnings),
+        "warnings": _warnings(done),
     }
 
 
@@ -294,7 +317,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    _check_output(arguments.output)
+    _check_output(arguments.output, arguments.model)
     model = load_model(arguments.model, arguments.factory)
     import nir
 

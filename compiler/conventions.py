@@ -214,6 +214,9 @@ def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contra
     decided = {f.name: "default" for f in fields(Contract)}
     decided |= {key: "metadata" for key in from_file} | (_detected(found) if found else {})
     decided |= {key: "stated" for key in stated}
+    for key in stated.keys() & from_file.keys() - {"delays", "readouts", "nodes"}:
+        if stated[key] != from_file[key]:
+            decided[key] = f"stated, against the file's {from_file[key]}"
     kinds = {type(node).__name__ for node in graph.nodes.values()}
     needed = ["dt", "rule"] if kinds & {"LI", "CubaLI", "LIF", "CubaLIF", "IF", "I", "Delay"} else []
     needed += ["reset", "reset_timing", "comparison"] if kinds & {"LIF", "CubaLIF", "IF"} else []

@@ -18,7 +18,6 @@ v_reset is removed by shifting v by `offset`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -269,12 +268,3 @@ class Network:
         plain = replace(self.contract, delays={})
         body, arrays = encode([self.populations, self.projections, self.inputs, self.outputs, plain])
         return content_digest(body, arrays)
-
-
-def array_digest(*arrays: npt.ArrayLike) -> str:
-    """Return the SHA-256 of arrays, for provenance."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        data = np.ascontiguousarray(array)
-        digest.update(f"{data.dtype.name}{data.shape}".encode() + data.tobytes())
-    return digest.hexdigest()

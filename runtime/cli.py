@@ -55,12 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             _list_devices(options.json)
             return 0
         _check_usage(parser, options)
-        return _run(parser, options)
+        code = _run(parser, options)
+        sys.stdout.flush()  # a reader that went away is noticed here, not at exit
+        return code
     except SnnCompileError as error:
         print(f"snn-run: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print("snn-run: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        from snn_compile.compiler.cli import closed_pipe
+
+        return closed_pipe()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -75,7 +75,7 @@ def energy(program: Program, counts: Counts) -> tuple[Energy, ...]:
     synops = Energy(
         "synops",
         f"synaptic operations x {per_synop:g} pJ, a {hardware} coefficient: "
-        "a lower-bound proxy, not a measurement",
+        "synapses only, graded synops priced as spikes: a proxy, not a measurement",
         table["source"],
         f"neuron updates, spike messages, {host}",
         counts.samples,

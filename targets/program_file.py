@@ -83,6 +83,10 @@ def load_program(path: str | os.PathLike[str]) -> Program:
         with zipfile.ZipFile(file) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > SIZE_MAX:
                 raise WrongProgram(f"{file}: its content is larger than {SIZE_MAX >> 30} GiB")
+            if HEADER not in archive.namelist():
+                raise WrongProgram(
+                    f"{file} is not a program; if it is a model, snn-compile {file} -o NAME.snn makes it one"
+                )
             head = json.loads(archive.read(HEADER))
             if head.get("schema") != SCHEMA:
                 raise WrongProgram(f"{file} is not a program of snn-compile")

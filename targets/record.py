@@ -38,7 +38,7 @@ class DeviceRun:
     """Raw results in device time. `spikes`: every spiking population's events over all device steps.
 
     `states`: "population.u" or "population.v" to int32 (batch, device_steps, size), v after reset.
-    `witness`: per population "stock", "derived" or "own" where the device is an independent one.
+    `witness`: per population "stock" or "derived (methods)" where the device is an independent one.
     """
 
     spikes: Mapping[str, SpikeEvents]

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_output(arguments.output)
         return _train(config, arguments.output, arguments.json)
     except SnnCompileError as error:
-        print(f"snn-train: {error}", file=sys.stderr)
+        print(f"snn-train: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("snn-train: interrupted before the first epoch ended; nothing was written", file=sys.stderr)
@@ -94,6 +94,8 @@ def _check_output(path: Path) -> None:
         raise SnnCompileError(f"-o {path}: the folder {folder} does not exist; create it first")
     if path.is_dir():
         raise SnnCompileError(f"-o {path}: is a folder; name a file in it")
+    if path.suffix not in (".pt", ".pth"):
+        raise SnnCompileError(f"-o {path}: the other commands know a checkpoint by its ending; use .pt")
     if not os.access(folder, os.W_OK):
         raise SnnCompileError(f"-o {path}: the folder {folder} cannot be written to; choose another")
 

@@ -118,7 +118,8 @@ def test_inspect(command, model, tmp_path):
     for words in ("Affine", "LIF", "LI", "same_step", "metadata", "decided by"):
         assert words in out
     result = json.loads(command("inspect", model, "--convention", "reset=none", "--json")[1])
-    assert result["contract"]["reset"] == {"value": "none", "decided": "stated"}
+    assert result["contract"]["reset"]["value"] == "none"
+    assert result["contract"]["reset"]["decided"].startswith("stated, against the file's ")
     graph = load_checkpoint(model).graph
     graph.metadata.clear()
     nir.write(tmp_path / "open.nir", graph)
@@ -211,3 +212,14 @@ def test_the_installed_command(evil, tmp_path):
         assert (done.returncode, done.stdout) == (code, "") and words in done.stderr
         assert code == 2 or done.stderr.count("\n") == 1, done.stderr
     assert not mark.exists()
+
+
+def test_the_model_is_not_overwritten(command, model):
+    kept = model.read_bytes()
+    code, _, talk = command(model, "-o", model)
+    assert code == 1 and "it is the model itself" in talk and model.read_bytes() == kept
+
+
+def test_a_convention_against_the_file_is_a_warning(command, model):
+    code, _, talk = command(model, "--convention", "reset=none")
+    assert code == 0 and "reset is none: stated, against the file's value" in talk

@@ -233,7 +233,7 @@ def test_data_is_required_where_the_program_names_none(files: list[str]) -> None
     assert stop.value.code == 2
 
 
-def test_interrupt_is_quiet(
+def test_interrupt_says_so_in_a_line(
     files: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: object) -> None:
@@ -241,7 +241,7 @@ def test_interrupt_is_quiet(
 
     monkeypatch.setattr(Loihi2Sim, "run", interrupt)
     assert main(files) == 130
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "snn-run: interrupted\n")
 
 
 def test_list_devices(capsys: pytest.CaptureFixture[str]) -> None:

@@ -288,7 +288,7 @@ def test_a_zip_of_something_else(tmp_path: Path, content: bytes) -> None:
         load_program(tmp_path / "f")
     with zipfile.ZipFile(tmp_path / "f", "w") as archive:
         archive.writestr("other.json", content)
-    with pytest.raises(WrongProgram, match="damaged"):
+    with pytest.raises(WrongProgram, match="is not a program"):
         load_program(tmp_path / "f")
 
 
