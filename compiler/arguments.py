@@ -19,6 +19,14 @@ def _points(text: str) -> float:
     return value
 
 
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a whole number from 1 on (the model stands before --c-slow)"
+        )
+    return int(text)
+
+
 def compile_parser() -> argparse.ArgumentParser:
     """Return the parser of `snn-compile MODEL`."""
     parser = argparse.ArgumentParser(
@@ -56,6 +64,16 @@ def compile_parser() -> argparse.ArgumentParser:
         default="auto",
         help="weight tables a projection: one, one for each sign (a bit finer, the same "
         "synops), or by sign where that takes no more cores (default)",
+    )
+    parser.add_argument(
+        "--c-slow",
+        nargs="?",
+        type=_whole,
+        const=None,
+        default=1,
+        metavar="C",
+        help="spend C device steps on each logical step, so that cycles which are too short for the chip run "
+        "exactly, C times slower; without C as few as they need",
     )
     parser.add_argument(
         "--relax-timing",

@@ -169,6 +169,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     options = Options(
         weight_bits=arguments.bits,
         tables=arguments.tables,
+        c_slow=arguments.c_slow,
         relax_timing=arguments.relax_timing,
         conventions=conventions(arguments.convention),
         provenance=provenance,
@@ -280,6 +281,7 @@ def _result(done: Compilation, report: Report | None, arguments: argparse.Namesp
         "cores": len(done.program.cores),
         "resources": resources_json(done.program),
         "latency_steps": done.program.latency_steps,
+        "period": done.program.period,
         "quantization": quantization_json(done.quantized),
         "gate": gate,
         "accuracy": accuracy,

@@ -40,14 +40,15 @@ class Options:
 
     `weight_bits`: 1 to 8. `tables` of a projection: "one", "sign" (positive and negative weights apart:
     a bit more for each), or "auto" (by sign where that takes no more cores). `input_bits`: of graded
-    input messages. `relax_timing`: add delay to cycles that are too short for the chip. `conventions`:
-    answers to what the graph leaves open. `provenance`: text that travels in the program (model file,
-    data set).
+    input messages. `c_slow`: device steps a logical step takes, for cycles that are too short for the chip;
+    None is the least that they need. `relax_timing`: add delay to such cycles instead. `conventions`: answers
+    to what the graph leaves open. `provenance`: text that travels in the program (model file, data set).
     """
 
     weight_bits: int = 8
     tables: str = "auto"
     input_bits: int = 8
+    c_slow: int | None = 1
     relax_timing: bool = False
     conventions: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
@@ -100,6 +101,8 @@ def compile_stages(
         raise CompileError(f"no stage {stop_after!r}; stages are {', '.join(STAGES)}")
     if options.tables not in TABLES:
         raise CompileError(f"tables {options.tables!r}; use one of {', '.join(TABLES)}")
+    if options.c_slow is not None and options.c_slow < 1:
+        raise CompileError(f"{options.c_slow} device steps a logical step; 1 or more are possible")
     chip = load_chip(target)
     low, high = chip.weight_bits
     if not low <= options.weight_bits <= high:
@@ -124,7 +127,7 @@ def compile_stages(
     simple = stage("simplify", simplify, network)
     if stop_after == "simplify":
         return Compilation(simple)
-    retimed = stage("retime", retime, simple, chip.delay_max, options.relax_timing)
+    retimed = stage("retime", retime, simple, chip.delay_max, options.relax_timing, options.c_slow)
     if stop_after == "retime":
         return Compilation(network, retimed)
     quantized = stage("quantize", _quantize, retimed, chip, options, data)
@@ -147,6 +150,7 @@ def compile_stages(
         cores,
         routes,
         _provenance(network, options, data),
+        retimed.period,
     )
     return Compilation(network, retimed, quantized, split, cores, program)
 
@@ -212,7 +216,15 @@ def _in_range(
 def _overflows(
     made: QuantizedNetwork, chip: Chip, retimed: RetimedNetwork, data: Mapping[str, Float]
 ) -> dict[str, Overflow]:
-    program = Program(chip.name, chip.version, made.populations, made.projections, made.inputs, made.outputs)
+    program = Program(
+        chip.name,
+        chip.version,
+        made.populations,
+        made.projections,
+        made.inputs,
+        made.outputs,
+        period=retimed.period,
+    )
     shaped = {
         port.name: np.reshape(data[port.name], (*data[port.name].shape[:2], *port.shape))
         for port in retimed.network.inputs

@@ -5,6 +5,11 @@ latency r(p) such that d = D + r(target) - r(source) - 1 >= 0 on every edge of l
 constraints, solved for the least total delay. A population is inert before device step r(p); its device
 step r(p) + t is logical step t. A delay longer than a chip's delay slots goes through relay populations,
 which repeat what they hear.
+
+A cycle with less delay than synapse stages fits no latencies. A c-slow network (the slowdown of Leiserson
+and Saxe 1991, "Retiming synchronous circuitry": every register becomes c registers) spends c device steps
+on a logical step, d = c D + r(target) - r(source) - 1: exact, at a c-th of the speed. Or delay is added to
+the cycle, which then is another network.
 """
 
 from __future__ import annotations
@@ -26,61 +31,90 @@ class RetimedNetwork:
     """A Network with the device delay of each projection and the latency of each population or input.
 
     `relaxed` tells which projections were given more logical delay than the network has, and how much:
-    what runs then is no longer the network.
+    what runs then is no longer the network. `period`: device steps of a logical step.
     """
 
     network: Network
     latency: Mapping[str, int]
     delay_steps: Mapping[str, int]
     relaxed: Mapping[str, int]
+    period: int = 1
 
 
-def retime(network: Network, delay_max: int | None = None, relax: bool = False) -> RetimedNetwork:
+def retime(
+    network: Network, delay_max: int | None = None, relax: bool = False, c_slow: int | None = 1
+) -> RetimedNetwork:
     """Return the network in device time.
 
-    `delay_max`: delay slots of the chip; None has no limit. Raises TimingInfeasible if a cycle is shorter
-    in delay than in synapse stages, unless `relax` allows adding the missing steps to it.
+    `delay_max`: delay slots of the chip; None has no limit. `c_slow`: device steps of a logical step; None
+    takes the least that every cycle needs. Raises TimingInfeasible if a cycle is shorter in delay than in
+    synapse stages, unless `relax` allows adding the missing steps to it.
     """
     relaxed: dict[str, int] = {}
-    while (cycle := _short_cycle(network)) is not None:
+    period = _least_period(network) if c_slow is None else c_slow
+    while (cycle := _short_cycle(network, period)) is not None:
         names, missing = cycle
         if not relax:
-            raise TimingInfeasible(
-                f"the cycle {' -> '.join(names)} has {len(names) - 1} synapse stages, each of which takes "
-                f"a step on the chip, and a delay of {len(names) - 1 - missing}: {missing} step(s) are "
-                "missing; "
-                f"--relax-timing adds them, which changes the network, or give its edges {missing} more "
-                "step(s) of delay",
-                cycle=names,
-                missing_steps=missing,
-            )
-        network, edges = _lengthened(network, names, missing)
+            raise _infeasible(network, names, missing, period)
+        network, edges = _lengthened(network, names, added := ceil(missing / period))
         for name in edges:
-            relaxed[name] = relaxed.get(name, 0) + missing
-    latency = _solve(network)
+            relaxed[name] = relaxed.get(name, 0) + added
+    latency = _solve(network, period)
     if delay_max is not None:
-        long = [(e, d) for e in network.projections if (d := _device_delay(e, latency)) > delay_max]
+        long = [(e, d) for e in network.projections if (d := _device_delay(e, latency, period)) > delay_max]
         for edge, delay in long:
             hops = ceil((delay + 1) / (delay_max + 1))
-            network = _relayed(network, edge, hops, delay_max)
-        latency = _solve(network, delay_max) if long else latency
-    delays = {e.name: _device_delay(e, latency) for e in network.projections}
-    return RetimedNetwork(network, latency, delays, relaxed)
+            network = _relayed(network, edge, hops, delay_max, period)
+        latency = _solve(network, period, delay_max) if long else latency
+    delays = {e.name: _device_delay(e, latency, period) for e in network.projections}
+    return RetimedNetwork(network, latency, delays, relaxed, period)
 
 
-def _device_delay(edge: Projection, latency: Mapping[str, int]) -> int:
-    return edge.delay_steps + latency[edge.target] - latency[edge.source] - 1
+def _device_delay(edge: Projection, latency: Mapping[str, int], period: int) -> int:
+    return period * edge.delay_steps + latency[edge.target] - latency[edge.source] - 1
 
 
-def _short_cycle(network: Network) -> tuple[list[str], int] | None:
-    """Return a cycle whose delays sum to less than its number of synapse stages, and what is missing.
+def _least_period(network: Network) -> int:
+    """Return the least c for which every cycle has as many device steps as synapse stages.
+
+    Each cycle found asks for its own c, which is no more than the answer; every cycle has delay.
+    """
+    period = 1
+    while (cycle := _short_cycle(network, period)) is not None:
+        names, missing = cycle
+        period = _period_of(len(names) - 1, missing, period)
+    return period
+
+
+def _period_of(stages: int, missing: int, period: int) -> int:
+    """Return the least c for a cycle that misses so many device steps at another."""
+    return ceil(stages * period / (stages - missing))
+
+
+def _infeasible(network: Network, names: list[str], missing: int, period: int) -> TimingInfeasible:
+    stages = len(names) - 1
+    slow = _least_period(network)
+    each = "" if period == 1 else f" at {period} device steps a logical one"
+    return TimingInfeasible(
+        f"the cycle {' -> '.join(names)} has {stages} synapse stages, each of which takes a step on the "
+        f"chip, and a delay of {stages - missing}{each}: {missing} step(s) are missing; --c-slow spends "
+        f"{slow} device steps on each logical step, exact and as many times slower; --relax-timing adds the "
+        "missing delay, which changes the network",
+        cycle=names,
+        missing_steps=missing,
+        c_slow=slow,
+    )
+
+
+def _short_cycle(network: Network, period: int) -> tuple[list[str], int] | None:
+    """Return a cycle with fewer device steps of delay than synapse stages, and how many it misses.
 
     Bellman and Ford: potentials that still fall after as many rounds as there are nodes lie on one.
     """
     spare: dict[tuple[str, str], int] = {}
     for edge in network.projections:
-        pair = (edge.source, edge.target)
-        spare[pair] = min(edge.delay_steps - 1, spare.get(pair, edge.delay_steps - 1))
+        pair, steps = (edge.source, edge.target), period * edge.delay_steps - 1
+        spare[pair] = min(steps, spare.get(pair, steps))
     names = [p.name for p in network.nodes]
     potential, behind = dict.fromkeys(names, 0), dict.fromkeys(names, "")
     fell = ""
@@ -113,7 +147,7 @@ def _lengthened(network: Network, cycle: list[str], missing: int) -> tuple[Netwo
     return replace(network, projections=longer), edges
 
 
-def _relayed(network: Network, edge: Projection, hops: int, delay_max: int) -> Network:
+def _relayed(network: Network, edge: Projection, hops: int, delay_max: int, period: int) -> Network:
     """Split an edge by populations that repeat its source's spikes, so that it takes `hops` crossings."""
     source = next((p for p in network.populations if p.name == edge.source), None)
     if source is not None and source.graded:
@@ -128,7 +162,7 @@ def _relayed(network: Network, edge: Projection, hops: int, delay_max: int) -> N
     behind, left = edge.source, edge.delay_steps
     for hop in range(1, hops):
         relay = _relay(f"{edge.name}.relay{hop}", shape)
-        taken = min(left, delay_max + 1)
+        taken = min(left, (delay_max + 1) // period)
         projections.append(
             Projection(f"{behind}/{relay.name}", behind, relay.name, csr_array(eye_array(relay.size)), taken)
         )
@@ -152,7 +186,7 @@ def _relay(name: str, shape: tuple[int, ...]) -> Population:
     return Population(name, shape, "lif", parameters)
 
 
-def _solve(network: Network, delay_max: int | None = None) -> dict[str, int]:
+def _solve(network: Network, period: int, delay_max: int | None = None) -> dict[str, int]:
     """Return the least latencies of least total device delay (a linear program with integer corners).
 
     With `delay_max` no device delay is longer.
@@ -170,7 +204,7 @@ def _solve(network: Network, delay_max: int | None = None) -> dict[str, int]:
     # Total delay first; among equals the least latency, by a share too small to compete with a step.
     cost = np.full(len(names), 1.0 / (1 + len(names) * (len(edges) + 1)))
     np.add.at(cost, columns[keep], -signs[keep])
-    limit = np.array([e.delay_steps - 1.0 for e in edges])
+    limit = np.array([period * e.delay_steps - 1.0 for e in edges])
     if delay_max is not None:
         matrix = vstack([matrix, -matrix])
         limit = np.concatenate([limit, delay_max - limit])

@@ -58,6 +58,8 @@ def compilation_text(result: dict[str, Any], report: Report | None) -> str:
         f"{result['model']} -> {result['target']}: fits on {cores['used']} of {cores['limit']} cores, "
         f"pipeline latency {result['latency_steps']} steps, program {result['program']['digest'][:12]}"
     ]
+    if result["period"] > 1:
+        lines.append(f"c-slow: every step of the network takes {result['period']} device steps")
     rows: list[Row] = [
         (key.replace("_", " "), f"{item['used']:,}", f"{item['fullest_core']:,}", f"{item['core_limit']:,}")
         for key, item in result["resources"].items()

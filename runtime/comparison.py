@@ -89,6 +89,7 @@ def report(
         samples=record.samples,
         steps=record.steps,
         latency_steps=record.latency_steps,
+        period=record.period,
         accuracy=accuracy,
         agreement=agreement,
         ties=record.ties if classifies else None,

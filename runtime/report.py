@@ -34,10 +34,10 @@ Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 class Report:
     """What a run of `samples` samples x `steps` logical steps did, got right and would cost.
 
-    `latency_steps`: device steps that the pipeline adds to `steps`. `agreement`: share of
-    predictions equal to the float network's. `ties`: share of predictions with a tie for the
-    highest value. `input_clipped`: input values outside the range of their messages. `data`: the
-    data set's spec.
+    `latency_steps`: device steps that the pipeline adds; `period`: device steps a logical step.
+    `agreement`: share of predictions equal to the float network's. `ties`: share of predictions with a
+    tie for the highest value. `input_clipped`: input values outside the range of their messages. `data`:
+    the data set's spec.
     `traffic`: spike messages between cores, None if the program is not placed on any.
     """
 
@@ -47,6 +47,7 @@ class Report:
     samples: int
     steps: int
     latency_steps: int
+    period: int
     accuracy: Accuracy | None
     agreement: float | None
     ties: float | None
@@ -76,7 +77,8 @@ class Report:
             "samples": self.samples,
             "steps": self.steps,
             "latency_steps": self.latency_steps,
-            "device_steps": self.steps + self.latency_steps,
+            "period": self.period,
+            "device_steps": self.latency_steps + (self.steps - 1) * self.period + 1,
             "accuracy": accuracy_json(self.accuracy),
             "agreement": self.agreement,
             "ties": self.ties,
@@ -124,6 +126,7 @@ class Report:
         return (
             f"{name} on {self.device} ({self.chip}): {self.samples} samples x {self.steps} "
             f"steps, +{self.latency_steps} steps latency"
+            + (f", {self.period} device steps a step" if self.period > 1 else "")
         )
 
     def tables(self) -> list[Table]:

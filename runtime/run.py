@@ -119,7 +119,7 @@ def batch_size(
     """Return how many samples one run may take so that its arrays stay near `memory_bytes`."""
     first = next(iter(inputs.values()), ()) if isinstance(inputs, Mapping) else inputs
     shape = np.shape(first)
-    steps = (shape[1] if len(shape) > 1 else 1) + program.latency_steps
+    steps = program.device_steps(shape[1] if len(shape) > 1 else 1)
     # int32 messages and states; spikes as events, at worst dense, at 5 bytes.
     per_step = (
         4 * sum(port.size for port in program.inputs)

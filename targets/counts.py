@@ -78,8 +78,9 @@ def count(
         logical[name] = SpikeEvents.from_dense(array)
     for name, events in spikes.items():
         start = program.start_step(name)
-        logical[name] = events.window(start, start + steps)
-        drained[name] = events.window(start + steps, events.steps)
+        end = start + steps * program.period
+        logical[name] = events.window(start, end, program.period)
+        drained[name] = events.window(min(end, events.steps), events.steps)
     reach = _reach(program)
     neuron_spikes = {
         name: np.bincount(events.neurons, minlength=events.size) for name, events in logical.items()
@@ -96,7 +97,10 @@ def count(
     )
     spiking = [p.name for p in program.populations if p.spiking]
     updates = {p.name: p.size * steps * batch for p in program.populations}
-    drain_updates = sum(p.size * (program.latency_steps - p.start_step) * batch for p in program.populations)
+    drain_updates = sum(
+        p.size * ((program.latency_steps - p.start_step) // program.period) * batch
+        for p in program.populations
+    )
     return Counts(
         samples=batch,
         steps=steps,
@@ -147,6 +151,7 @@ def _active_updates(
             if edge.target == population.name:
                 # The logical delay: how many logical steps later than its own a spike counts.
                 late = program.start_step(edge.source) + 1 + edge.delay_steps - population.start_step
+                late //= program.period
                 events = logical[edge.source]
                 mark_reached(reached, masks[edge.name], events.row_starts, events.neurons, steps, late)
         active[population.name] = int(np.bitwise_count(reached).sum())

@@ -42,7 +42,8 @@ class Device(Protocol):
         """Run every sample from the initial state for `device_steps` steps.
 
         `messages`: input port to (batch, device_steps, size) int32, already shifted by the port's
-        start step and padded with zeros. `probes`: "population.u" or "population.v".
+        start step, spread by the program's period and padded with zeros. `probes`: "population.u" or
+        "population.v".
         """
         ...
 
@@ -81,23 +82,25 @@ def execute(
     _check_names(program, record, probes)
     messages, clipped = _encode(program, inputs)
     steps = next(iter(messages.values())).shape[1]
-    device_steps = steps + program.latency_steps
+    device_steps = program.device_steps(steps)
     port = program.outputs[0]
     wanted = list(
         dict.fromkeys([*probes, *(f"{o.population}.v" for o in program.outputs if o.signal == "membrane")])
     )
-    padded = {p.name: _pad(messages[p.name], p.start_step, device_steps) for p in program.inputs}
+    padded = {
+        p.name: _pad(messages[p.name], p.start_step, device_steps, program.period) for p in program.inputs
+    }
     began = time.perf_counter()
     run = runner.run(program, padded, device_steps, wanted)
     wall = time.perf_counter() - began
 
     def states(name: str) -> npt.NDArray[np.int32]:
         start = program.start_step(name.rsplit(".", 1)[0])
-        return run.states[name][:, start : start + steps]
+        return run.states[name][:, start : start + steps * program.period : program.period]
 
     def events(name: str) -> Any:
         start = program.start_step(name)
-        return run.spikes[name].window(start, start + steps)
+        return run.spikes[name].window(start, start + steps * program.period, program.period)
 
     population = program.population(port.population)
     signal = states(f"{port.population}.v") if port.signal == "membrane" else events(port.population).dense()
@@ -112,6 +115,7 @@ def execute(
         counts=count(program, messages, run.spikes),
         overflows=run.overflows,
         latency_steps=program.latency_steps,
+        period=program.period,
         wall_s=wall,
         input_clipped=clipped,
         witness=run.witness,
@@ -153,8 +157,10 @@ def _encode(
     )
 
 
-def _pad(messages: npt.NDArray[np.int32], start: int, device_steps: int) -> npt.NDArray[np.int32]:
+def _pad(
+    messages: npt.NDArray[np.int32], start: int, device_steps: int, period: int
+) -> npt.NDArray[np.int32]:
     batch, steps, size = messages.shape
     padded = np.zeros((batch, device_steps, size), np.int32)
-    padded[:, start : start + steps] = messages[:, : device_steps - start]
+    padded[:, start : start + steps * period : period] = messages
     return padded

@@ -51,23 +51,24 @@ class SpikeEvents:
         out[self.rows, self.neurons] = 1 if self.values is None else self.values
         return out.reshape(self.batch, self.steps, self.size)
 
-    def window(self, start: int, stop: int) -> SpikeEvents:
-        """Return the events of steps start..stop-1 of every sample."""
-        if start == 0 and stop == self.steps:
+    def window(self, start: int, stop: int, stride: int = 1) -> SpikeEvents:
+        """Return the events of steps start, start + stride, ... below stop of every sample."""
+        if start == 0 and stop == self.steps and stride == 1:
             return self
-        if self.batch == 1:
+        if self.batch == 1 and stride == 1:
             rows = self.row_starts[start : stop + 1]
             own = slice(int(rows[0]), int(rows[-1]))
             values = None if self.values is None else self.values[own]
             return SpikeEvents(1, stop - start, self.size, rows - rows[0], self.neurons[own], values)
         counts = np.diff(self.row_starts).reshape(self.batch, self.steps)
         keep = np.zeros((self.batch, self.steps), bool)
-        keep[:, start:stop] = True
+        keep[:, start:stop:stride] = True
         mask = np.repeat(keep.reshape(-1), counts.reshape(-1))
-        starts = np.concatenate([[0], np.cumsum(counts[:, start:stop].reshape(-1))])
+        kept = counts[:, start:stop:stride]
+        starts = np.concatenate([[0], np.cumsum(kept.reshape(-1))])
         return SpikeEvents(
             self.batch,
-            stop - start,
+            kept.shape[1],
             self.size,
             starts.astype(np.int64),
             self.neurons[mask],

@@ -252,12 +252,13 @@ def run_network(
     # results: events by population, their counts a row, overflows, probes
     event_at: Any, event_n: Any, event_capacity: Any, events: Any, event_values: Any, row_counts: Any,
     overflow: Any, probe_pop: Any, probe_is_v: Any, probe_at: Any, probe_out: Any,
-    # (sample, step, last sample, logical steps): where to go on; a full event buffer ends it early
+    # (sample, step, last sample, logical steps, period): where to go on; a full event buffer ends it early
     cursor: Any,
 ) -> None:  # fmt: skip
     """Run samples cursor[0]..cursor[2]-1 from step cursor[1]; update the cursor."""
     populations = pop_n.size
     steps = messages.shape[1]
+    period = cursor[4]
     while cursor[0] < cursor[2]:
         s = cursor[0]
         if cursor[1] == 0:
@@ -275,11 +276,12 @@ def run_network(
                 own = slice(pop_at[p], pop_at[p] + n)
                 mine = slice(who_at[p], who_at[p] + n + 1)
                 k = 0
-                if t >= pop_start[p]:
+                if t >= pop_start[p] and (t - pop_start[p]) % period == 0:
                     slot = ring_at[p] + (t % ring_depth[p]) * ring_stride[p]
                     acc = ring[slot : slot + n]
                     # The last row takes what happens while the pipeline drains: it changes no result.
-                    seen = overflow[p] if t < pop_start[p] + cursor[3] else overflow[populations]
+                    drains = t >= pop_start[p] + cursor[3] * period
+                    seen = overflow[populations] if drains else overflow[p]
                     if pop_plain[p]:
                         k = _update(
                             n, acc, u[own], v[own], keep_u[own], keep_v[own], threshold[own], bias[own],

@@ -7,7 +7,8 @@ overrides what a rule asks for:
     spiking_activation  comparison >=, several spikes a step, pending, or the membrane as the message
     reset_voltage       subtract or none, reset at the next step, the clip at v_min
     subthr_dynamics     reset at the next step, pending, the order of synapse and membrane, current decay
-    run_spk             neurons that must be held still before their start step
+    run_spk             neurons that must be held still: before their start step, and between the logical
+                        steps of a c-slow program
 
 Importing this module also imports lava.
 """
@@ -36,8 +37,10 @@ class ProgramLIF(_lava.AbstractLIF):  # type: ignore[misc, name-defined]
     The Var `clock` counts the steps since it was last 0, `last` holds the spikes of the step before.
     """
 
-    def __init__(self, *, population: Population, sends: bool, vth: Any, **parameters: Any) -> None:
-        super().__init__(population=population, sends=sends, log_config=None, **parameters)
+    def __init__(
+        self, *, population: Population, sends: bool, period: int, vth: Any, **parameters: Any
+    ) -> None:
+        super().__init__(population=population, sends=sends, period=period, log_config=None, **parameters)
         self.vth = _lava.Var(shape=(1,), init=vth)
         self.clock = _lava.Var(shape=(1,), init=0)
         self.last = _lava.Var(shape=(population.size,), init=0)
@@ -60,18 +63,17 @@ class PyProgramLifModel(_lava.AbstractPyLifModelFixed):  # type: ignore[misc, na
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.population: Population = proc_params["population"]
+        self.period: int = proc_params["period"]
         self.rule = self.population.rule
         self.late = self.rule.reset_timing in ("next_before", "next_after")
         self.pending: Any = False
 
     def run_spk(self) -> None:
-        """Run Lava's step from the start step on; before it, take input and send silence."""
-        self.clock += 1
-        if self.clock[0] > self.population.start_step:
+        """Run Lava's step in the population's logical steps; in others send silence."""
+        if _due(self):
             super().run_spk()
         else:
-            self.a_in.recv()
-            self.s_out.send(np.zeros(self.v.shape, np.int32))
+            _hold(self)
 
     def subthr_dynamics(self, activation_in: npt.NDArray[np.int32]) -> None:
         """Advance current and membrane by Lava's step, with what the rule does around it."""
@@ -135,9 +137,10 @@ class PyProgramLifModel(_lava.AbstractPyLifModelFixed):  # type: ignore[misc, na
 class ProgramTernaryLIF(_lava.TernaryLIF):  # type: ignore[misc, name-defined]
     """Lava's TernaryLIF, held still before the population's start step."""
 
-    def __init__(self, *, population: Population, **parameters: Any) -> None:
+    def __init__(self, *, population: Population, period: int, **parameters: Any) -> None:
         super().__init__(**parameters)
         self.proc_params["population"] = population
+        self.proc_params["period"] = period
         self.clock = _lava.Var(shape=(1,), init=0)
 
 
@@ -157,24 +160,36 @@ class PyProgramTernaryLifModel(_lava.AbstractPyLifModelFixed):  # type: ignore[m
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.start_step = proc_params["population"].start_step
+        self.population: Population = proc_params["population"]
+        self.period: int = proc_params["period"]
 
     def run_spk(self) -> None:
-        """Run Lava's step from the start step on; before it, take input and send silence."""
-        self.clock += 1
-        if self.clock[0] > self.start_step:
+        """Run Lava's step in the population's logical steps; in others send silence."""
+        if _due(self):
             super().run_spk()
         else:
-            self.a_in.recv()
-            self.s_out.send(np.zeros(self.v.shape, np.int32))
+            _hold(self)
 
 
-def witness_of(population: Population, sends: bool) -> str:
+def _due(model: Any) -> bool:
+    """Count a device step and tell whether it is a logical step of the model's population."""
+    model.clock += 1
+    late: int = int(model.clock[0]) - 1 - model.population.start_step
+    return late >= 0 and late % int(model.period) == 0
+
+
+def _hold(model: Any) -> None:
+    """Let a device step pass: take what comes and send silence."""
+    model.a_in.recv()
+    model.s_out.send(np.zeros(model.v.shape, np.int32))
+
+
+def witness_of(population: Population, sends: bool, period: int = 1) -> str:
     """Return "stock" if Lava's own LIF expresses the population, else the methods we override."""
     rule, parameters = population.rule, population.parameters
     if population.model == "ternary":
         late = population.start_step and (population.bias.any() or parameters["v_init"].any())
-        return "derived (run_spk)" if late else "stock"
+        return "derived (run_spk)" if late or period > 1 else "stock"
     clipped = population.spiking and bool((parameters["v_min"] > 1 - M).any())
     messages = sends and not population.spiking
     other_dynamics = (rule.update_order, rule.current_decay) != ("synapse_first", "before")
@@ -187,7 +202,7 @@ def witness_of(population: Population, sends: bool) -> str:
         other_dynamics |= rule.reset_timing != "same_step"
     overridden = {
         "reset_voltage": messages or (population.spiking and (other_reset or rule.spikes_per_step != "one")),
-        "run_spk": population.start_step and stirs,
+        "run_spk": (population.start_step and stirs) or period > 1,
         "spiking_activation": messages or (population.spiking and other_spikes),
         "subthr_dynamics": other_dynamics,
     }
@@ -195,13 +210,13 @@ def witness_of(population: Population, sends: bool) -> str:
     return f"derived ({', '.join(methods)})" if methods else "stock"
 
 
-def neurons(population: Population, sends: bool) -> Any:
+def neurons(population: Population, sends: bool, period: int = 1) -> Any:
     """Return the Lava process of a population."""
     # A shared register is a plain integer to Lava, one per neuron an array; its Vars take both.
     register = {
         key: int(array[0]) if array.size == 1 else array for key, array in population.parameters.items()
     }
-    parameters = {
+    parameters: dict[str, Any] = {
         "shape": (population.size,),
         "u": 0,
         "v": register["v_init"],
@@ -211,13 +226,10 @@ def neurons(population: Population, sends: bool) -> Any:
         "bias_exp": register["bias_exp"],
         "name": population.name,
     }
-    stock = witness_of(population, sends) == "stock"
+    stock = witness_of(population, sends, period) == "stock"
+    own: dict[str, Any] = {"population": population, "period": period}
     if population.model == "ternary":
         parameters |= {"vth_hi": register["vth_hi"], "vth_lo": register["vth_lo"]}
-        return (
-            _lava.TernaryLIF(**parameters)
-            if stock
-            else ProgramTernaryLIF(population=population, **parameters)
-        )
+        return _lava.TernaryLIF(**parameters) if stock else ProgramTernaryLIF(**own, **parameters)
     parameters["vth"] = register.get("vth", NEVER)
-    return _lava.LIF(**parameters) if stock else ProgramLIF(population=population, sends=sends, **parameters)
+    return _lava.LIF(**parameters) if stock else ProgramLIF(**own, sends=sends, **parameters)

@@ -57,7 +57,7 @@ def to_lava(program: Program, messages: Mapping[str, npt.NDArray[np.int32]] | No
     multiprocessing.
     """
     with tidy_processes(_lava, forget=False):
-        populations = {p.name: neurons(p, p in program.senders) for p in program.populations}
+        populations = {p.name: neurons(p, p in program.senders, program.period) for p in program.populations}
         inputs = {}
         for port in program.inputs:
             data = (
@@ -79,7 +79,7 @@ def to_lava(program: Program, messages: Mapping[str, npt.NDArray[np.int32]] | No
 
 def witnesses(program: Program) -> dict[str, str]:
     """Return for each population "stock" or "derived (the methods we override)"."""
-    return {p.name: witness_of(p, p in program.senders) for p in program.populations}
+    return {p.name: witness_of(p, p in program.senders, program.period) for p in program.populations}
 
 
 def _synapses(table: WeightTable, delay: int, name: str) -> Any:

@@ -61,9 +61,9 @@ class Loihi2Sim:
         threads = min(threads, batch)
         probed = _Probes(program, flat, probes, batch * device_steps)
         bounds = np.linspace(0, batch, threads + 1).astype(int)
-        steps = device_steps - program.latency_steps
+        time = program.logical_steps(device_steps), program.period
         jobs = [
-            (flat, inputs, probed, int(a), int(b), steps) for a, b in zip(bounds, bounds[1:], strict=False)
+            (flat, inputs, probed, int(a), int(b), time) for a, b in zip(bounds, bounds[1:], strict=False)
         ]
         if threads == 1:
             parts = [_run_range(*jobs[0])]
@@ -289,7 +289,7 @@ class _Part:
 
 
 def _run_range(
-    flat: _Flat, inputs: npt.NDArray[np.int32], probes: _Probes, first: int, last: int, steps: int
+    flat: _Flat, inputs: npt.NDArray[np.int32], probes: _Probes, first: int, last: int, time: tuple[int, int]
 ) -> _Part:
     n = flat.pop[1]
     states = len(flat.parameters[0])
@@ -302,7 +302,7 @@ def _run_range(
     events, event_values = (np.empty(int(event_at[-1]), np.int32) for _ in range(2))
     collected: list[list[npt.NDArray[np.int32]]] = [[] for _ in n]
     carried: list[list[npt.NDArray[np.int32]]] = [[] for _ in n]
-    cursor = np.array([first, 0, last, steps], np.int64)
+    cursor = np.array([first, 0, last, *time], np.int64)
     state = (np.zeros(states, np.int32), np.zeros(states, np.int32), np.zeros(states, np.int32))
     senders = (
         who_at[:-1].copy(),

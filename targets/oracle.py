@@ -13,8 +13,9 @@ hardware format says so, and can refuse to (`strict=True`). One device step:
 or what the population's rule says instead (`rule.py`). A leaky integrator sends v >> message_shift,
 flooring; a ternary neuron sends 1 where v > (vth_hi << 6), -1 where v < (vth_lo << 6), and v is 0 there.
 A subtraction that takes v below its range saturates and counts as such. A population does nothing before
-its start step. Source: Lava 0.10.0's fixed-point LIF, Dense and DelayDense,
-as measured on random programs; start steps and every rule but the first are ours.
+its start step, and in a c-slow program nothing between its logical steps. Source: Lava 0.10.0's fixed-point
+LIF, Dense and DelayDense, as measured on random programs; start steps, periods and every rule but the first
+are ours.
 """
 
 from __future__ import annotations
@@ -61,18 +62,23 @@ class Oracle:
         """Run all samples side by side; see `Device.run`."""
         batch = next(iter(messages.values())).shape[0]
         neurons = {p.name: _Neurons(p, batch) for p in program.populations}
+        steps = program.logical_steps(device_steps)
         sent: dict[str, list[Int]] = {p.name: [] for p in program.nodes}
         states: dict[str, list[Int]] = {probe: [] for probe in probes}
         for step in range(device_steps):
             emitted = {p.name: messages[p.name][:, step].astype(np.int64) for p in program.inputs}
             for name, group in neurons.items():
+                late = step - group.population.start_step
+                if late < 0 or late % program.period:
+                    emitted[name] = np.zeros_like(group.v)
+                    continue
                 total = np.zeros((batch, group.population.size), np.int64)
                 for edge in program.projections:
                     if edge.target == name and step - 1 - edge.delay_steps >= 0:
                         total += synaptic_input(edge, sent[edge.source][step - 1 - edge.delay_steps])
                 before = group.overflow
-                emitted[name] = group.step(step, wrap32(total))
-                if step - group.population.start_step >= device_steps - program.latency_steps:
+                emitted[name] = group.step(wrap32(total))
+                if late >= steps * program.period:
                     group.overflow = before  # while the pipeline drains: it changes no result
                 if self.strict and group.overflow:
                     raise DeviceError(
@@ -120,10 +126,8 @@ class _Neurons:
         self.last = np.zeros_like(self.u)
         self.overflow = Overflow()
 
-    def step(self, step: int, a: Int) -> Int:
-        """Advance by one device step with synaptic input `a` (batch, size); return what is sent."""
-        if step < self.population.start_step:
-            return np.zeros_like(self.v)
+    def step(self, a: Int) -> Int:
+        """Advance by one logical step with synaptic input `a` (batch, size); return what is sent."""
         drive = self._current(a)
         pending = self._past(self.v)
         if self.rule.reset_timing == "next_before":

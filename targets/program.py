@@ -2,8 +2,9 @@
 
 Integers only, in device time. A spike emitted at device step t through a projection of delay d reaches
 its target at t + 1 + d. A population whose `start_step` is r is inert before device step r (no input, no
-decay, no bias, no spike) and its device step r + t is logical step t of the network. Weight matrices are
-(target, source). A Program checks itself against its chip when built.
+decay, no bias, no spike) and its device step r + t is logical step t of the network. A program of period c
+is c-slow: logical step t is device step r + c t, and between these the population is inert too, its
+states held. Weight matrices are (target, source). A Program checks itself against its chip when built.
 """
 
 from __future__ import annotations
@@ -159,7 +160,10 @@ class Route:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """An integer network mapped onto a chip. `provenance` leads back to what it was made from."""
+    """An integer network mapped onto a chip.
+
+    `provenance` leads back to what it was made from. `period`: device steps a logical step takes.
+    """
 
     chip: str
     chip_version: int
@@ -170,6 +174,7 @@ class Program:
     cores: tuple[Core, ...] = ()
     routes: tuple[Route, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
+    period: int = 1
 
     def __post_init__(self) -> None:
         chip = load_chip(self.chip)
@@ -178,6 +183,8 @@ class Program:
                 f"compiled for {self.chip} version {self.chip_version}; this "
                 f"installation has version {chip.version}; compile again"
             )
+        if self.period < 1:
+            raise WrongProgram(f"a period of {self.period} device steps a logical step; it is 1 or more")
         self._check_names()
         violations = chip_violations(self, chip)
         if violations:
@@ -218,6 +225,11 @@ class Program:
                     f"projection {edge.name!r} reaches {edge.target!r} at device step "
                     f"{arrival}, before its start step "
                     f"{self.start_step(edge.target)}"
+                )
+            if (between := (arrival - self.start_step(edge.target)) % self.period) != 0:
+                raise WrongProgram(
+                    f"projection {edge.name!r} reaches {edge.target!r} {between} device step(s) after one of "
+                    f"its logical steps, which lie {self.period} apart; it would hear nothing then"
                 )
             source = self._populations.get(edge.source)
             if source and not source.spiking and not all(t.message_bits for t in edge.tables):
@@ -280,6 +292,14 @@ class Program:
     def latency_steps(self) -> int:
         """Device steps beyond the logical ones that a run takes: the largest start step."""
         return max(node.start_step for node in self.nodes)
+
+    def device_steps(self, steps: int) -> int:
+        """Return the device steps of a run of `steps` logical steps, filling and draining included."""
+        return self.latency_steps + (steps - 1) * self.period + 1
+
+    def logical_steps(self, device_steps: int) -> int:
+        """Return the logical steps of a run of so many device steps: what `device_steps` was made from."""
+        return (device_steps - 1 - self.latency_steps) // self.period + 1
 
     @cached_property
     def _digest(self) -> str:

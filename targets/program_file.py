@@ -1,6 +1,6 @@
 """Program files: one zip archive of `program.json` and `.npy` arrays, no code inside.
 
-Format `snn-compile-program`, version 1, described in docs/program-format.md. A SHA-256 over the content
+Format `snn-compile-program`, version 2, described in docs/program-format.md. A SHA-256 over the content
 is stored and checked, so a truncated or edited file is refused.
 """
 
@@ -27,7 +27,7 @@ from snn_compile.targets.program import Core, InputPort, OutputPort, Program, Pr
 from snn_compile.targets.weights import WeightTable
 
 SCHEMA = "snn-compile-program"
-VERSION = 1
+VERSION = 2
 HEADER = "program.json"
 SIZE_MAX = 4 << 30
 """Largest content in bytes that is unpacked: far above one chip's memory, far below a machine's."""
@@ -154,6 +154,7 @@ def _program(body: dict[str, Any], arrays: list[npt.NDArray[Any]]) -> Program:
         cores=tuple(core(b) for b in body["cores"]),
         routes=tuple(Route(**{**b, "destinations": tuple(b["destinations"])}) for b in body["routes"]),
         provenance=body["provenance"],
+        period=body["period"],
     )
 
 

@@ -54,7 +54,8 @@ class RunRecord:
     `outputs`: (batch, steps, *shape) of the first output port: spikes, or the membrane in the program's
     integer units (float units for the float reference). `predictions`: class indices (batch,), or
     (batch, steps) for a per-step readout, or the reduced signal for regression. `ties`: share of
-    predictions where the highest value was not unique; the lowest index wins.
+    predictions where the highest value was not unique; the lowest index wins. `period`: device steps that
+    a logical step took.
     """
 
     device: str
@@ -66,6 +67,7 @@ class RunRecord:
     overflows: Mapping[str, Overflow]
     latency_steps: int
     wall_s: float
+    period: int = 1
     input_clipped: int = 0
     seed: int | None = None
     witness: Mapping[str, str] = field(default_factory=dict)

@@ -128,7 +128,30 @@ def build(pick: Picker, limits: Limits) -> Case:
     program = Program(
         "loihi2", 1, tuple(populations), tuple(projections), ports, (output_port(pick, populations),)
     )
-    return Case(program, {port.name: data(pick, port, samples, steps) for port in ports})
+    inputs = {port.name: data(pick, port, samples, steps) for port in ports}
+    return Case(slowed(pick, program, pick.choice((1, 1, 1, 1, 2, 3))), inputs)
+
+
+def slowed(pick: Picker, program: Program, period: int) -> Program:
+    """Return the program c-slow, which gives the same record, or itself where a delay gets too long.
+
+    Every device step becomes `period` of them, and every population begins up to a period later.
+    """
+    start = {node.name: node.start_step * period + pick.integer(0, period - 1) for node in program.nodes}
+    edges = []
+    for edge in program.projections:
+        late = program.start_step(edge.source) + 1 + edge.delay_steps - program.start_step(edge.target)
+        delay = late * period + start[edge.target] - start[edge.source] - 1
+        edges.append(replace(edge, delay_steps=delay))
+    if any(not 0 <= edge.delay_steps <= 62 for edge in edges):
+        return program
+    return replace(
+        program,
+        populations=tuple(replace(p, start_step=start[p.name]) for p in program.populations),
+        inputs=tuple(replace(p, start_step=start[p.name]) for p in program.inputs),
+        projections=tuple(sums_in_32_bits(edge) if edge.delay_steps else edge for edge in edges),
+        period=period,
+    )
 
 
 def input_port(pick: Picker, name: str, limits: Limits) -> InputPort:

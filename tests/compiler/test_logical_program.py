@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from snn_compile.compiler import Options, compile_stages
+from snn_compile.compiler.retime import retime
 from snn_compile.compiler.simplify import simplify
 from snn_compile.targets.device import execute
 from snn_compile.targets.rule import CHOICES as RULE_CHOICES
@@ -38,7 +39,7 @@ def random_rule(rng):
 
 def random_graph(build, rng):
     """Populations in a row with skips, branches, delays, biases and edges back that are late enough."""
-    count = int(rng.integers(2, 6))
+    count, short = int(rng.integers(2, 6)), rng.random() < 0.5
     inputs = {f"in{i}": int(rng.integers(1, 6)) for i in range(rng.integers(1, 3))}
     nodes = {name: build.port(nir.Input, size) for name, size in inputs.items()}
     sizes, edges, delays, rules = dict(inputs), [], {}, {}
@@ -74,7 +75,8 @@ def random_graph(build, rng):
             if rng.random() < 0.3:
                 # A membrane fed back on itself without loss grows beyond every format.
                 strength = 0.4 if isinstance(nodes[f"p{k}"], nir.LI) else 1.6
-                connect(f"p{k}", f"p{i}", k - i + 1 + int(rng.choice([0, 0, 1, 3])), strength)
+                stages = 1 if short else k - i + 1
+                connect(f"p{k}", f"p{i}", stages + int(rng.choice([0, 0, 1, 3])), strength)
     nodes["out"] = build.port(nir.Output, sizes[f"p{count - 1}"])
     edges.append((f"p{count - 1}", "out"))
     rule = str(rng.choice(["euler", "exponential"]))
@@ -175,7 +177,8 @@ def compare(build, seed):
 
 
 def check(graph, data, rng, title):
-    options = Options(weight_bits=int(rng.integers(4, 9)), tables=str(rng.choice(["one", "sign"])))
+    tables = str(rng.choice(["one", "sign"]))
+    options = Options(weight_bits=int(rng.integers(4, 9)), tables=tables, c_slow=None)
     done = compile_stages(graph, options=options, calibration=data)
     program, network = done.program, simplify(done.network)
     steps = next(iter(data.values())).shape[1]
@@ -226,6 +229,7 @@ def test_the_networks_have_what_is_to_be_compared(build):
         seen["membranes sent"] += any(not p.spiking and p.name in heard for p in network.populations)
         seen["numbers of spikes"] += any(p.spikes_per_step == "floor" for p in network.populations)
         seen["late resets"] += any(p.reset_timing != "same_step" for p in network.populations)
+        seen["c-slow"] += retime(network, c_slow=None).period > 1
         seen["clipped"] += any(p.spiking and p.parameters["v_min"].max() > -9 for p in network.populations)
     assert min(seen.values()) >= 8, seen
 

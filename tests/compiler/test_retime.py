@@ -124,6 +124,32 @@ def test_the_message_of_a_short_cycle():
     assert error.value.missing_steps == 2 and set(error.value.cycle) == {"p0", "p1", "p2"}
     text = str(error.value)
     assert "3 synapse stages" in text and "a delay of 1" in text and "2 step(s) are missing" in text
+    assert "--c-slow spends 3 device steps" in text and "--relax-timing" in text
+
+
+def least_period(edges: list[tuple[int, int, int]]) -> int:
+    """Return the least c for which no simple cycle lacks device steps, by enumerating all of them."""
+    return next(c for c in range(1, 99) if missing_steps([(s, t, c * d) for s, t, d in edges]) <= 0)
+
+
+@settings(max_examples=150, deadline=None)
+@given(networks(largest=7, delay=4), st.integers(0, 4))
+def test_c_slow_takes_the_least_period_that_every_cycle_has(case, extra):
+    count, edges = case
+    least, made = least_period(edges), network(count, edges)
+    found = retime(made, c_slow=None)
+    assert found.period == least and not found.relaxed
+    slower = retime(made, c_slow=least + extra)
+    for c, timing in ((least, found), (least + extra, slower)):
+        assert min(timing.latency.values()) >= 0
+        for e in made.projections:
+            delay = timing.delay_steps[e.name]
+            assert delay == c * e.delay_steps + timing.latency[e.target] - timing.latency[e.source] - 1 >= 0
+    if least > 1:
+        with pytest.raises(TimingInfeasible, match=f"--c-slow spends {least} device steps"):
+            retime(made, c_slow=least - 1)
+        relaxed = retime(made, relax=True, c_slow=least - 1)
+        assert relaxed.period == least - 1 and relaxed.relaxed and min(relaxed.delay_steps.values()) >= 0
 
 
 def test_a_short_cycle_beside_one_that_is_just_long_enough():
@@ -152,19 +178,19 @@ def test_a_long_chain_is_solved_exactly():
 
 
 @settings(max_examples=100, deadline=None)
-@given(networks(largest=5, delay=14), st.integers(0, 4))
-def test_a_chip_with_few_delay_slots(case, slots):
+@given(networks(largest=5, delay=14), st.integers(0, 4), st.integers(1, 7))
+def test_a_chip_with_few_delay_slots(case, slots, period):
     """Every device delay fits, and over relays each edge still takes as long as it did."""
     count, edges = case
-    if missing_steps(edges) > 0:
+    if missing_steps([(s, t, period * delay) for s, t, delay in edges]) > 0:
         return
     given_network = network(count, edges)
-    found = retime(given_network, delay_max=slots)
+    found = retime(given_network, delay_max=slots, c_slow=period)
     arriving: dict[str, list[Projection]] = {}
     for e in found.network.projections:
         arriving.setdefault(e.target, []).append(e)
         delay = found.delay_steps[e.name]
-        assert delay == e.delay_steps + found.latency[e.target] - found.latency[e.source] - 1
+        assert delay == period * e.delay_steps + found.latency[e.target] - found.latency[e.source] - 1
         assert 0 <= delay <= slots
     relays = {p.name for p in found.network.populations} - {p.name for p in given_network.populations}
     assert relays == {name for name in arriving if ".relay" in name}

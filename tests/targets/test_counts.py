@@ -41,7 +41,7 @@ def raster(program: Program, inputs: Any, device_steps: int, steps: int) -> dict
 def brute_force(program: Program, inputs: Any) -> dict[str, Any]:
     """Count one event at a time. Steps are logical: those of a source are counted from its start."""
     batch, steps = next(iter(inputs.values())).shape[:2]
-    end = program.latency_steps + steps
+    end = program.latency_steps + (steps - 1) * program.period + 1
     found: dict[str, Any] = {
         "samples": batch,
         "steps": steps,
@@ -62,7 +62,7 @@ def brute_force(program: Program, inputs: Any) -> dict[str, Any]:
         start, population = program.start_step(name), name not in inputs
         found["neuron_spikes"][name] = [0] * program.size(name)
         for sample, step, neuron in np.argwhere(sent).tolist():
-            if population and start + step >= end:
+            if population and start + step * program.period >= end:
                 continue
             drain = step >= steps
             if not drain:
@@ -80,13 +80,15 @@ def brute_force(program: Program, inputs: Any) -> dict[str, Any]:
                         found["drain_synops"] += drain
                         found["synops"][edge.name] += not drain
                         found["graded_synops"] += not drain and any(t.message_bits for t in edge.tables)
-                        at = start + step + 1 + edge.delay_steps - program.start_step(edge.target)
+                        at = start + step * program.period + 1 + edge.delay_steps
+                        at = (at - program.start_step(edge.target)) / program.period
                         if not drain and at < steps:
                             reached[edge.target].add((sample, at, target))
     for p in program.populations:
         found["updates"][p.name] = batch * steps * p.size
         found["active_updates"][p.name] = len(reached[p.name])
-        found["drain_updates"] += batch * p.size * (end - p.start_step - steps)
+        active = range(p.start_step, end, program.period)
+        found["drain_updates"] += batch * p.size * (len(active) - steps)
         if p.spiking:
             found["spikes"][p.name] += 0
     for edge in program.projections:

@@ -80,7 +80,8 @@ def test_what_a_witness_does_not_name_is_lavas_own(
     def built(kind: Any, process: Any) -> Any:
         model = build(kind, process)
         if isinstance(process, ProgramLIF):
-            witness = witness_of(process.proc_params["population"], process.proc_params["sends"])
+            given = process.proc_params
+            witness = witness_of(given["population"], given["sends"], given["period"])
             for name in ("run_spk", "subthr_dynamics", "spiking_activation", "reset_voltage"):
                 if name not in witness:
                     stock = getattr(lava.PyLifModelBitAcc, name)

@@ -31,7 +31,7 @@ class Layers:
 
 
 def random_layers(random_programs: Any, seed: int) -> tuple[Layers, dict[str, Any]]:
-    """Make a network with skips and cycles; every edge back is late enough for some program."""
+    """Make a network with skips and cycles; edges back are late enough for some program, or c-slow."""
     pick, limits = random_programs.SeededPicker(seed), random_programs.SHORT
     ports = tuple(
         replace(random_programs.input_port(pick, f"in{i}", limits), start_step=0)
@@ -57,11 +57,11 @@ def random_layers(random_programs: Any, seed: int) -> tuple[Layers, dict[str, An
         for source in {id(s): s for s in (earlier[-1], pick.choice(earlier))}.values():
             forward.append((source, target, pick.choice((0, 0, 0, 1, 2))))
     early = latencies(ports, populations, [(s.name, t.name, d) for s, t, d in forward])
-    back = []
+    back, short = [], pick.choice((True, False, False))
     for i, target in enumerate(populations):
         for source in populations[i:]:
             if pick.choice((True, False, False)):
-                stages = early[source.name] - early[target.name] + 1
+                stages = 1 if short else early[source.name] - early[target.name] + 1
                 back.append((source, target, max(1, stages) + pick.choice((0, 0, 1, 3))))
     edges = tuple(
         random_programs.sums_in_32_bits(
@@ -85,17 +85,22 @@ def latencies(ports: Any, populations: Any, edges: list[tuple[str, str, int]]) -
 
 
 def retimed(layers: Layers) -> Program:
-    """Return the program: device delay = logical delay + latency(target) - latency(source) - 1."""
-    ends = [(e.source, e.target, d) for e, d in zip(layers.edges, layers.delays, strict=True)]
-    latency = latencies(layers.ports, layers.populations, ends)
+    """Return the program of least period c, so that no device delay is negative: that is
+
+    c * logical delay + latency(target) - latency(source) - 1.
+    """
+    for period in range(1, 9):
+        ends = [(e.source, e.target, period * d) for e, d in zip(layers.edges, layers.delays, strict=True)]
+        latency = latencies(layers.ports, layers.populations, ends)
+        if all(delay + latency[b] - latency[a] > 0 for a, b, delay in ends):
+            break
     edges = tuple(
-        replace(edge, delay_steps=delay + latency[edge.target] - latency[edge.source] - 1)
+        replace(edge, delay_steps=period * delay + latency[edge.target] - latency[edge.source] - 1)
         for edge, delay in zip(layers.edges, layers.delays, strict=True)
     )
     populations = tuple(replace(p, start_step=latency[p.name]) for p in layers.populations)
-    return Program(
-        "loihi2", 1, populations, edges, layers.ports, (OutputPort("out", populations[-1].name, "membrane"),)
-    )
+    output = OutputPort("out", populations[-1].name, "membrane")
+    return Program("loihi2", 1, populations, edges, layers.ports, (output,), period=period)
 
 
 def toward_zero(number: int) -> int:
@@ -215,6 +220,7 @@ def test_a_retimed_program_is_the_logical_network(
 
 def test_the_networks_are_not_trivial(random_programs: Any, comparing: Any) -> None:
     seen: Counter[str] = Counter()
+    slow: Counter[str] = Counter()
     for seed in range(NETWORKS):
         layers, data = random_layers(random_programs, seed)
         program = retimed(layers)
@@ -231,6 +237,8 @@ def test_the_networks_are_not_trivial(random_programs: Any, comparing: Any) -> N
         seen.update(f"{kind} delay {late}" for kind, late in kinds)
         seen["latency >= 2"] += program.latency_steps >= 2
         seen["device delay"] += any(edge.delay_steps for edge in program.projections)
+        slow["c-slow"] += program.period > 1
+        slow["c > 2"] += program.period > 2
         seen["overflow"] += any(record.overflows.values())
         seen["biased late"] += any(p.start_step >= 2 and p.bias.any() for p in program.populations)
         seen["back edge used"] += any(
@@ -238,3 +246,4 @@ def test_the_networks_are_not_trivial(random_programs: Any, comparing: Any) -> N
         )
     assert set(seen) >= {"forward delay False", "forward delay True", "self delay True", "back delay True"}
     assert not {key: n for key, n in seen.items() if n < NETWORKS / 4 and "False" not in key}
+    assert slow["c-slow"] >= NETWORKS / 8 and slow["c > 2"] >= NETWORKS / 20, slow

@@ -95,6 +95,7 @@ def test_the_record_is_in_logical_time(random_programs: Any, comparing: Any) -> 
             program.projections,
             tuple(replace(p, start_step=p.start_step + 1) for p in program.inputs),
             program.outputs,
+            period=program.period,
         )
         first, second = (comparing.run_all(p, case.inputs, "oracle") for p in (program, later))
         assert second.latency_steps == first.latency_steps + 1

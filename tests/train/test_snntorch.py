@@ -103,7 +103,7 @@ def test_program_is_bit_identical_on_the_devices(name, exported):
     if "feedback" in name:
         with pytest.raises(TimingInfeasible, match="1 step"):
             compiler.compile_graph(graph, calibration=inputs)
-        options = compiler.Options(relax_timing=True)
+        options = compiler.Options(c_slow=None)
     program = compiler.compile_graph(graph, calibration=inputs, options=options)
     fired = [p.name for p in program.populations if p.name in spikes and p.name not in silent(graph)]
     for device in ("oracle", "lava-stepped"):
