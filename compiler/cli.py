@@ -99,11 +99,11 @@ def model_data(name: str | None, split: str, spec: dict[str, Any] | None) -> Dat
     """Return the data set `name`, or the model's own if None; options come from the model's spec when
     it names the same set.
     """
-    from snn_compile.runtime.data import load_data
+    from snn_compile.runtime.data import load_data, same_set
 
     if name is None and spec is None:
         return None
-    own = spec is not None and name in (None, spec["name"])
+    own = spec is not None and (name is None or same_set(name, spec["name"]))
     options = dict(spec["options"]) if own and spec is not None else {}
     return load_data(name if name is not None else spec["name"] if spec else "", split, **options)
 

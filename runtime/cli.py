@@ -208,13 +208,13 @@ def _load_network(options: argparse.Namespace, program: Program) -> Network:
 
 
 def _load_dataset(parser: argparse.ArgumentParser, options: argparse.Namespace, program: Program) -> Dataset:
-    from snn_compile.runtime.data import load_data
+    from snn_compile.runtime.data import load_data, same_set
 
     spec = _data_spec(program)
     if options.data is None and spec is None:
         parser.error("--data is required: the program does not say what data it was compiled for")
     name = options.data if options.data is not None else (spec or {})["name"]
-    chosen = spec["options"] if spec and spec["name"] == name else {}
+    chosen = spec["options"] if spec and same_set(name, spec["name"]) else {}
     dataset = load_data(name, _SPLIT, **chosen)
     if chosen:
         words = ", ".join(f"{key}={value}" for key, value in chosen.items())

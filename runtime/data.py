@@ -10,6 +10,8 @@ numbers: `Dataset.spec()` writes them as plain values and `load_data(spec["name"
 **spec["options"])` reads them back.
 
 `digits` is scikit-learn's copy of the UCI optical digits (8 x 8 pixels of 0 to 16, 1797 images).
+`fashion-mnist` is Fashion-MNIST (Xiao, Rasul and Vollgraf 2017; 28 x 28 pixels of 0 to 255), read from the
+IDX files of Debian's package dataset-fashion-mnist, or from a folder: `fashion-mnist:FOLDER`.
 """
 
 from __future__ import annotations
@@ -25,12 +27,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from snn_compile.runtime.idx_files import read_images
 from snn_compile.targets.errors import WrongInput
 
 SPLITS = ("train", "validation", "test", "calibration")
 CODINGS = ("direct", "rate", "latency", "none")
 _SPLIT_SEED = 1797
 _CALIBRATION_SAMPLES = 128
+FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package puts the files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,27 +73,42 @@ def load_data(name_or_path: str | Path, split: str = "test", **options: Any) -> 
     """Return one split of a registered data set, or of an `.npz` file.
 
     Splits are train (without validation), validation, test, and calibration (a fixed 128 samples
-    of train). An `.npz` is one whole, the same for every split, unless `partition=True` cuts it
-    as digits is cut. Raises WrongInput for an unknown name, split or option, and for a file that
-    does not hold `inputs` (batch, steps, *shape) and optionally `labels` (batch,).
+    of train). `NAME:FOLDER` reads a set that comes as files from FOLDER. An `.npz` is one whole,
+    the same for every split, unless `partition=True` cuts it as digits is cut. Raises WrongInput
+    for an unknown name, split or option, and for a file that does not hold `inputs` (batch, steps,
+    *shape) and optionally `labels` (batch,).
     """
     name = str(name_or_path)
     if split not in SPLITS:
         raise WrongInput(f"data {name}: no split {split!r}; use one of {', '.join(SPLITS)}", split=split)
-    if name in _REGISTRY:
-        loader = _REGISTRY[name][1]
+    base, colon, folder = name.partition(":")
+    if base in _REGISTRY and (not colon or base in _IN_FILES):
+        if colon and not Path(folder).is_dir():
+            raise WrongInput(f"data {name}: there is no folder {folder!r}", path=folder)
+        loader = _REGISTRY[base][1]
     elif name.endswith(".npz"):
         loader = _npz
     else:
         raise WrongInput(
             f"data {name}: not a known data set ({', '.join(_REGISTRY)}) and not an .npz file", name=name
         )
-    known = list(inspect.signature(loader).parameters)[2:]
+    known = _options(loader)
     if unknown := sorted(options.keys() - set(known)):
         raise WrongInput(
             f"data {name}: no option {', '.join(unknown)}; known are {', '.join(known)}", unknown=unknown
         )
     return loader(name, split, **options)
+
+
+def option_names(name: str) -> tuple[str, ...]:
+    """Return the options of a registered data set, or of an `.npz` file."""
+    base = name.partition(":")[0]
+    return _options(_REGISTRY[base][1] if base in _REGISTRY else _npz)
+
+
+def same_set(name: str, other: str) -> bool:
+    """Whether two names mean the same data set, wherever its files are."""
+    return name == other or name.partition(":")[0] == other.partition(":")[0] in _REGISTRY
 
 
 def data_names() -> dict[str, str]:
@@ -123,7 +143,7 @@ def _digits(
         "copies": copies,
         "seed": seed,
     }
-    _check_digits_options(name, options)
+    _check_options(name, options, ("flat", "rows"))
     bunch = load_digits()
     images = np.asarray(bunch.images, dtype=np.float64) / 16.0
     labels = np.asarray(bunch.target, dtype=np.int64)
@@ -139,6 +159,31 @@ def _digits(
         inputs = _coded(images, coding, repeat, rng)
     silence = np.zeros((len(inputs), settle, inputs.shape[2]))
     return Dataset(name, np.concatenate([inputs, silence], axis=1), labels, coding, split, options)
+
+
+def _fashion(
+    name: str, split: str, coding: str = "direct", layout: str = "image", steps: int = 4, seed: int = 0
+) -> Dataset:
+    """Load Fashion-MNIST: `image` gives steps of shape (1, 28, 28), `flat` of 784 pixels."""
+    options = {"coding": coding, "layout": layout, "steps": steps, "seed": seed}
+    _check_options(name, options, ("image", "flat"))
+    _, colon, text = name.partition(":")
+    folder = Path(text) if colon else FASHION_FOLDER
+    if not folder.is_dir():
+        raise WrongInput(
+            f"data {name}: its files are not in {folder}; install Debian's package (apt-get install "
+            f"dataset-fashion-mnist) or name a folder that holds them: {name}:FOLDER",
+            path=str(folder),
+        )
+    images, labels = read_images(folder, "t10k" if split == "test" else "train")
+    if split != "test":
+        chosen = _of_training(np.arange(len(images)), split)
+        images, labels = images[chosen], labels[chosen]
+    rng = np.random.default_rng([seed, SPLITS.index(split)])
+    inputs = _coded(images.reshape(len(images), 1, -1) / 255.0, coding, steps, rng)
+    if layout == "image":
+        inputs = inputs.reshape(*inputs.shape[:2], 1, *images.shape[1:])
+    return Dataset(name, inputs, labels, coding, split, options)
 
 
 def _npz(name: str, split: str, partition: bool = False) -> Dataset:
@@ -160,8 +205,18 @@ _REGISTRY: dict[str, tuple[str, Callable[..., Dataset]]] = {
     "digits": (
         "scikit-learn's 8x8 handwritten digits, 10 classes; 1294 train, 143 validation, 360 test",
         _digits,
-    )
+    ),
+    "fashion-mnist": (
+        "28x28 images of clothing, 10 classes; 54000 train, 6000 validation, 10000 test (files of Debian's "
+        "dataset-fashion-mnist, or fashion-mnist:FOLDER)",
+        _fashion,
+    ),
 }
+_IN_FILES = ("fashion-mnist",)
+
+
+def _options(loader: Callable[..., Dataset]) -> tuple[str, ...]:
+    return tuple(inspect.signature(loader).parameters)[2:]
 
 
 def _split_indices(count: int, split: str) -> NDArray[np.int64]:
@@ -169,7 +224,11 @@ def _split_indices(count: int, split: str) -> NDArray[np.int64]:
     everything = np.arange(count)
     if split == "test":
         return np.flatnonzero(everything % 5 == 0)
-    training = np.flatnonzero(everything % 5)
+    return _of_training(np.flatnonzero(everything % 5), split)
+
+
+def _of_training(training: NDArray[np.int64], split: str) -> NDArray[np.int64]:
+    """Return of the samples to train with those of a split: a fixed tenth validates."""
     rng = np.random.default_rng(_SPLIT_SEED)
     shuffled = rng.permutation(training)
     held_out = len(training) // 10
@@ -183,6 +242,8 @@ def _coded(
     frames: NDArray[np.float64], coding: str, steps: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Turn frames (batch, frames, pixels) into (batch, frames * steps, pixels)."""
+    if coding == "direct" and frames.shape[1] == 1:
+        return np.broadcast_to(frames, (len(frames), steps, *frames.shape[2:]))
     repeated = np.repeat(frames, steps, axis=1)
     if coding == "direct":
         return repeated
@@ -208,16 +269,16 @@ def _moved(images: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.
     return moved
 
 
-def _check_digits_options(name: str, options: Mapping[str, Any]) -> None:
-    words = {"coding": CODINGS[:3], "layout": ("flat", "rows")}
+def _check_options(name: str, options: Mapping[str, Any], layouts: tuple[str, ...]) -> None:
+    words = {"coding": CODINGS[:3], "layout": layouts}
     for key, allowed in words.items():
         if options[key] not in allowed:
             raise WrongInput(
                 f"data {name}: {key} is {options[key]!r}; use one of {', '.join(allowed)}", option=key
             )
     least = {"steps": 1, "repeat": 1, "settle": 0, "copies": 0, "seed": 0}
-    for key, low in least.items():
-        value = options[key]
+    for key in options.keys() & least.keys():
+        value, low = options[key], least[key]
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
             raise WrongInput(
                 f"data {name}: {key} is {value!r}; it must be a whole number of at least {low}", option=key
@@ -256,6 +317,8 @@ def _checked_inputs(name: str, inputs: NDArray[Any]) -> NDArray[np.float64]:
             "none of it empty",
             shape=inputs.shape,
         )
+    if inputs.shape[1] > 1 and inputs.strides[1] == 0:  # one frame shown at every step is kept once
+        return np.broadcast_to(_checked_inputs(name, inputs[:, :1]), inputs.shape)
     values = np.array(inputs, dtype=np.float64, order="C")
     if not np.isfinite(values).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from snn_compile.runtime.data import option_names
 from snn_compile.targets.errors import SnnCompileError
 
 
@@ -84,8 +85,8 @@ class TrainConfig:
         """Return the options with which `runtime.data.load_data` loads the data set."""
         if self.data.endswith(".npz"):
             return {"partition": True}
-        keys = ("coding", "layout", "steps", "repeat", "settle", "copies")
-        return {key: getattr(self, key) for key in keys}
+        known = {f.name for f in fields(self)} - {"seed"}  # the seed is that of the training
+        return {key: getattr(self, key) for key in option_names(self.data) if key in known}
 
     def plain(self) -> dict[str, Any]:
         """Return the configuration as plain values."""

@@ -1,0 +1,162 @@
+"""Fashion-MNIST's files, made here byte by byte; the real ones are read where they are installed."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+from snn_compile.runtime import data as module
+from snn_compile.runtime.data import SPLITS, load_data, option_names, same_set
+from snn_compile.runtime.idx_files import read_idx
+from snn_compile.targets.errors import WrongInput
+
+
+def idx(array, kind=8):
+    head = struct.pack(">HBB", 0, kind, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    return head + array.astype(np.uint8).tobytes()
+
+
+def write(folder, train=40, test=12, packed=True):
+    """Write a set of random images; every image is its own. Return the arrays by part."""
+    rng = np.random.default_rng(7)
+    made = {}
+    for part, count in (("train", train), ("t10k", test)):
+        images = rng.integers(0, 256, (count, 28, 28))
+        labels = rng.integers(0, 10, count)
+        made[part] = images, labels
+        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+            path = folder / f"{part}-{name}-ubyte"
+            if packed:
+                path.with_name(path.name + ".gz").write_bytes(gzip.compress(idx(array)))
+            else:
+                path.write_bytes(idx(array))
+    return made
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_test_split_is_the_test_files_and_the_others_part_the_training_files(tmp_path, packed):
+    made = write(tmp_path, packed=packed)
+    name = f"fashion-mnist:{tmp_path}"
+    data = {split: load_data(name, split, steps=3) for split in SPLITS}
+    images, labels = made["t10k"]
+    assert data["test"].inputs.shape == (12, 3, 1, 28, 28)
+    for step in range(3):
+        np.testing.assert_array_equal(data["test"].inputs[:, step, 0] * 255, images)
+    np.testing.assert_array_equal(data["test"].labels, labels)
+    by_image = {image.tobytes(): label for image, label in zip(*made["train"], strict=True)}
+    seen = {}
+    for split in ("train", "validation", "calibration"):
+        frames = np.rint(data[split].inputs[:, 0, 0] * 255).astype(np.int64)
+        seen[split] = {frame.tobytes() for frame in frames}
+        assert [by_image[frame.tobytes()] for frame in frames] == data[split].labels.tolist()
+    assert not seen["train"] & seen["validation"]
+    assert seen["train"] | seen["validation"] == by_image.keys()
+    assert len(seen["validation"]) == 4 and seen["calibration"] <= seen["train"]
+
+
+def test_an_image_shown_at_every_step_is_kept_once_and_cannot_be_written(tmp_path):
+    write(tmp_path)
+    data = load_data(f"fashion-mnist:{tmp_path}", "test", steps=50)
+    assert data.inputs.strides[1] == 0 and not data.inputs.flags.writeable
+    again = load_data(f"fashion-mnist:{tmp_path}", "test", **data.spec()["options"])
+    np.testing.assert_array_equal(again.inputs, data.inputs)
+
+
+def test_codings_and_layouts(tmp_path):
+    made = write(tmp_path, test=400)
+    name = f"fashion-mnist:{tmp_path}"
+    flat = load_data(name, "test", layout="flat", steps=2).inputs
+    np.testing.assert_array_equal(flat[:, 1] * 255, made["t10k"][0].reshape(400, 784))
+    rate = load_data(name, "test", coding="rate", steps=8).inputs
+    assert rate.shape == (400, 8, 1, 28, 28) and set(np.unique(rate)) == {0.0, 1.0}
+    assert abs(rate.mean() - flat.mean()) < 0.002
+    latency = load_data(name, "test", coding="latency", layout="flat", steps=6).inputs
+    np.testing.assert_array_equal(latency.sum(axis=1), flat[:, 0] > 0)
+
+
+def test_names_that_mean_the_same_set():
+    assert same_set("fashion-mnist", "fashion-mnist:/some/folder")
+    assert same_set("mine.npz", "mine.npz") and not same_set("mine.npz", "other.npz")
+    assert not same_set("digits", "fashion-mnist")
+    assert option_names("fashion-mnist:/some/folder") == ("coding", "layout", "steps", "seed")
+    assert option_names("mine.npz") == ("partition",)
+
+
+def test_a_missing_package_is_told_with_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "FASHION_FOLDER", tmp_path / "absent")
+    with pytest.raises(WrongInput, match="apt-get install dataset-fashion-mnist") as caught:
+        load_data("fashion-mnist")
+    assert "fashion-mnist:FOLDER" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name, options, says",
+    [
+        ("fashion-mnist:absent", {}, "no folder 'absent'"),
+        ("digits:somewhere", {}, "not a known data set"),
+        ("fashion-mnist:.", {}, "t10k-images-idx3-ubyte: no such file, neither plain nor as .gz"),
+        ("fashion-mnist:.", {"layout": "rows"}, "use one of image, flat"),
+        ("fashion-mnist:.", {"copies": 1}, "no option copies; known are coding"),
+    ],
+)
+def test_a_wrong_request_is_told(tmp_path, monkeypatch, name, options, says):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WrongInput, match=says):
+        load_data(name, "test", **options)
+
+
+GOOD = idx(np.arange(24).reshape(2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (b"", "does not start with two zero bytes"),
+        (b"PK" + GOOD, "does not start with two zero bytes"),
+        (idx(np.arange(24).reshape(2, 3, 4), kind=13), "type 13 with 3 axes"),
+        (idx(np.arange(24)), "type 8 with 1 axes; unsigned bytes .* with 3"),
+        (GOOD[:12], "declares 2x3 values"),
+        (idx(np.zeros((0, 3, 4))), "declares 0x3x4 values"),
+        (GOOD[:4] + b"\xff" * 12, "declares 4294967295x4294967295x4294967295 values"),
+        (GOOD[:-1], "declares 24 values and it holds 23"),
+        (GOOD + b"\0", "declares 24 values and it holds more"),
+    ],
+)
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_wrong_file_is_told_in_one_line_that_names_it(tmp_path, content, says, packed):
+    path = tmp_path / ("images.gz" if packed else "images")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(WrongInput, match=says) as caught:
+        read_idx(path, 3)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"not gzip", gzip.compress(GOOD)[:-12], gzip.compress(GOOD)[:15] + b"x" * 30]
+)
+def test_a_damaged_archive_is_told(tmp_path, content):
+    path = tmp_path / "images.gz"
+    path.write_bytes(content)
+    with pytest.raises(WrongInput, match="cannot be read") as caught:
+        read_idx(path, 3)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_labels_must_fit_the_images(tmp_path):
+    write(tmp_path)
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros(11))))
+    with pytest.raises(WrongInput, match=r"11 labels for the 12 images of t10k-images-idx3-ubyte\.gz"):
+        load_data(f"fashion-mnist:{tmp_path}", "test")
+
+
+@pytest.mark.skipif(
+    not module.FASHION_FOLDER.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed"
+)
+def test_the_installed_files():
+    test = load_data("fashion-mnist", "test", steps=1)
+    assert test.inputs.shape == (10000, 1, 1, 28, 28) and test.inputs.max() == 1.0
+    assert np.bincount(test.labels).tolist() == [1000] * 10
+    train, validation = (load_data("fashion-mnist", split, steps=1) for split in ("train", "validation"))
+    assert np.bincount(np.concatenate([train.labels, validation.labels])).tolist() == [6000] * 10
+    assert len(train.labels) == 54000 and len(validation.labels) == 6000
