@@ -12,10 +12,11 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -61,6 +62,9 @@ class Training:
 
 Observe = Callable[[Progress], None]
 
+EVALUATED = 500
+"""Samples run at a time where nothing is learned."""
+
 
 def fit(config: TrainConfig, path: str | Path | None = None, observe: Observe | None = None) -> Training:
     """Train as `config` says, keep the best epoch, measure it on the test split.
@@ -92,38 +96,51 @@ def fit(config: TrainConfig, path: str | Path | None = None, observe: Observe | 
 def network_config(config: TrainConfig, data: Dataset) -> NetworkConfig:
     """Return the layers that `config` asks for on the shapes and classes of `data`."""
     shared: dict[str, Any] = {"bias": config.bias, "learn_decay": config.learn_decay}
-    hidden = tuple(
-        LayerConfig(
-            size,
-            config.neuron,
-            recurrent=config.recurrent,
-            alpha=config.alpha,
-            beta=config.beta,
-            threshold=config.threshold,
-            reset=config.reset,
-            surrogate=config.surrogate,
-            detach_reset=config.detach_reset,
-            **shared,
-        )
-        for size in config.hidden
-    )
+    spiking: dict[str, Any] = {
+        "neuron": config.neuron,
+        "alpha": config.alpha,
+        "beta": config.beta,
+        "threshold": config.threshold,
+        "reset": config.reset,
+        "surrogate": config.surrogate,
+        "detach_reset": config.detach_reset,
+        **shared,
+    }
+    window: dict[str, Any] = {"kernel": config.kernel, "stride": config.stride, "padding": config.kernel // 2}
+    convolutions = [
+        LayerConfig(size, **window, pool=config.pool if number else 1, **spiking)
+        for number, size in enumerate(config.channels)
+    ]
+    hidden = [LayerConfig(size, recurrent=config.recurrent, **spiking) for size in config.hidden]
+    layers = [*convolutions, *hidden]
     classes = 1 + int(_labelled(data).labels.max())  # type: ignore[union-attr]
-    readout = LayerConfig(classes, "li", beta=config.readout_decay, **shared)
-    return NetworkConfig(tuple(data.inputs.shape[2:]), (*hidden, readout))
+    layers.append(LayerConfig(classes, "li", beta=config.readout_decay, **shared))
+    if config.channels:
+        last = len(convolutions)
+        layers[last] = replace(layers[last], pool=config.pool)
+    return NetworkConfig(tuple(data.inputs.shape[2:]), tuple(layers))
 
 
 def evaluate(network: SpikingNetwork, data: Dataset, config: TrainConfig) -> Score:
     """Return the score of a network on labelled data."""
     inputs, labels = _tensors(_labelled(data))
-    with torch.no_grad():
-        run = network.run(inputs)
-        logits = run.outputs.mean(dim=1)
-        loss = nn.functional.cross_entropy(config.logit_scale * logits, labels)
-    right = (logits.argmax(dim=1) == labels).double().mean()
-    neurons = sum(spikes.shape[2] for spikes in run.spikes.values())
-    spikes = sum(float(spikes.sum()) for spikes in run.spikes.values())
-    rate = spikes / max(1, neurons * inputs.shape[0] * inputs.shape[1])
-    return Score(float(right), float(loss), rate, run.spike_rates())
+    right, loss = 0, 0.0
+    sent: dict[str, float] = {}
+    for first in range(0, len(inputs), EVALUATED):
+        chosen = slice(first, first + EVALUATED)
+        with torch.no_grad():
+            run = network.run(_samples(inputs, chosen))
+            logits = run.outputs.mean(dim=1)
+            loss += float(
+                nn.functional.cross_entropy(config.logit_scale * logits, labels[chosen], reduction="sum")
+            )
+        right += int((logits.argmax(dim=1) == labels[chosen]).sum())
+        sent = {name: sent.get(name, 0.0) + float(z.sum()) for name, z in run.spikes.items()}
+    size = {name: math.prod(z.shape[2:]) for name, z in run.spikes.items()}
+    times = inputs.shape[0] * inputs.shape[1]
+    neurons = max(1, sum(size.values()))
+    rates = {name: total / (times * size[name]) for name, total in sent.items()}
+    return Score(right / len(inputs), loss / len(inputs), sum(sent.values()) / (times * neurons), rates)
 
 
 class _Keeper:
@@ -202,7 +219,7 @@ def _epochs(
         for step in range(batches):
             chosen = shuffled[step * config.batch_size : (step + 1) * config.batch_size]
             with rounded(network, config.weight_bits):
-                loss = _loss(config, network, inputs[chosen], labels[chosen])
+                loss = _loss(config, network, _samples(inputs, chosen), labels[chosen])
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
             if not torch.isfinite(loss.detach()):
@@ -243,8 +260,19 @@ def _labelled(data: Dataset) -> Dataset:
 
 
 def _tensors(data: Dataset) -> tuple[Tensor, Tensor]:
+    """Return inputs and labels; a step that is shown again at every step is kept once."""
     assert data.labels is not None
-    return torch.from_numpy(data.inputs.copy()).float(), torch.from_numpy(data.labels.copy())
+    values, labels = data.inputs, torch.from_numpy(data.labels.copy())
+    if values.strides[1] == 0:
+        first = torch.from_numpy(values[:, :1].astype(np.float32))
+        return first.expand(values.shape), labels
+    return torch.from_numpy(values.astype(np.float32)), labels
+
+
+def _samples(inputs: Tensor, chosen: Tensor | slice) -> Tensor:
+    if inputs.stride(1) == 0:
+        return inputs[:, :1][chosen].expand(-1, *inputs.shape[1:])
+    return inputs[chosen]
 
 
 @contextmanager

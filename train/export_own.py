@@ -1,6 +1,7 @@
 """Networks of ours as NIR graphs, with the contract that says how their numbers are stepped.
 
     nn.Linear     Affine with a bias, Linear without        nn.Flatten    Flatten
+    Conv2d        Conv2d                                    AvgPool2d     AvgPool2d
     LIF           tau = dt / (1 - beta), r = gain tau / dt
     CubaLIF       tau_syn = dt / (1 - alpha), w_in = tau_syn / dt,
                   tau_mem = dt / (1 - beta), r = tau_mem / dt
@@ -25,6 +26,8 @@ from torch import Tensor, nn
 
 from snn_compile.compiler.conventions import Contract, Readout, attach
 from snn_compile.targets.errors import ExportError
+from snn_compile.train.convolution import AvgPool2d, Conv2d
+from snn_compile.train.export_layers import convolution_node, linear_node, numbers
 from snn_compile.train.networks import SpikingNetwork
 from snn_compile.train.neurons import LI, LIF, CubaLIF, Decay
 
@@ -113,7 +116,7 @@ def _contract(graph: _Graph, time_unit: str) -> Contract:
 def _add(module: nn.Module, name: str, graph: _Graph) -> None:
     raise ExportError(
         f"{name}: no NIR counterpart for a module of class {type(module).__name__}; "
-        "supported are Linear, Flatten, LIF, CubaLIF and LI",
+        "supported are Linear, Conv2d, AvgPool2d, Flatten, LIF, CubaLIF and LI",
         node=name,
         type=type(module).__name__,
     )
@@ -127,7 +130,7 @@ def _(module: nn.Linear, name: str, graph: _Graph) -> None:
             "nn.Flatten(start_dim=2) before it",
             node=name,
         )
-    graph.add(name, _projection(module, name))
+    graph.add(name, linear_node(module.weight, module.bias, name))
     graph.shape = (module.out_features,)
 
 
@@ -144,14 +147,52 @@ def _(module: nn.Flatten, name: str, graph: _Graph) -> None:
 
 
 @_add.register
+def _(module: Conv2d, name: str, graph: _Graph) -> None:
+    _check_image(name, graph, module.in_channels)
+    if module.padding_mode != "zeros":
+        raise ExportError(f"{name}: pads by {module.padding_mode}; NIR pads by zeros", node=name)
+    settings = {key: getattr(module, key) for key in ("stride", "padding", "dilation", "groups")}
+    node = convolution_node(module.weight, module.bias, graph.shape, settings, name)
+    graph.add(name, node)
+    graph.shape = tuple(int(n) for n in node.output_type["output"])
+
+
+@_add.register
+def _(module: AvgPool2d, name: str, graph: _Graph) -> None:
+    _check_image(name, graph, None)
+    if module.ceil_mode or not module.count_include_pad or module.divisor_override is not None:
+        raise ExportError(
+            f"{name}: ceil_mode, count_include_pad=False and divisor_override have no NIR counterpart",
+            node=name,
+        )
+    size, stride, padding = (
+        np.broadcast_to(np.array(n), (2,)) for n in (module.kernel_size, module.stride, module.padding)
+    )
+    graph.add(name, nir.AvgPool2d(kernel_size=size.copy(), stride=stride.copy(), padding=padding.copy()))
+    places = ((graph.shape[1:] + 2 * padding - size) // stride + 1).tolist()
+    graph.shape = (graph.shape[0], *places)
+
+
+def _check_image(name: str, graph: _Graph, channels: int | None) -> None:
+    if len(graph.shape) != 3 or channels not in (None, graph.shape[0]):
+        raise ExportError(
+            f"{name}: takes (channels, height, width), with {channels or 'any'} channels, and gets "
+            f"{graph.shape}",
+            node=name,
+        )
+
+
+@_add.register
 def _(module: LIF, name: str, graph: _Graph) -> None:
+    _check_size(module, name, graph)
     tau = _time_constant(module.beta, name, graph)
-    gain = np.full(module.size, module.gain)
+    gain = np.full(module.shape, module.gain)
     _add_spiking(module, name, graph, nir.LIF(tau=tau, r=gain * tau / graph.dt, **_firing(module)))
 
 
 @_add.register
 def _(module: CubaLIF, name: str, graph: _Graph) -> None:
+    _check_size(module, name, graph)
     tau_syn = _time_constant(module.alpha, name, graph)
     tau_mem = _time_constant(module.beta, name, graph)
     _add_spiking(
@@ -168,35 +209,27 @@ def _(module: CubaLIF, name: str, graph: _Graph) -> None:
 def _(module: LI, name: str, graph: _Graph) -> None:
     _check_size(module, name, graph)
     tau = _time_constant(module.decay, name, graph)
-    graph.add(name, nir.LI(tau=tau, r=np.ones(module.size), v_leak=np.zeros(module.size)))
+    graph.add(name, nir.LI(tau=tau, r=np.ones(module.shape), v_leak=np.zeros(module.shape)))
 
 
 def _add_spiking(module: LIF | CubaLIF, name: str, graph: _Graph, node: Any) -> None:
-    _check_size(module, name, graph)
     graph.add(name, node)
     graph.resets[name] = module.firing.reset
     if module.recurrent is not None:
         back = f"{name}_recurrent"
-        graph.nodes[back] = _projection(module.recurrent, back)
+        graph.nodes[back] = linear_node(module.recurrent.weight, None, back)
         graph.edges += [(name, back), (back, name)]
         graph.delays[name, back] = 1
 
 
 def _check_size(module: LIF | CubaLIF | LI, name: str, graph: _Graph) -> None:
-    if graph.shape != (module.size,):
+    if graph.shape != module.shape:
         raise ExportError(f"{name}: has {module.size} neurons and gets {graph.shape}", node=name)
 
 
-def _projection(module: nn.Linear, name: str) -> Any:
-    weight = _array(module.weight, name, "weight")
-    if module.bias is None:
-        return nir.Linear(weight=weight)
-    return nir.Affine(weight=weight, bias=_array(module.bias, name, "bias"))
-
-
 def _time_constant(decay: Decay, name: str, graph: _Graph) -> NDArray[np.float64]:
-    size = graph.shape[0]
-    factor = np.broadcast_to(_array(decay(), name, "decay").astype(np.float64), (size,))
+    factor = numbers(decay(), name, "decay").astype(np.float64)
+    factor = np.broadcast_to(factor if factor.ndim == 0 else factor.reshape(graph.shape), graph.shape)
     if (factor >= 1).any():
         raise ExportError(f"{name}: a decay is {factor.max()}; it must be below 1", node=name)
     return np.asarray(graph.dt / (1.0 - factor))
@@ -204,15 +237,7 @@ def _time_constant(decay: Decay, name: str, graph: _Graph) -> NDArray[np.float64
 
 def _firing(module: LIF | CubaLIF) -> Mapping[str, NDArray[np.float64]]:
     return {
-        "v_leak": np.zeros(module.size),
-        "v_reset": np.zeros(module.size),
-        "v_threshold": np.full(module.size, float(module.firing.threshold)),
+        "v_leak": np.zeros(module.shape),
+        "v_reset": np.zeros(module.shape),
+        "v_threshold": np.full(module.shape, float(module.firing.threshold)),
     }
-
-
-def _array(tensor: Tensor, name: str, what: str) -> NDArray[Any]:
-    array: NDArray[Any] = tensor.detach().cpu().numpy().copy()
-    if not np.isfinite(array).all():
-        where = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
-        raise ExportError(f"{name}: {what}{where} is {array[tuple(where)]}; it must be finite", node=name)
-    return array

@@ -1,22 +1,23 @@
 """Networks of layers in a row, built from a configuration and run over time.
 
-Each layer is a dense projection and a population of neurons. Within a step the layers follow each
-other (logical delay 0); a recurrent layer sees its own spikes of the step before. The modules
-carry the names that the exported graph shows: fc1, hidden, fc2, readout (hidden1, hidden2, ... if
-there are several).
+Each layer is a projection, dense or a convolution, and a population of neurons. Within a step the layers
+follow each other (logical delay 0); a recurrent layer sees its own spikes of the step before. The modules
+carry the names that the exported graph shows: fc1 (conv1, after pool1), hidden, fc2, readout (hidden1,
+hidden2, ... if there are several).
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from snn_compile.targets.errors import SnnCompileError
+from snn_compile.train.convolution import AvgPool2d, Conv2d, each_step
 from snn_compile.train.neurons import LI, LIF, CubaLIF, Firing
 
 NEURONS = ("lif", "cuba_lif", "li")
@@ -24,10 +25,19 @@ NEURONS = ("lif", "cuba_lif", "li")
 
 @dataclass(frozen=True)
 class LayerConfig:
-    """One projection and its population of `size` neurons of the kind `neuron`; see `neurons`."""
+    """One projection and its population of `size` neurons of the kind `neuron`; see `neurons`.
+
+    With a `kernel` the projection is a square convolution of that width to `size` channels, of that `stride`
+    and `padding`, and the population has the shape of its result. `pool` averages squares of that width
+    before it.
+    """
 
     size: int
     neuron: str = "lif"
+    kernel: int = 0
+    stride: int = 1
+    padding: int = 0
+    pool: int = 1
     bias: bool = True
     recurrent: bool = False
     alpha: float = 0.5
@@ -47,6 +57,29 @@ class LayerConfig:
             raise SnnCompileError(f"a layer has {self.size} neurons; it needs at least 1")
         if self.neuron == "li" and self.recurrent:
             raise SnnCompileError("an li layer sends no spikes and cannot be recurrent; use lif or cuba_lif")
+        if self.kernel and (self.neuron == "li" or self.recurrent):
+            raise SnnCompileError("a convolution reaches lif or cuba_lif neurons without recurrence")
+        if min(self.kernel, self.padding) < 0 or min(self.stride, self.pool) < 1:
+            raise SnnCompileError(
+                f"kernel {self.kernel}, stride {self.stride}, padding {self.padding}, pool {self.pool}: the "
+                "first and third must be at least 0, the others at least 1"
+            )
+
+    def shapes(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shapes behind the pool and of the population, for an input of a shape."""
+        if (self.kernel or self.pool > 1) and len(shape) != 3:
+            raise SnnCompileError(
+                f"a convolution or pool gets an input of shape {shape}; it must be (channels, height, width)"
+            )
+        if self.pool > 1:
+            shape = (shape[0], shape[1] // self.pool, shape[2] // self.pool)
+        made: tuple[int, ...] = (self.size,)
+        if self.kernel:
+            places = ((n + 2 * self.padding - self.kernel) // self.stride + 1 for n in shape[1:])
+            made = (self.size, *places)
+        if min(*shape, *made) < 1:
+            raise SnnCompileError(f"nothing is left of an input behind a kernel of {self.kernel}; got {made}")
+        return shape, made
 
 
 @dataclass(frozen=True)
@@ -71,7 +104,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What a run gave: `outputs` (batch, steps, size), and `spikes` so for each spiking layer."""
+    """What a run gave: `outputs` (batch, steps, size), and `spikes` (batch, steps, *shape) by layer."""
 
     outputs: Tensor
     spikes: Mapping[str, Tensor]
@@ -88,13 +121,20 @@ class SpikingNetwork(nn.Module):
         super().__init__()
         self.config = config
         modules: OrderedDict[str, nn.Module] = OrderedDict()
-        if len(config.input_shape) > 1:
-            modules["flatten"] = nn.Flatten(start_dim=2)
-        sources = int(torch.Size(config.input_shape).numel())
+        shape = config.input_shape
         for number, layer in enumerate(config.layers, start=1):
-            modules[f"fc{number}"] = nn.Linear(sources, layer.size, bias=layer.bias)
-            modules[_population_name(config, number)] = _population(layer)
-            sources = layer.size
+            pooled, made = layer.shapes(shape)
+            if layer.pool > 1:
+                modules[f"pool{number}"] = AvgPool2d(layer.pool)
+            if layer.kernel:
+                window = (layer.kernel, layer.stride, layer.padding)
+                modules[f"conv{number}"] = Conv2d(pooled[0], layer.size, *window, bias=layer.bias)
+            else:
+                if len(pooled) > 1:
+                    modules["flatten"] = nn.Flatten(start_dim=2)
+                modules[f"fc{number}"] = nn.Linear(math.prod(pooled), layer.size, bias=layer.bias)
+            modules[_population_name(config, number)] = _population(layer, made)
+            shape = made
         self.layers = nn.Sequential(modules)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -109,7 +149,7 @@ class SpikingNetwork(nn.Module):
             )
         x, spikes = inputs, {}
         for name, module in self.layers.named_children():
-            x = module(x)
+            x = each_step(module, x) if isinstance(module, nn.Linear) else module(x)
             if isinstance(module, (LIF, CubaLIF)):
                 spikes[name] = x
         return Run(x, spikes)
@@ -121,13 +161,13 @@ def _population_name(config: NetworkConfig, number: int) -> str:
     return "hidden" if len(config.layers) == 2 else f"hidden{number}"
 
 
-def _population(layer: LayerConfig) -> nn.Module:
+def _population(layer: LayerConfig, shape: tuple[int, ...]) -> nn.Module:
     if layer.neuron == "li":
         return LI(layer.size, decay=layer.beta, learn_decay=layer.learn_decay, per_neuron=layer.per_neuron)
     firing = Firing(layer.threshold, layer.reset, layer.surrogate, layer.detach_reset)
     if layer.neuron == "lif":
         return LIF(
-            layer.size,
+            shape,
             beta=layer.beta,
             firing=firing,
             recurrent=layer.recurrent,
@@ -135,7 +175,7 @@ def _population(layer: LayerConfig) -> nn.Module:
             per_neuron=layer.per_neuron,
         )
     return CubaLIF(
-        layer.size,
+        shape,
         alpha=layer.alpha,
         beta=layer.beta,
         firing=firing,

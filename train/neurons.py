@@ -11,7 +11,8 @@ else 0:
 
 A recurrent layer adds W z(t - 1) to x: its own spikes, one step old. These are the NIR equations
 under a forward Euler step with tau = dt / (1 - decay), so an exported graph computes the same
-numbers. Sequences are (batch, steps, neurons); all states start at 0.
+numbers. Sequences are (batch, steps, neurons), or (batch, steps, channels, height, width); all states
+start at 0. The functions are the definition; the modules run all steps in one pass (`sequence.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from snn_compile.targets.errors import SnnCompileError
+from snn_compile.train.convolution import as_sequence, as_shape
+from snn_compile.train.sequence import Step, advance, rest
 from snn_compile.train.surrogate import SURROGATES, Derivative, spike
 
 RESETS = ("value", "subtract")
@@ -113,39 +116,100 @@ class Decay(nn.Module):
 
 
 class _Layer(nn.Module):
-    """What the modules share: their size, and recurrent weights if there are any."""
+    """What the modules share: their size and shape, and recurrent weights if there are any."""
 
-    def __init__(self, size: int, recurrent: bool = False) -> None:
+    def __init__(self, size: int | tuple[int, ...], recurrent: bool = False) -> None:
         super().__init__()
-        self.size = size
-        self.recurrent = nn.Linear(size, size, bias=False) if recurrent else None
+        self.shape = (size,) if isinstance(size, int) else tuple(size)
+        self.size = math.prod(self.shape)
+        if recurrent and len(self.shape) > 1:
+            raise SnnCompileError(
+                f"a recurrent layer of shape {self.shape}; only a flat one can be recurrent"
+            )
+        self.recurrent = nn.Linear(self.size, self.size, bias=False) if recurrent else None
 
-    def _steps(self, x: Tensor) -> tuple[Tensor, ...]:
-        if x.ndim != 3 or x.shape[2] != self.size:
+    def _checked(self, x: Tensor) -> Tensor:
+        """Return the input as a sequence of neurons in the order that memory has them."""
+        if tuple(x.shape[2:]) != self.shape:
             raise SnnCompileError(
                 f"{type(self).__name__} of {self.size} neurons got an input of shape "
-                f"{tuple(x.shape)}; it must be (batch, steps, {self.size})"
+                f"{tuple(x.shape)}; it must be (batch, steps, {', '.join(map(str, self.shape))})"
             )
-        return x.unbind(1)
+        return as_sequence(x)
 
-    def _with_recurrence(self, x: Tensor, spikes: Tensor | None) -> Tensor:
-        return x if self.recurrent is None or spikes is None else x + self.recurrent(spikes)
+    def ordered(self, parameter: Tensor) -> Tensor:
+        """Return values by neuron, or one for all, in the order that memory has neurons."""
+        if parameter.ndim == 0 or len(self.shape) == 1:
+            return parameter
+        return parameter.view(self.shape).movedim(0, -1).flatten()
 
     def extra_repr(self) -> str:
         """Return what the printed module shows."""
-        return f"{self.size}"
+        return "x".join(map(str, self.shape))
 
 
-class LIF(_Layer):
-    """A layer of leaky integrate-and-fire neurons: (batch, steps, size) in, spikes out.
+class _Spiking(_Layer):
+    """A layer that spikes; `decays` are its factors (alpha, beta) of current and membrane."""
 
-    `recurrent` adds weights from the layer to itself; `per_neuron` gives every neuron its own
-    decay; `learn_decay` trains it. Raises SnnCompileError for values out of range.
+    firing: Firing
+    gain = 1.0
+
+    def decays(self) -> tuple[Tensor, Tensor]:
+        """Return the factors of current and membrane, scalars or (size,)."""
+        raise NotImplementedError
+
+    def step(self) -> Step:
+        """Return how the layer steps."""
+        firing = self.firing
+        return Step(
+            True,
+            firing.threshold,
+            self.gain,
+            firing.reset == "subtract",
+            firing.detach_reset,
+            firing.surrogate,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the spikes of all steps."""
+        alpha, beta = self.decays()
+        back = None if self.recurrent is None else self.recurrent.weight
+        decays = self.ordered(alpha), self.ordered(beta)
+        z = run_steps(self._checked(x), decays, x.shape[1], self.step(), back)
+        return as_shape(z, self.shape)
+
+
+def run_steps(
+    x: Tensor, decays: tuple[Tensor, Tensor], steps: int, step: Step, back: Tensor | None = None
+) -> Tensor:
+    """Return what neurons send in `steps` steps, (batch, steps, neurons), heard by themselves through `back`.
+
+    `x` is what arrives, (batch, steps, neurons), or one step of it for all.
+    """
+    states = rest(x.shape[0], x.shape[2], step, x)
+    if back is None:
+        return advance(x, states, decays, steps, step)[0]
+    z, out = None, []
+    for t in range(steps):
+        now = x[:, 0 if x.shape[1] == 1 else t]
+        arrives = now if z is None else now + nn.functional.linear(z, back)
+        sent, states = advance(arrives[:, None], states, decays, 1, step)
+        z = sent[:, 0]
+        out.append(z)
+    return torch.stack(out, dim=1)
+
+
+class LIF(_Spiking):
+    """A layer of leaky integrate-and-fire neurons: (batch, steps, *shape) in, spikes out.
+
+    `size` is the number of neurons or their shape (channels, height, width). `recurrent` adds weights
+    from the layer to itself; `per_neuron` gives every neuron its own decay; `learn_decay` trains it.
+    Raises SnnCompileError for values out of range.
     """
 
     def __init__(
         self,
-        size: int,
+        size: int | tuple[int, ...],
         *,
         beta: float = 0.9,
         gain: float = 1.0,
@@ -155,22 +219,18 @@ class LIF(_Layer):
         per_neuron: bool = False,
     ) -> None:
         super().__init__(size, recurrent)
-        self.beta = Decay(beta, size=size if per_neuron else None, learn=learn_decay)
+        self.beta = Decay(beta, size=self.size if per_neuron else None, learn=learn_decay)
         self.gain = gain
         self.firing = firing or Firing()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the spikes of all steps."""
-        parameters = LIFParameters(self.beta(), self.gain, self.firing)
-        v, z, out = x.new_zeros(x.shape[0], self.size), None, []
-        for now in self._steps(x):
-            z, v = lif_step(self._with_recurrence(now, z), v, parameters)
-            out.append(z)
-        return torch.stack(out, dim=1)
+    def decays(self) -> tuple[Tensor, Tensor]:
+        """Return 0, for there is no synaptic current, and the membrane's factor."""
+        beta = self.beta()
+        return torch.zeros_like(beta.detach()), beta
 
 
-class CubaLIF(_Layer):
-    """A layer of current-based LIF neurons: (batch, steps, size) in, spikes of that shape out.
+class CubaLIF(_Spiking):
+    """A layer of current-based LIF neurons: (batch, steps, *shape) in, spikes of that shape out.
 
     `alpha` is the decay of the synaptic current, `beta` that of the membrane; the rest is as in
     LIF.
@@ -178,7 +238,7 @@ class CubaLIF(_Layer):
 
     def __init__(
         self,
-        size: int,
+        size: int | tuple[int, ...],
         *,
         alpha: float = 0.5,
         beta: float = 0.9,
@@ -188,20 +248,14 @@ class CubaLIF(_Layer):
         per_neuron: bool = False,
     ) -> None:
         super().__init__(size, recurrent)
-        count = size if per_neuron else None
+        count = self.size if per_neuron else None
         self.alpha = Decay(alpha, size=count, learn=learn_decay)
         self.beta = Decay(beta, size=count, learn=learn_decay)
         self.firing = firing or Firing()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the spikes of all steps."""
-        parameters = CubaLIFParameters(self.alpha(), self.beta(), self.firing)
-        rest = x.new_zeros(x.shape[0], self.size)
-        state, z, out = (rest, rest), None, []
-        for now in self._steps(x):
-            z, state = cuba_lif_step(self._with_recurrence(now, z), state, parameters)
-            out.append(z)
-        return torch.stack(out, dim=1)
+    def decays(self) -> tuple[Tensor, Tensor]:
+        """Return the factors of current and membrane."""
+        return self.alpha(), self.beta()
 
 
 class LI(_Layer):
@@ -211,13 +265,14 @@ class LI(_Layer):
         self, size: int, *, decay: float = 0.9, learn_decay: bool = False, per_neuron: bool = False
     ) -> None:
         super().__init__(size)
-        self.decay = Decay(decay, size=size if per_neuron else None, learn=learn_decay)
+        self.decay = Decay(decay, size=self.size if per_neuron else None, learn=learn_decay)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the membranes of all steps."""
-        decay = self.decay()
+        decay, steps = self.decay(), x.shape[1]
+        x = self._checked(x).expand(-1, steps, -1)
         v, out = x.new_zeros(x.shape[0], self.size), []
-        for now in self._steps(x):
+        for now in x.unbind(1):
             y, v = li_step(now, v, decay)
             out.append(y)
         return torch.stack(out, dim=1)

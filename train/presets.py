@@ -23,11 +23,12 @@ from snn_compile.targets.errors import SnnCompileError
 class TrainConfig:
     """Everything a training run depends on.
 
-    `data` is a registry name or an `.npz`; coding to copies are the options of `digits`. `hidden`
-    lists the hidden layers' sizes; decays are per step; `rate_target` is in spikes per neuron and
-    step and acts with `rate_weight`; `logit_scale` multiplies the mean read-out membrane in the
-    loss only; `weight_bits` above 0 trains on weights and decays that a chip's tables hold exactly
-    (see `rounding`).
+    `data` is a registry name or an `.npz`; coding to copies are the options of the registry's sets.
+    `channels` lists the convolutions (of width `kernel`, padded by half of it, with `stride`, the later ones
+    behind averages over `pool`), `hidden` the sizes of the dense layers behind them; decays are per step;
+    `rate_target` is in spikes per neuron and step and acts with `rate_weight`; `logit_scale` multiplies the
+    mean read-out membrane in the loss only; `weight_bits` above 0 trains on weights and decays that a chip's
+    tables hold exactly (see `rounding`).
     """
 
     preset: str = "custom"
@@ -38,6 +39,10 @@ class TrainConfig:
     repeat: int = 1
     settle: int = 0
     copies: int = 0
+    channels: tuple[int, ...] = ()
+    kernel: int = 3
+    stride: int = 2
+    pool: int = 1
     hidden: tuple[int, ...] = (128,)
     neuron: str = "lif"
     recurrent: bool = False
@@ -63,7 +68,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Raise SnnCompileError for a value out of its range."""
-        for key in ("epochs", "batch_size", "steps", "repeat"):
+        for key in ("epochs", "batch_size", "steps", "repeat", "kernel", "stride", "pool"):
             self._require(key, getattr(self, key) >= 1, "at least 1")
         for key in ("settle", "copies", "seed", "weight_decay", "rate_weight", "rate_target"):
             self._require(key, getattr(self, key) >= 0, "at least 0")
@@ -72,7 +77,8 @@ class TrainConfig:
             self._require(key, math.isfinite(value) and value > 0, "a positive number")
         for key in ("alpha", "beta", "readout_decay"):
             self._require(key, 0 < getattr(self, key) < 1, "between 0 and 1")
-        self._require("hidden", all(size >= 1 for size in self.hidden), "sizes of at least 1")
+        for key in ("channels", "hidden"):
+            self._require(key, all(size >= 1 for size in getattr(self, key)), "sizes of at least 1")
         self._require("weight_bits", self.weight_bits in (0, *range(2, 17)), "0, or from 2 to 16")
         for key, allowed in _CHOICES.items():
             self._require(key, getattr(self, key) in allowed, f"one of {', '.join(allowed)}")
@@ -120,6 +126,22 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             batch_size=128,
             learning_rate=0.01,
             weight_bits=8,
+        ),
+    ),
+    "fashion-conv": (
+        "convolutional LIF net on Fashion-MNIST (28x28), each pixel a direct current",
+        TrainConfig(
+            preset="fashion-conv",
+            data="fashion-mnist",
+            layout="image",
+            steps=4,
+            channels=(16, 32),
+            hidden=(128,),
+            beta=0.5,
+            readout_decay=0.5,
+            epochs=12,
+            batch_size=128,
+            learning_rate=0.005,
         ),
     ),
 }
