@@ -273,7 +273,9 @@ class _Lowering:
                 matrix = self._identity(origin) if weight is None else weight
                 whole = bool((delays == late).all())
                 key = (origin, steps + int(late), (*path, name))
-                terms[key] = weight if whole else csr_array(kept @ matrix)
+                part = weight if whole else csr_array(kept @ matrix)
+                # Behind another delay the same sum of steps comes about in several ways.
+                terms[key] = self._add(origin, terms[key], part) if key in terms else part
         return _Sum(inner.shape, terms, inner.constant)
 
     def _output(self, name: str, populations: list[Population], projections: list[Projection]) -> Port:

@@ -252,7 +252,16 @@ def _(node: nir.Scale, name: str, contract: Contract) -> Linear:
 
 @lower_node.register
 def _(node: nir.Flatten, name: str, contract: Contract) -> Linear:
-    return lambda shape: LinearMap((prod(shape),))  # neurons are flat in C order already
+    start, end = int(node.start_dim), int(node.end_dim)
+
+    def mapped(shape: Shape) -> LinearMap:
+        # Neurons are flat in C order already; the shape matters to a convolution behind it alone.
+        first, stop = start % len(shape), end % len(shape) + 1
+        if not (-len(shape) <= start < len(shape) and first < stop):
+            return LinearMap((prod(shape),))  # a maker that counts the batch
+        return LinearMap((*shape[:first], prod(shape[first:stop]), *shape[stop:]))
+
+    return mapped
 
 
 @lower_node.register

@@ -110,15 +110,23 @@ class Equations:
             shape = np.atleast_1d(node.input_type["input"])
             return self.inputs[name][:, t] if t >= 0 else np.zeros((self.batch, *shape))
         if (name, t, listener) not in self._known:
-            x = [self._heard(source, t - late, listener) for source, late in self.sources[name]]
             if isinstance(node, nir.Delay):
                 value = self._delayed(name, node, t, listener)
             elif neuron:
-                value = self._neuron(name, node, sum_of(x, np.shape(first_parameter(node)), self.batch))
+                x = self._arriving(name, t, listener, np.shape(first_parameter(node)))
+                value = self._neuron(name, node, x)
             else:
-                value = linear(node, sum_of(x, x[0].shape[1:], self.batch))
+                value = linear(node, self._arriving(name, t, listener))
             self._known[name, t, listener] = value
         return self._known[name, t, listener]
+
+    def _arriving(self, name: str, t: int, listener: str, shape: tuple[int, ...] | None = None) -> Float:
+        """Return the sum over a node's edges, in a shape or in that of the first."""
+        x = [self._heard(source, t - late, listener) for source, late in self.sources[name]]
+        total = np.zeros((self.batch, *(x[0].shape[1:] if shape is None else shape or (1,))))
+        for value in x:
+            total = total + value.reshape(total.shape)
+        return total
 
     def _heard(self, source: str, t: int, listener: str) -> Float:
         own = source == listener and (source, t, listener) not in self._known and t >= 0
@@ -129,8 +137,7 @@ class Equations:
         late = np.rint(np.ravel(node.delay) / self.contract["dt"]).astype(int)
         value = None
         for steps in np.unique(late):
-            x = [self._heard(source, t - int(steps) - more, listener) for source, more in self.sources[name]]
-            arriving = sum_of(x, x[0].shape[1:], self.batch)
+            arriving = self._arriving(name, t - int(steps), listener)
             chosen = np.broadcast_to(late == steps, arriving[0].size).reshape(arriving.shape[1:])
             value = np.where(chosen, arriving, np.zeros_like(arriving) if value is None else value)
         assert value is not None
@@ -186,14 +193,6 @@ class Equations:
             state["i"] = kept * drive_now
         drive_now = old if rule["update_order"] == "membrane_first" else drive_now
         return lost * (node.v_leak - v) + acts * drive_now
-
-
-def sum_of(values: list[Float], shape: tuple[int, ...], batch: int) -> Float:
-    """Add what arrives over all edges, in a node's shape."""
-    total = np.zeros((batch, *(shape or (1,))))
-    for value in values:
-        total = total + value.reshape(total.shape)
-    return total
 
 
 def first_parameter(node: Any) -> Any:
