@@ -110,8 +110,9 @@ def membrane_senders(network: Network, peaks: Mapping[str, Peak], chip: Chip) ->
     for p in network.populations:
         if not p.spiking and p.name in heard:
             scale = min(_bounds(p, peaks[p.name], chip), default=1.0)
-            top = scale * (1 << STATE_SHIFT) * HEADROOM * max(peaks[p.name].v, 1e-300)
-            shift = max(0, ceil(log2(top / (1 << (MEMBRANE_BITS - 1)))))
+            top = scale * (1 << STATE_SHIFT) * HEADROOM * peaks[p.name].v
+            # What was silent may still be heard one day: then every membrane has to fit a message.
+            shift = max(0, ceil(log2((top or M) / (1 << (MEMBRANE_BITS - 1)))))
             found[p.name] = Sender(scale, shift, scale * (1 << STATE_SHIFT) / 2.0**shift)
     return found
 

@@ -59,6 +59,12 @@ def random_programs() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def random_graphs() -> ModuleType:
+    """tests/random_graphs.py: `graph(seed, random_programs)`, `graphs(random_programs)` for hypothesis."""
+    return _module("random_graphs")
+
+
+@pytest.fixture(scope="session")
 def comparing() -> ModuleType:
     """tests/comparing.py: `run_all(program, inputs, device)`, `first_difference(a, b)`."""
     return _module("comparing")

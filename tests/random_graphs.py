@@ -174,9 +174,7 @@ class _Draft:
             todo += [b for a, b in self.edges if a == here and b not in heard]
         return other in heard
 
-    def dense(
-        self, name: str, source: str, target: str, strength: float, late: Sequence[int] = LATE
-    ) -> None:
+    def dense(self, name: str, source: str, target: str, strength: float, late: Sequence[int] = LATE) -> None:
         """Connect all to all, flattened where the source is not, through a node of the name."""
         size = prod(self.shapes[source])
         self.loud |= {name, f"{name}_flat"} if source in self.loud else set()
@@ -271,9 +269,8 @@ class _Draft:
         """Make a neuron node, its parameters one a neuron; time constants from a step on."""
         if kind is nir.Threshold:
             return nir.Threshold(self.reals(0.15, 0.6, shape))
-        values = {}
-        for key in {nir.CubaLIF: ("tau_syn", "tau_mem"), nir.CubaLI: ("tau_syn", "tau_mem")}.get(kind, ("tau",)):  # fmt: skip
-            values[key] = self.dt * self.reals(1.2, 8, shape)
+        times = ("tau_syn", "tau_mem") if kind in (nir.CubaLIF, nir.CubaLI) else ("tau",)
+        values = {key: self.dt * self.reals(1.2, 8, shape) for key in times}
         if kind in (nir.IF, nir.I):
             values = {"r": self.reals(0.5, 1.2, shape) / self.dt}
         else:

@@ -75,15 +75,25 @@ def build() -> SimpleNamespace:
     )
 
 
-@pytest.fixture(scope="session")
-def hand() -> ModuleType:
-    """tests/compiler/by_hand.py: `agrees(graph, contract, inputs)`, `per_neuron(rng, kind, size)`."""
-    file = Path(__file__).with_name("by_hand.py")
-    spec = importlib.util.spec_from_file_location("snn_compile_tests_by_hand", file)
+def _sibling(stem: str) -> ModuleType:
+    file = Path(__file__).with_name(f"{stem}.py")
+    spec = importlib.util.spec_from_file_location(f"snn_compile_tests_{stem}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def hand() -> ModuleType:
+    """tests/compiler/by_hand.py: `agrees(graph, contract, inputs)`, `per_neuron(rng, kind, size)`."""
+    return _sibling("by_hand")
+
+
+@pytest.fixture(scope="session")
+def logical() -> ModuleType:
+    """tests/compiler/logical.py: `step_logically(network, quantized, messages)`."""
+    return _sibling("logical")
 
 
 @pytest.fixture

@@ -138,3 +138,38 @@ def assert_read(build, shape, layer, x, wanted):
     found = read(build, shape, layer, x)
     assert found.shape == wanted.shape
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_delays_in_series_add_up_where_their_sums_coincide(hand, build, rng):
+    """1 + 2 steps for one element and 2 + 1 for another are one projection of 3 steps with both in it."""
+    nodes = {
+        "in": build.port(nir.Input, 4),
+        "late": nir.Delay(np.array([1.0, 2.0, 0.0, 1.0])),
+        "mix": build.linear(rng, 4, 4),
+        "later": nir.Delay(np.array([2.0, 1.0, 0.0, 2.0])),
+        "cell": hand.per_neuron(rng, nir.LIF, 4),
+        "out": build.port(nir.Output, 4),
+    }
+    names, contract = list(nodes), Contract(dt=1.0)
+    graph = build.graph(nodes, list(zip(names, names[1:], strict=False)), contract)
+    hand.agrees(graph, contract, {"in": rng.normal(size=(2, 20, 4)) * 3}, 5)
+
+
+@pytest.mark.parametrize(
+    "start, stop, shape", [(0, -1, (12,)), (1, -1, (2, 6)), (0, 1, (6, 2)), (1, 2, (2, 6))]
+)
+def test_flatten_keeps_the_dimensions_it_leaves(hand, build, rng, start, stop, shape):
+    nodes = {
+        "in": build.port(nir.Input, 2, 3, 2),
+        "flat": nir.Flatten({"input": np.array([2, 3, 2])}, start, stop),
+        "cell": hand.per_neuron(rng, nir.LIF, 12),
+        "out": build.port(nir.Output, *shape),
+    }
+    edges = [("in", "flat"), ("flat", "cell"), ("cell", "out")]
+    if len(shape) == 2:
+        nodes["conv"] = nir.Conv1d(None, rng.normal(size=(4, shape[0], 3)), 1, 1, 1, 1, np.zeros(4))
+        nodes["top"] = hand.per_neuron(rng, nir.LIF, 4 * shape[1])
+        edges += [("flat", "conv"), ("conv", "top"), ("top", "out")]
+        edges.remove(("cell", "out"))
+    contract = Contract(dt=1.0)
+    hand.agrees(build.graph(nodes, edges, contract), contract, {"in": rng.normal(size=(2, 15, 2, 3, 2)) * 3})

@@ -252,6 +252,26 @@ def test_what_sends_numbers_needs_data(build, rng, spikes):
     compile_graph(build.chain(3, build.lif(3), spikes_per_step="floor", reset="subtract"))
 
 
+def test_an_integrator_that_was_silent_may_be_heard_late(build):
+    """Nothing is known of its membrane, and delayed messages of 24 bits would have no one meaning."""
+    nodes = {
+        "quiet": build.port(nir.Input, 3),
+        "loud": build.port(nir.Input, 1),
+        "sum": nir.I(np.ones(3)),
+        "now": nir.Linear(np.array([[0.5, 0.4, 0.3]])),
+        "late": nir.Linear(np.array([[0.55, -0.005, -0.005]])),
+        "cell": build.lif(1),
+        "out": build.port(nir.Output, 1),
+    }
+    edges = [("quiet", "sum"), ("sum", "now"), ("now", "cell"), ("sum", "late"), ("late", "cell")]
+    graph = build.graph(nodes, [*edges, ("loud", "cell"), ("cell", "out")], delays={("sum", "late"): 4})
+    data = {"quiet": np.zeros((1, 20, 3)), "loud": np.ones((1, 20, 1))}
+    program = compile_graph(graph, options=Options(tables="sign"), calibration=data)
+    assert sum(edge.delay_steps > 0 for edge in program.projections) == 1
+    heard = execute(program, {"quiet": np.ones((1, 20, 3)), "loud": 0 * data["loud"]}, record=["cell"])
+    assert heard.spikes("cell").any()
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_the_worst_case_without_data_is_one(build, seed):
     """No input can push a state out of 24 bits: each neuron gets the spikes that are worst for it."""

@@ -58,9 +58,7 @@ def inlined(graph: nir.NIRGraph, prefix: str = "") -> tuple[dict[str, Any], list
         else:
             nodes[prefix + name] = node
     for a, b in graph.edges:
-        edges.append(
-            (ends[a][1] if a in ends else prefix + a, ends[b][0] if b in ends else prefix + b)
-        )
+        edges.append((ends[a][1] if a in ends else prefix + a, ends[b][0] if b in ends else prefix + b))
     return nodes, edges
 
 
@@ -251,7 +249,9 @@ def linear(node: Any, x: Float) -> Float:
         return correlation(x, node.weight, two(node.stride), node.padding, two(node.dilation), node.groups,
                            node.bias)  # fmt: skip
     if isinstance(node, nir.Conv1d):
-        padding = node.padding if isinstance(node.padding, (str, bytes)) else (0, int(np.ravel(node.padding)[0]))
+        padding = (
+            node.padding if isinstance(node.padding, (str, bytes)) else (0, int(np.ravel(node.padding)[0]))
+        )
         y = correlation(x[:, :, None], node.weight[:, :, None], (1, int(np.ravel(node.stride)[0])), padding,
                         (1, int(np.ravel(node.dilation)[0])), node.groups, node.bias)  # fmt: skip
         return y[:, :, 0]
@@ -289,6 +289,8 @@ def correlation(x: Float, kernel: Any, stride: tuple[int, int], padding: Any, di
         for row in range(out[0]):
             for column in range(out[1]):
                 top, left = row * stride[0], column * stride[1]
-                seen = part[:, :, top : top + reach[0] + 1 : dilation[0], left : left + reach[1] + 1 : dilation[1]]
+                seen = part[
+                    :, :, top : top + reach[0] + 1 : dilation[0], left : left + reach[1] + 1 : dilation[1]
+                ]
                 y[:, g * outs : (g + 1) * outs, row, column] = np.einsum("bcij,ocij->bo", seen, own)
     return y + np.broadcast_to(np.asarray(bias, np.float64), len(kernel))[:, None, None]
