@@ -2,14 +2,14 @@
 
 As large as 24-bit states (observed on calibration data, with headroom), threshold, bias and exponent
 registers allow, then, within the octave below that limit, where the rounded weights come closest to the
-float ones, weighted by how often their sources fire.
+float ones, weighted by how often their sources fire. Binary fractions that fit stay exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, log2
+from math import ceil, floor, log2
 
 import numpy as np
 from scipy.sparse import issparse
@@ -109,7 +109,7 @@ def membrane_senders(network: Network, peaks: Mapping[str, Peak], chip: Chip) ->
     found = {}
     for p in network.populations:
         if not p.spiking and p.name in heard:
-            scale = min(_bounds(p, peaks[p.name], chip), default=1.0)
+            scale = 2.0 ** floor(log2(min(_bounds(p, peaks[p.name], chip), default=1.0)))
             top = scale * (1 << STATE_SHIFT) * HEADROOM * peaks[p.name].v
             # What was silent may still be heard one day: then every membrane has to fit a message.
             shift = max(0, ceil(log2((top or M) / (1 << (MEMBRANE_BITS - 1)))))
@@ -145,6 +145,7 @@ def choose_scale(
     tops = [(256 - 2) * 2.0 ** -ceil(log2(254 / (w * limit))) / w for w in largest]
     candidates = [limit * 2 ** (-k / SCALES_TRIED) for k in range(SCALES_TRIED)]
     candidates += [s for s in tops if limit / 2 < s <= limit]
+    candidates.append(2.0 ** floor(log2(limit)))  # loses nothing of a network made of binary fractions
 
     sampled = [(edge.source, *_sample(weight)) for edge, weight in arriving]
 
