@@ -8,7 +8,8 @@ The graph is read from the file, lowered under the case's contract, run in float
 for Loihi 2 with the case's own inputs as calibration data, and run on every device. A cell says what
 agreed: "equal" is every spike and every membrane of every neuron, at every step of every sample. A membrane
 of integers is equal if it is the expected one in its own units, to the nearest integer. "spikes" is every
-spike, and membranes that are not all equal; a refusal is the error's name.
+spike, and membranes that are not all equal; a refusal is the error's name. "c-slow 2": with two device
+steps a logical step, which a cycle with less delay than synapse stages needs.
 """
 
 from __future__ import annotations
@@ -63,13 +64,14 @@ def load_cases(folder: Path = CASES) -> list[Case]:
 
 def cell(case: Case, device: str, opened: Device | None = None) -> str:
     """Run one case on one device and say what agreed."""
+    slow = ""
     try:
         network = lower(case.path, case.conventions)
         if device == "reference":
             record = run_reference(network, case.inputs, *watched(network.populations))
             scales = {p.name: None for p in network.populations}
         else:
-            options = Options(conventions=case.conventions)
+            options = Options(conventions=case.conventions, c_slow=None)
             program = compile_stages(case.path, options=options, calibration=case.inputs).program
             assert program is not None
             spiking, probes = watched(program.populations)
@@ -77,9 +79,10 @@ def cell(case: Case, device: str, opened: Device | None = None) -> str:
                 program, case.inputs, opened or open_device(device), record=spiking, probes=probes
             )
             scales = {p.name: p.scale for p in program.populations}
+            slow = f", c-slow {program.period}" if program.period > 1 else ""
     except SnnCompileError as error:
         return f"refused: {type(error).__name__}"
-    return agreement(case, network, record, scales)
+    return agreement(case, network, record, scales) + slow
 
 
 def watched(populations: Iterable[Any]) -> tuple[list[str], list[str]]:

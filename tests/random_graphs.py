@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from math import prod
 from typing import Any
 
@@ -73,11 +74,12 @@ def build(pick: Any, limits: Limits) -> Graph:
     for i in range(pick.integer(1, limits.inputs)):
         draft.add(f"in{i}", nir.Input(np.array(shape := draft.any_shape())), shape)
     inputs = list(draft.shapes)
-    count = pick.integer(1, limits.populations)
-    for i in range(count):
+    for i in range(pick.integer(1, limits.populations)):
         draft.population(f"p{i}", first=inputs[0] if i == 0 else None)
     for _ in range(pick.integer(0, limits.back)):
-        draft.connect_back(pick.choice(draft.neurons), pick.choice(draft.neurons))
+        ends = [pick.integer(0, len(draft.neurons) - 1) for _ in range(2)]
+        late, early = sorted(ends, reverse=True) if pick.choice((True, True, False)) else ends
+        draft.connect_back(draft.neurons[late], draft.neurons[early])
     heard = {a for a, _ in draft.edges}
     loose = [name for name in draft.shapes if name not in heard]
     if not loose or pick.choice((False, False, True)):
@@ -298,9 +300,9 @@ class _Draft:
         return items
 
     def connect_back(self, source: str, target: str) -> None:
-        """Connect any neuron to any: back, itself, or once more forward; early or late enough."""
+        """Connect any neuron to any: mostly back or to itself; early or late enough."""
         strength = 0.3 if source in self.loud or self.loud & {target} else 1.2
-        name, late = f"back{len(self.nodes)}", self.pick.choice((0, 1, 1, 2, 2, 3, 4, 6))
+        name, late = f"back{len(self.nodes)}", self.pick.choice((0, 1, 1, 1, 1, 2, 3, 6))
         self.dense(name, source, target, strength, late=(0,))
         if late:
             self.delays[name, target] = late
@@ -367,12 +369,20 @@ def wires(graph: nir.NIRGraph, contract: Mapping[str, Any]) -> set[tuple[str, st
 
 def timing(graph: nir.NIRGraph, contract: Mapping[str, Any]) -> str:
     """Return whether cycles have less delay than synapse stages ("short"), none at all, or enough."""
-    stages, instant = nx.DiGraph(), nx.DiGraph()
-    for source, target, delay in wires(graph, contract):
-        known = stages.get_edge_data(source, target, {"weight": delay})
-        stages.add_edge(source, target, weight=min(delay - 1, known["weight"]))
-        if delay == 0:
-            instant.add_edge(source, target)
+    instant = nx.DiGraph((a, b) for a, b, delay in wires(graph, contract) if delay == 0)
     if not nx.is_directed_acyclic_graph(instant):
         return "open"
-    return "short" if nx.negative_edge_cycle(stages) else "fine"
+    return "short" if least_period(graph, contract) > 1 else "fine"
+
+
+def least_period(graph: nir.NIRGraph, contract: Mapping[str, Any]) -> int:
+    """Return the least c with which c times the delay of every cycle is at least its synapse stages."""
+    least: dict[tuple[str, str], int] = {}
+    for source, target, delay in wires(graph, contract):
+        least[source, target] = min(delay, least.get((source, target), delay))
+    stages = nx.DiGraph()
+    for period in count(1):
+        stages.add_weighted_edges_from((a, b, period * delay - 1) for (a, b), delay in least.items())
+        if not nx.negative_edge_cycle(stages):
+            return period
+    raise AssertionError

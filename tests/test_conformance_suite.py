@@ -64,15 +64,13 @@ def cells(page: str) -> dict[tuple[str, str], str]:
     return found
 
 
+@needs_lava
 def test_the_page_has_every_case_and_this_environments_versions(
     page: str, cells: dict[tuple[str, str], str]
 ) -> None:
     assert page.strip() == script.rendered(list(CASES.values()), cells).strip()
-    assert all(cells.values())
-    assert {value for value in cells.values()} <= {"equal", "refused: TimingInfeasible"}
-    assert [row for (row, device), value in cells.items() if device == "oracle" and value != "equal"] == [
-        "Short cycle"
-    ]
+    slow = {row for (row, _), value in cells.items() if value == "equal, c-slow 2"}
+    assert set(cells.values()) == {"equal", "equal, c-slow 2"} and slow == {"Short cycle"}
 
 
 @pytest.mark.parametrize("name", CASES)

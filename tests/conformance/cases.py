@@ -389,7 +389,7 @@ def topologies() -> Iterator[tuple[str, str, Net, dict[str, Any]]]:
     yield "Cycle of two populations", about, net.output(3, source="b"), {"delays": [["ba", "a", 2]]}
     yield (
         "Short cycle",
-        "the same with one step of delay, less than its stages",
+        "the same with one step of delay, which is less than its stages",
         short(net),
         {"delays": [["ba", "a", 1]]},
     )
