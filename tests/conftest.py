@@ -65,6 +65,12 @@ def random_graphs() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def equations() -> ModuleType:
+    """tests/conformance/equations.py: `Equations(graph, contract, inputs)`."""
+    return _module("conformance/equations")
+
+
+@pytest.fixture(scope="session")
 def comparing() -> ModuleType:
     """tests/comparing.py: `run_all(program, inputs, device)`, `first_difference(a, b)`."""
     return _module("comparing")

@@ -1,7 +1,8 @@
-"""One-line mistakes planted in each device: the comparison of random programs must see every one.
+"""One-line mistakes planted in devices and compiler: comparing random programs or graphs must see every one.
 
 A mutant is a device loaded from its own source with one piece of text replaced. Mutants of the oracle
-are compared with `loihi2-sim`, mutants of `loihi2-sim` with the oracle. The kernels of mutants run as
+are compared with `loihi2-sim`, mutants of `loihi2-sim` with the oracle; mutants of what lowers graphs and
+runs them in float64 are compared with NIR's equations on random graphs. The kernels of mutants run as
 plain Python (numpy's 32-bit scalars wrap as the compiled ones do), which a first test shows to be equal.
 """
 
@@ -17,11 +18,13 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from snn_compile import targets
+from snn_compile import compiler, targets
+from snn_compile.compiler.conventions import Contract
+from snn_compile.targets.errors import SnnCompileError
 
-SOURCES = Path(targets.__file__).parent
 HERE = Path(__file__).parent / "mutants"
 SEEDS = range(5000, 5060)
 CHAINS = {"oracle": ("integer", "oracle"), "loihi2-sim": ("kernels", "loihi2_sim")}
@@ -64,8 +67,25 @@ def load_device(
     plain.njit = lambda **_: lambda function: function  # type: ignore[attr-defined]
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "numba", plain)
-        for part in CHAINS[name]:
-            text = (SOURCES / f"{part}.py").read_text(encoding="utf-8")
+        module = load_chain(folder, patch, targets, CHAINS[name], mutant)
+    if name == "oracle":
+        return module.Oracle()
+    module.EVENT_BUFFER = 60
+    return module.Loihi2Sim(threads=2)
+
+
+def load_chain(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    package: ModuleType,
+    parts: tuple[str, ...],
+    mutant: Mutant | None,
+) -> Any:
+    """Return the last of some modules of a package, each made from its source and importing the others."""
+    sources = Path(str(package.__file__)).parent
+    with monkeypatch.context() as patch:
+        for part in parts:
+            text = (sources / f"{part}.py").read_text(encoding="utf-8")
             file = folder / f"{part}.py"
             if mutant is not None and mutant.file == file.name:
                 text = mutant.plant(text)
@@ -76,12 +96,9 @@ def load_device(
             patch.setitem(sys.modules, spec.name, module)
             spec.loader.exec_module(module)
             # What the next part imports is this module, by either form of import.
-            patch.setitem(sys.modules, f"snn_compile.targets.{part}", module)
-            patch.setattr(targets, part, module, raising=False)
-    if name == "oracle":
-        return module.Oracle()
-    module.EVENT_BUFFER = 60
-    return module.Loihi2Sim(threads=2)
+            patch.setitem(sys.modules, f"{package.__name__}.{part}", module)
+            patch.setattr(package, part, module, raising=False)
+    return module
 
 
 _numbers = count()
@@ -141,3 +158,60 @@ def test_mutant_of_loihi2_sim(
 ) -> None:
     device = load_device(tmp_path, monkeypatch, "loihi2-sim", mutant)
     assert caught(device, "oracle", fixed, comparing)
+
+
+GRAPHS = range(6000, 6160)
+COMPILER = (("linear_maps", "nodes", "lowering"), ("reference",))
+
+
+@pytest.fixture(scope="module")
+def by_equations(random_graphs: Any, random_programs: Any, equations: Any) -> list[Any]:
+    """Random graphs that have a meaning, and what NIR's equations make of each."""
+    found = []
+    for seed in GRAPHS:
+        case = random_graphs.graph(seed, random_programs)
+        if case.timing == "open":
+            continue
+        contract = vars(Contract(**case.contract))
+        contract = contract | {"delays": [[a, b, int(n)] for (a, b), n in contract["delays"].items()]}
+        run = equations.Equations(case.graph, contract, case.inputs)
+        found.append(SimpleNamespace(case=case, contract=contract, v=run.v))
+    return found
+
+
+def meant_otherwise(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, graphs: list[Any], mutant: Mutant | None = None
+) -> str:
+    """Return the first population whose membrane is not that of the equations, or the first refusal."""
+    lowering, reference = (load_chain(folder, monkeypatch, compiler, parts, mutant) for parts in COMPILER)
+    for entry in graphs:
+        try:
+            network = lowering.lower(entry.case.graph, entry.contract)
+        except SnnCompileError as error:
+            return f"graph {entry.case.seed}: {error}"
+        probes = [f"{p.name}.v" for p in network.populations]
+        record = reference.run_reference(network, entry.case.inputs, probes=probes)
+        for p in network.populations:
+            wanted = entry.v[p.name].reshape(*entry.v[p.name].shape[:2], -1)
+            found = record.states(f"{p.name}.v").reshape(wanted.shape)
+            if not np.allclose(found, wanted, rtol=1e-12, atol=1e-12 * np.abs(wanted).max()):
+                return f"graph {entry.case.seed}, {p.name}"
+    return ""
+
+
+def test_there_are_enough_mutants_of_the_compiler() -> None:
+    assert len({mutant.what for mutant in mutants("compiler")}) == len(mutants("compiler")) >= 12
+
+
+def test_without_a_mutant_the_graphs_mean_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_equations: list[Any]
+) -> None:
+    assert len(by_equations) > 0.9 * len(GRAPHS)
+    assert not meant_otherwise(tmp_path, monkeypatch, by_equations)
+
+
+@pytest.mark.parametrize("mutant", mutants("compiler"), ids=lambda mutant: mutant.what)
+def test_mutant_of_the_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_equations: list[Any], mutant: Mutant
+) -> None:
+    assert meant_otherwise(tmp_path, monkeypatch, by_equations, mutant)
