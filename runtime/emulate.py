@@ -1,8 +1,8 @@
 """Run a pair in float64 and logical time, each ingredient taken from the network or from the program.
 
 An ingredient is (item, place): a tensor of a projection ("weight") or population ("threshold", "bias",
-"v_init", "v_min", "current_decay", "voltage_decay"), an item of a population's rule, a projection's
-"delay", an input port's "input coding", a population's "v_high", "v_low" (saturation) and "u_wrap", and
+"v_init", "v_min", "current_decay", "voltage_decay"), an item of a population's rule ("rule.reset"), a
+projection's "delay", an input port's "input coding", a population's "v_high", "v_low" (saturation) and "u_wrap", and
 for the whole program "truncation" (decays that round toward zero, sums and messages shifted right with
 flooring) and "readout". A selection says for each whether it is the program's: False, True, or a mask of
 a tensor's values. With nothing selected this is the float reference; with everything it is the program,
@@ -323,6 +323,7 @@ def mixed_rule(side: Pair, name: str, chosen: Selection) -> Rule:
     """Return a population's rule, each item from the network or the program."""
     ideal, made = side.network.population(name).rule, side.made[name]
     items = {
-        item: getattr(made.rule if made and chosen.of(item, name) else ideal, item) for item in RULE_CHOICES
+        item: getattr(made.rule if made and chosen.of(f"rule.{item}", name) else ideal, item)
+        for item in RULE_CHOICES
     }
     return Rule(**items)

@@ -65,6 +65,12 @@ def random_networks() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def planted_faults() -> ModuleType:
+    """tests/planted_faults.py: `plant(name, seed)`, names in `PLANTS`."""
+    return _module("planted_faults")
+
+
+@pytest.fixture(scope="session")
 def comparing() -> ModuleType:
     """tests/comparing.py: `run_all(program, inputs, device)`, `first_difference(a, b)`."""
     return _module("comparing")

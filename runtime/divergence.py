@@ -1,0 +1,453 @@
+"""Where a program leaves its float network, why, and what each cause costs.
+
+Four runs in lock-step on the same data: `reference` (float64), `quantized` (the program's integers with the
+network's delays: unmapped), `mapped` (with the program's delays and start steps) and `device`. Then every
+cause that separates program and network is switched alone onto the reference, and alone out of the
+program. With d(S) the distance of a run with the causes S from the reference,
+
+    alone = d({i})      last = d(all) - d(all but i)      share = (alone + last) / 2
+
+Two causes that do not interact have shares that sum to d(all), and so have any two causes alone; what
+several causes do to each other is the remainder, d(all) - sum of shares, and is printed. The distances are
+`signal`: the mean over populations of the share of neuron-steps that send another message (for leaky
+integrators, the relative root mean square error of the membrane); `predictions`: the share that differ;
+`drop`: of accuracy, in points, where there are labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_compile.runtime.accuracy import Accuracy, score
+from snn_compile.runtime.causes import Cause, find_causes
+from snn_compile.runtime.comparison import check_labels
+from snn_compile.runtime.emulate import NETWORK, PROGRAM, Emulation, Selection, Unordered, emulate
+from snn_compile.runtime.flips import FirstDifference, first_differences, judge
+from snn_compile.runtime.pairing import Float, Pair, pair
+from snn_compile.runtime.run import Inputs, simulate
+from snn_compile.targets.device import Device
+from snn_compile.targets.program import Program
+from snn_compile.targets.record import Overflow
+
+if TYPE_CHECKING:
+    from snn_compile.compiler.network import Network
+
+MEMORY_BYTES = 256 << 20
+JUDGED = 64
+"""Samples whose first difference is held against the bound of rounding."""
+
+PARTS_TRIED = 12
+"""Tensors of the largest kind of rounding that are switched one by one."""
+
+RANGE_MATTERS = 0.05
+"""Share of the distance from which the end of a range is a fault, not rounding."""
+
+Observer = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one cause does to one distance; see the file's docstring."""
+
+    alone: float
+    last: float
+
+    @property
+    def share(self) -> float:
+        """Half alone, half as the last of all."""
+        return (self.alone + self.last) / 2
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A cause with its shares by distance; None where delays cannot be switched one at a time."""
+
+    cause: Cause
+    shares: Mapping[str, Share] | None
+    rates: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def effect(self) -> float:
+        """The larger effect on the signal, alone or last; what cannot be switched has all."""
+        if self.shares is None:
+            return 1.0
+        return max(self.shares["signal"].alone, self.shares["signal"].last)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run against the one before it: neuron-steps that differ, of how many, and where first."""
+
+    name: str
+    against: str
+    differing: int
+    compared: int
+    first: FirstDifference | None
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """A population that is dead (never spikes) or saturated (spikes almost always) in the program alone.
+
+    Rates are messages a neuron and step; `because` is the cause whose absence brings the rate back most.
+    """
+
+    kind: str
+    population: str
+    rate: float
+    reference_rate: float
+    because: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Divergence:
+    """What `diverge` found. `totals` are the program's distances from the reference.
+
+    `causes` come in order: those that contradict the network and have an effect, ends of ranges that
+    matter, rounding, then what has none here. `judged` samples that differ were held against the bound of
+    rounding, and `flips` of them are near-threshold flips. `over_time` and `counts_over_time`, by
+    population: the share of neurons that differ at each step, and by how much the mean number of spikes
+    does.
+    """
+
+    program: Program
+    samples: int
+    steps: int
+    device: str
+    stages: tuple[Stage, ...]
+    first: FirstDifference | None
+    judged: int
+    flips: int
+    causes: tuple[Found, ...]
+    totals: Mapping[str, float]
+    accuracy: Accuracy | None
+    agreement: float | None
+    symptoms: tuple[Symptom, ...]
+    over_time: Mapping[str, Float]
+    counts_over_time: Mapping[str, Float]
+
+    @property
+    def faults(self) -> tuple[Found, ...]:
+        """Causes with an effect that are more than rounding."""
+        limit = RANGE_MATTERS * self.totals["signal"]
+        return tuple(f for f in self.causes if _class(f, limit) < 2)
+
+    @property
+    def cause(self) -> Cause | None:
+        """The first cause."""
+        return self.causes[0].cause if self.causes else None
+
+    @property
+    def remainder(self) -> dict[str, float]:
+        """What the shares leave of each distance: causes that act on each other."""
+        known = [f.shares for f in self.causes if f.shares is not None]
+        return {key: total - sum(s[key].share for s in known) for key, total in self.totals.items()}
+
+    def verdict(self) -> str:
+        """Say in one line what it comes to."""
+        if not self.totals["signal"] and self.first is None:
+            return "nothing differs"
+        if not self.faults:
+            return "rounding only: the program is the network up to its number formats"
+        first = self.faults[0].cause
+        dead = [s for s in self.symptoms if s.because == first.name]
+        text = f"{dead[0].kind} population {dead[0].population!r}: " if dead else ""
+        more = f", and {len(self.faults) - 1} more" if len(self.faults) > 1 else ""
+        return f"{text}{first.name} ({first.detail}){more}"
+
+    def text(self, model: str = "MODEL", data: str = "DATA") -> str:
+        """Return tables for a terminal; `model` and `data` stand in the advice."""
+        from snn_compile.runtime.divergence_text import text
+
+        return text(self, model, data)
+
+    def json(self, model: str = "MODEL", data: str = "DATA") -> dict[str, Any]:
+        """Return everything as plain values, with the schema's name and version."""
+        from snn_compile.runtime.divergence_text import as_json
+
+        return as_json(self, model, data)
+
+
+def diverge(
+    program: Program,
+    network: Network,
+    inputs: Inputs,
+    labels: npt.ArrayLike | None = None,
+    device: str | Device = "loihi2-sim",
+    observe: Observer | None = None,
+) -> Divergence:
+    """Find where and why `program` differs from `network` on inputs (batch, steps, *shape).
+
+    With `labels` the shares of the accuracy drop are found as well. `observe` is called with runs done
+    and runs in all. Raises WrongInput if the program is not of this network, or data does not fit.
+    """
+    from snn_compile.compiler.reference import as_inputs
+
+    check_labels(program, inputs, labels)
+    side, flat = pair(program, network), as_inputs(network, inputs)
+    runs = _LockStep(side, flat, inputs, device)
+    causes = find_causes(side, runs.overflows)
+    truth = None if labels is None or program.outputs[0].task != "classify" else np.asarray(labels)
+    measure = _Measure(side, runs, truth)
+    found = []
+    for done, cause in enumerate(causes):
+        found.append(measure.cause(cause))
+        if observe:
+            observe(done + 1, len(causes))
+    totals = measure.distances(runs.mapped)
+    limit = RANGE_MATTERS * totals["signal"]
+    found.sort(key=lambda f: (_class(f, limit), -_share(f)))
+    found = [measure.located(found[0]), *found[1:]] if found else []
+    accuracy = score(runs.mapped.predictions, truth, runs.ideal.predictions) if truth is not None else None
+    flips = [d for d in runs.judged if d.near_threshold]
+    beyond = [d for d in runs.judged if not d.near_threshold]
+    return Divergence(
+        program=program,
+        samples=runs.samples,
+        steps=runs.steps,
+        device=runs.device,
+        stages=runs.stages(),
+        first=min(beyond or runs.judged, key=lambda d: (d.step, d.sample), default=None),
+        judged=len(runs.judged),
+        flips=len(flips),
+        causes=tuple(found),
+        totals=totals,
+        accuracy=accuracy,
+        agreement=None if "predictions" not in totals else 1 - totals["predictions"],
+        symptoms=tuple(_symptoms(side, runs, found)),
+        over_time=runs.over_time(),
+        counts_over_time=runs.counts_over_time(),
+    )
+
+
+def _class(found: Found, limit: float) -> int:
+    """0 contradicts the network, 1 the end of a range that matters, 2 rounding, 3 without effect."""
+    if found.cause.rank == 0:
+        return 0 if found.effect > 0 else 3
+    if found.cause.rank == 1:
+        return 1 if found.effect > 0 and _share(found) >= limit else 3
+    return 2 if found.effect > 0 else 3
+
+
+def _share(found: Found) -> float:
+    return found.shares["signal"].share if found.shares else found.effect
+
+
+@dataclass(eq=False)
+class _Tally:
+    """Sums over batches of one selection against the reference."""
+
+    predictions: list[npt.NDArray[Any]] = field(default_factory=list)
+    differing: dict[str, float] = field(default_factory=dict)
+    scale: dict[str, float] = field(default_factory=dict)
+    sent: dict[str, float] = field(default_factory=dict)
+
+    def add(self, side: Pair, ideal: Emulation, run: Emulation) -> None:
+        self.predictions.append(run.predictions)
+        for name in side.told:
+            a, b = ideal.messages[name], run.messages[name]
+            if side.network.population(name).spiking:
+                found = (float(np.count_nonzero(a != b)), float(a.size))
+            else:
+                found = (float(np.sum((a - b) ** 2)), float(np.sum(a**2)))
+            self.differing[name] = self.differing.get(name, 0.0) + found[0]
+            self.scale[name] = self.scale.get(name, 0.0) + found[1]
+            self.sent[name] = self.sent.get(name, 0.0) + float(b.mean() * len(b))
+
+
+@dataclass(frozen=True, eq=False)
+class _Result:
+    predictions: npt.NDArray[Any]
+    signal: float
+    rates: Mapping[str, float]
+
+
+class _LockStep:
+    """The runs side by side over all batches, and what their comparison says."""
+
+    def __init__(self, side: Pair, flat: Mapping[str, Float], inputs: Inputs, device: str | Device) -> None:
+        self.side, self.flat = side, flat
+        self.samples, self.steps = next(iter(flat.values())).shape[:2]
+        per_sample = 8 * self.steps * sum(side.network.size(p.name) for p in side.network.nodes) * 6
+        self.size = max(1, MEMORY_BYTES // per_sample)
+        self.delayed = any(e.program_delay != e.network_delay for e in side.edges.values())
+        late = {("delay", name): True for name in side.edges}
+        self.unmapped = Selection(late, rest=True)
+        self.overflows: dict[str, Overflow] = {}
+        self._differing: dict[str, list[int]] = {}
+        self._first: dict[str, FirstDifference] = {}
+        self.judged: list[FirstDifference] = []
+        self._time: dict[str, Float] = {}
+        self._counts: dict[str, Float] = {}
+        tallies = _Tally(), _Tally()
+        for start in range(0, self.samples, self.size):
+            self._batch(start, tallies, device)
+        self.ideal, self.mapped = (self.result(tally) for tally in tallies)
+
+    def parts(self) -> Any:
+        """Yield the batches' inputs."""
+        for start in range(0, self.samples, self.size):
+            yield {name: data[start : start + self.size] for name, data in self.flat.items()}
+
+    def _batch(self, start: int, tallies: tuple[_Tally, _Tally], device: str | Device) -> None:
+        side = self.side
+        part = {name: data[start : start + self.size] for name, data in self.flat.items()}
+        ideal, mapped = emulate(side, NETWORK, part), emulate(side, PROGRAM, part)
+        quantized = mapped
+        if self.delayed:
+            quantized = emulate(side, self.unmapped, part)
+        spiking = [p.name for p in side.program.populations if p.spiking]
+        shaped = {
+            p.name: part[p.name].reshape(*part[p.name].shape[:2], *p.shape) for p in side.program.inputs
+        }
+        record = simulate(side.program, shaped, device, record=spiking)
+        self.device = record.device
+        sent = {n: record.spikes(n).reshape(*record.outputs.shape[:2], -1) for n in spiking}
+        for name, overflow in mapped.overflows.items():
+            self.overflows[name] = self.overflows.get(name, Overflow()) + overflow
+        tallies[0].add(side, ideal, ideal)
+        tallies[1].add(side, ideal, mapped)
+        self._stage("quantized", start, ideal.messages, quantized.messages)
+        self._stage("mapped", start, quantized.messages, mapped.messages)
+        self._stage("device", start, mapped.messages, sent)
+        room = JUDGED - len(self.judged)
+        if room > 0:
+            found = first_differences(side, "program", ideal.messages, mapped.messages)[:room]
+            self.judged += [_later(d, start) for d in judge(side, part, found, PROGRAM)]
+        for name in side.told:
+            a, b = ideal.messages[name], mapped.messages[name]
+            if side.network.population(name).spiking:
+                self._add(self._time, name, (a != b).mean(axis=2).sum(axis=0) / self.samples)
+                self._add(self._counts, name, (b - a).sum(axis=2).sum(axis=0) / self.samples)
+
+    def _stage(self, stage: str, start: int, left: Mapping[str, Any], right: Mapping[str, Any]) -> None:
+        tally = self._differing.setdefault(stage, [0, 0])
+        for name in left.keys() & right.keys():
+            if self.side.network.population(name).spiking:
+                tally[0] += int(np.count_nonzero(left[name] != right[name]))
+                tally[1] += left[name].size
+        found = first_differences(self.side, stage, left, right)
+        if found:
+            first = _later(min(found, key=lambda d: (d.step, d.sample)), start)
+            held = self._first.get(stage)
+            self._first[stage] = first if held is None or first.step < held.step else held
+
+    def _add(self, sums: dict[str, Float], name: str, values: Float) -> None:
+        sums[name] = sums.get(name, np.zeros(self.steps)) + values
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return each stage against the one before it."""
+        before, found = "reference", []
+        for stage, (differing, compared) in self._differing.items():
+            found.append(Stage(stage, before, differing, compared, self._first.get(stage)))
+            before = stage
+        return tuple(found)
+
+    def over_time(self) -> dict[str, Float]:
+        """Return the share of neurons that differ at each step, by population."""
+        return self._time
+
+    def counts_over_time(self) -> dict[str, Float]:
+        """Return the difference of the mean number of spikes at each step, by population."""
+        return self._counts
+
+    def result(self, tally: _Tally) -> _Result:
+        """Return a tally's distance: the mean over populations."""
+        shares = []
+        for name, differing in tally.differing.items():
+            scale = tally.scale[name]
+            share = differing / scale if scale else float(differing > 0)
+            shares.append(share if self.side.network.population(name).spiking else min(np.sqrt(share), 1.0))
+        rates = {name: total / self.samples for name, total in tally.sent.items()}
+        return _Result(np.concatenate(tally.predictions), float(np.mean(shares)) if shares else 0.0, rates)
+
+
+def _later(difference: FirstDifference, start: int) -> FirstDifference:
+    return replace(difference, sample=difference.sample + start)
+
+
+class _Measure:
+    """Distances of selections from the reference, and so the shares of causes."""
+
+    def __init__(self, side: Pair, runs: _LockStep, labels: npt.NDArray[Any] | None) -> None:
+        self.side, self.runs, self.labels = side, runs, labels
+        self.ideals: list[Emulation] | None = [] if runs.samples <= runs.size else None
+
+    def run(self, chosen: Selection) -> _Result:
+        """Run a selection over all samples."""
+        tally = _Tally()
+        for part in self.runs.parts():
+            if self.ideals:
+                ideal = self.ideals[0]
+            else:
+                ideal = emulate(self.side, NETWORK, part)
+                if self.ideals is not None:
+                    self.ideals.append(ideal)
+            tally.add(self.side, ideal, emulate(self.side, chosen, part))
+        return self.runs.result(tally)
+
+    def distances(self, result: _Result) -> dict[str, float]:
+        """Return a run's distances from the reference."""
+        found = {"signal": result.signal}
+        ideal = self.runs.ideal.predictions
+        if (
+            self.side.network.outputs[0].readout.task == "classify"
+            and ideal.shape == result.predictions.shape
+        ):
+            found["predictions"] = float((ideal != result.predictions).mean())
+            if self.labels is not None and self.labels.shape == ideal.shape:
+                right = (ideal == self.labels).mean() - (result.predictions == self.labels).mean()
+                found["drop"] = 100 * float(right)
+        return found
+
+    def cause(self, cause: Cause) -> Found:
+        """Switch a cause onto the reference, and out of the program."""
+        try:
+            alone = self.run(Selection(cause.effects))
+            last = self.run(Selection(cause.effects, rest=True))
+        except Unordered:
+            return Found(cause, None)
+        total, one, others = (self.distances(r) for r in (self.runs.mapped, alone, last))
+        shares = {key: Share(one.get(key, 0.0), total[key] - others.get(key, 0.0)) for key in total}
+        return Found(cause, shares, last.rates)
+
+    def located(self, found: Found) -> Found:
+        """Name the tensor that most of a kind of rounding comes from, if it comes from several."""
+        effects = found.cause.effects
+        places: Sequence[str] = list(dict.fromkeys(name for _, name in effects))
+        if found.cause.rank < 2 or found.shares is None:
+            return found
+        if len(places) > 1:
+            effect = {}
+            for place in places[:PARTS_TRIED]:
+                chosen = {key: mask for key, mask in effects.items() if key[1] == place}
+                one = self.run(Selection(chosen)).signal
+                rest = self.run(Selection(chosen, rest=True)).signal
+                effect[place] = (one + self.runs.mapped.signal - rest) / 2
+            place = max(effect, key=lambda name: effect[name])
+            detail = f"of {len(places)} tensors most from {place}; {found.cause.detail}"
+        else:
+            place, detail = places[0], found.cause.detail
+        return replace(found, cause=replace(found.cause, place=place, detail=detail))
+
+
+def _symptoms(side: Pair, runs: _LockStep, found: Sequence[Found]) -> list[Symptom]:
+    """Return populations that never or almost always spike in the program alone."""
+    symptoms = []
+    for name in side.told:
+        population = side.network.population(name)
+        if not population.spiking:
+            continue
+        ideal, rate = runs.ideal.rates[name], runs.mapped.rates[name]
+        kind = "dead" if rate == 0 < ideal else "saturated" if rate > 0.9 > 2 * ideal else None
+        if kind is None:
+            continue
+        able = [f for f in found if f.shares is not None and abs(f.rates[name] - ideal) < abs(rate - ideal)]
+        best = min(able, key=lambda f: abs(f.rates[name] - ideal), default=None)
+        symptoms.append(Symptom(kind, name, rate, ideal, best.cause.name if best else None))
+    return symptoms
