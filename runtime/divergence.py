@@ -26,20 +26,16 @@ import numpy.typing as npt
 from snn_compile.runtime.accuracy import Accuracy, score
 from snn_compile.runtime.causes import Cause, find_causes
 from snn_compile.runtime.comparison import check_labels
-from snn_compile.runtime.emulate import NETWORK, PROGRAM, Emulation, Selection, Unordered, emulate
-from snn_compile.runtime.flips import FirstDifference, first_differences, judge
+from snn_compile.runtime.emulate import NETWORK, Emulation, Selection, Unordered, emulate
+from snn_compile.runtime.flips import FirstDifference
+from snn_compile.runtime.lockstep import LockStep, Result, Stage, Tally
 from snn_compile.runtime.pairing import Float, Pair, pair
-from snn_compile.runtime.run import Inputs, simulate
+from snn_compile.runtime.run import Inputs
 from snn_compile.targets.device import Device
 from snn_compile.targets.program import Program
-from snn_compile.targets.record import Overflow
 
 if TYPE_CHECKING:
     from snn_compile.compiler.network import Network
-
-MEMORY_BYTES = 256 << 20
-JUDGED = 64
-"""Samples whose first difference is held against the bound of rounding."""
 
 PARTS_TRIED = 12
 """Tensors of the largest kind of rounding that are switched one by one."""
@@ -77,17 +73,6 @@ class Found:
         if self.shares is None:
             return 1.0
         return max(self.shares["signal"].alone, self.shares["signal"].last)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One run against the one before it: neuron-steps that differ, of how many, and where first."""
-
-    name: str
-    against: str
-    differing: int
-    compared: int
-    first: FirstDifference | None
 
 
 @dataclass(frozen=True)
@@ -153,7 +138,8 @@ class Divergence:
         if not self.totals["signal"] and self.first is None:
             return "nothing differs"
         if not self.faults:
-            return "rounding only: the program is the network up to its number formats"
+            most = f", most of it {self.causes[0].cause.name}" if self.totals["signal"] else ""
+            return f"rounding only: the program is the network up to its number formats{most}"
         first = self.faults[0].cause
         dead = [s for s in self.symptoms if s.because == first.name]
         text = f"{dead[0].kind} population {dead[0].population!r}: " if dead else ""
@@ -190,7 +176,7 @@ def diverge(
 
     check_labels(program, inputs, labels)
     side, flat = pair(program, network), as_inputs(network, inputs)
-    runs = _LockStep(side, flat, inputs, device)
+    runs = LockStep(side, flat, device)
     causes = find_causes(side, runs.overflows)
     truth = None if labels is None or program.outputs[0].task != "classify" else np.asarray(labels)
     measure = _Measure(side, runs, truth)
@@ -220,8 +206,8 @@ def diverge(
         accuracy=accuracy,
         agreement=None if "predictions" not in totals else 1 - totals["predictions"],
         symptoms=tuple(_symptoms(side, runs, found)),
-        over_time=runs.over_time(),
-        counts_over_time=runs.counts_over_time(),
+        over_time=runs.over_time,
+        counts_over_time=runs.counts_over_time,
     )
 
 
@@ -238,149 +224,16 @@ def _share(found: Found) -> float:
     return found.shares["signal"].share if found.shares else found.effect
 
 
-@dataclass(eq=False)
-class _Tally:
-    """Sums over batches of one selection against the reference."""
-
-    predictions: list[npt.NDArray[Any]] = field(default_factory=list)
-    differing: dict[str, float] = field(default_factory=dict)
-    scale: dict[str, float] = field(default_factory=dict)
-    sent: dict[str, float] = field(default_factory=dict)
-
-    def add(self, side: Pair, ideal: Emulation, run: Emulation) -> None:
-        self.predictions.append(run.predictions)
-        for name in side.told:
-            a, b = ideal.messages[name], run.messages[name]
-            if side.network.population(name).spiking:
-                found = (float(np.count_nonzero(a != b)), float(a.size))
-            else:
-                found = (float(np.sum((a - b) ** 2)), float(np.sum(a**2)))
-            self.differing[name] = self.differing.get(name, 0.0) + found[0]
-            self.scale[name] = self.scale.get(name, 0.0) + found[1]
-            self.sent[name] = self.sent.get(name, 0.0) + float(b.mean() * len(b))
-
-
-@dataclass(frozen=True, eq=False)
-class _Result:
-    predictions: npt.NDArray[Any]
-    signal: float
-    rates: Mapping[str, float]
-
-
-class _LockStep:
-    """The runs side by side over all batches, and what their comparison says."""
-
-    def __init__(self, side: Pair, flat: Mapping[str, Float], inputs: Inputs, device: str | Device) -> None:
-        self.side, self.flat = side, flat
-        self.samples, self.steps = next(iter(flat.values())).shape[:2]
-        per_sample = 8 * self.steps * sum(side.network.size(p.name) for p in side.network.nodes) * 6
-        self.size = max(1, MEMORY_BYTES // per_sample)
-        self.delayed = any(e.program_delay != e.network_delay for e in side.edges.values())
-        late = {("delay", name): True for name in side.edges}
-        self.unmapped = Selection(late, rest=True)
-        self.overflows: dict[str, Overflow] = {}
-        self._differing: dict[str, list[int]] = {}
-        self._first: dict[str, FirstDifference] = {}
-        self.judged: list[FirstDifference] = []
-        self._time: dict[str, Float] = {}
-        self._counts: dict[str, Float] = {}
-        tallies = _Tally(), _Tally()
-        for start in range(0, self.samples, self.size):
-            self._batch(start, tallies, device)
-        self.ideal, self.mapped = (self.result(tally) for tally in tallies)
-
-    def parts(self) -> Any:
-        """Yield the batches' inputs."""
-        for start in range(0, self.samples, self.size):
-            yield {name: data[start : start + self.size] for name, data in self.flat.items()}
-
-    def _batch(self, start: int, tallies: tuple[_Tally, _Tally], device: str | Device) -> None:
-        side = self.side
-        part = {name: data[start : start + self.size] for name, data in self.flat.items()}
-        ideal, mapped = emulate(side, NETWORK, part), emulate(side, PROGRAM, part)
-        quantized = mapped
-        if self.delayed:
-            quantized = emulate(side, self.unmapped, part)
-        spiking = [p.name for p in side.program.populations if p.spiking]
-        shaped = {
-            p.name: part[p.name].reshape(*part[p.name].shape[:2], *p.shape) for p in side.program.inputs
-        }
-        record = simulate(side.program, shaped, device, record=spiking)
-        self.device = record.device
-        sent = {n: record.spikes(n).reshape(*record.outputs.shape[:2], -1) for n in spiking}
-        for name, overflow in mapped.overflows.items():
-            self.overflows[name] = self.overflows.get(name, Overflow()) + overflow
-        tallies[0].add(side, ideal, ideal)
-        tallies[1].add(side, ideal, mapped)
-        self._stage("quantized", start, ideal.messages, quantized.messages)
-        self._stage("mapped", start, quantized.messages, mapped.messages)
-        self._stage("device", start, mapped.messages, sent)
-        room = JUDGED - len(self.judged)
-        if room > 0:
-            found = first_differences(side, "program", ideal.messages, mapped.messages)[:room]
-            self.judged += [_later(d, start) for d in judge(side, part, found, PROGRAM)]
-        for name in side.told:
-            a, b = ideal.messages[name], mapped.messages[name]
-            if side.network.population(name).spiking:
-                self._add(self._time, name, (a != b).mean(axis=2).sum(axis=0) / self.samples)
-                self._add(self._counts, name, (b - a).sum(axis=2).sum(axis=0) / self.samples)
-
-    def _stage(self, stage: str, start: int, left: Mapping[str, Any], right: Mapping[str, Any]) -> None:
-        tally = self._differing.setdefault(stage, [0, 0])
-        for name in left.keys() & right.keys():
-            if self.side.network.population(name).spiking:
-                tally[0] += int(np.count_nonzero(left[name] != right[name]))
-                tally[1] += left[name].size
-        found = first_differences(self.side, stage, left, right)
-        if found:
-            first = _later(min(found, key=lambda d: (d.step, d.sample)), start)
-            held = self._first.get(stage)
-            self._first[stage] = first if held is None or first.step < held.step else held
-
-    def _add(self, sums: dict[str, Float], name: str, values: Float) -> None:
-        sums[name] = sums.get(name, np.zeros(self.steps)) + values
-
-    def stages(self) -> tuple[Stage, ...]:
-        """Return each stage against the one before it."""
-        before, found = "reference", []
-        for stage, (differing, compared) in self._differing.items():
-            found.append(Stage(stage, before, differing, compared, self._first.get(stage)))
-            before = stage
-        return tuple(found)
-
-    def over_time(self) -> dict[str, Float]:
-        """Return the share of neurons that differ at each step, by population."""
-        return self._time
-
-    def counts_over_time(self) -> dict[str, Float]:
-        """Return the difference of the mean number of spikes at each step, by population."""
-        return self._counts
-
-    def result(self, tally: _Tally) -> _Result:
-        """Return a tally's distance: the mean over populations."""
-        shares = []
-        for name, differing in tally.differing.items():
-            scale = tally.scale[name]
-            share = differing / scale if scale else float(differing > 0)
-            shares.append(share if self.side.network.population(name).spiking else min(np.sqrt(share), 1.0))
-        rates = {name: total / self.samples for name, total in tally.sent.items()}
-        return _Result(np.concatenate(tally.predictions), float(np.mean(shares)) if shares else 0.0, rates)
-
-
-def _later(difference: FirstDifference, start: int) -> FirstDifference:
-    return replace(difference, sample=difference.sample + start)
-
-
 class _Measure:
     """Distances of selections from the reference, and so the shares of causes."""
 
-    def __init__(self, side: Pair, runs: _LockStep, labels: npt.NDArray[Any] | None) -> None:
+    def __init__(self, side: Pair, runs: LockStep, labels: npt.NDArray[Any] | None) -> None:
         self.side, self.runs, self.labels = side, runs, labels
         self.ideals: list[Emulation] | None = [] if runs.samples <= runs.size else None
 
-    def run(self, chosen: Selection) -> _Result:
+    def run(self, chosen: Selection) -> Result:
         """Run a selection over all samples."""
-        tally = _Tally()
+        tally = Tally()
         for part in self.runs.parts():
             if self.ideals:
                 ideal = self.ideals[0]
@@ -391,7 +244,7 @@ class _Measure:
             tally.add(self.side, ideal, emulate(self.side, chosen, part))
         return self.runs.result(tally)
 
-    def distances(self, result: _Result) -> dict[str, float]:
+    def distances(self, result: Result) -> dict[str, float]:
         """Return a run's distances from the reference."""
         found = {"signal": result.signal}
         ideal = self.runs.ideal.predictions
@@ -436,7 +289,7 @@ class _Measure:
         return replace(found, cause=replace(found.cause, place=place, detail=detail))
 
 
-def _symptoms(side: Pair, runs: _LockStep, found: Sequence[Found]) -> list[Symptom]:
+def _symptoms(side: Pair, runs: LockStep, found: Sequence[Found]) -> list[Symptom]:
     """Return populations that never or almost always spike in the program alone."""
     symptoms = []
     for name in side.told:

@@ -2,11 +2,11 @@
 
 An ingredient is (item, place): a tensor of a projection ("weight") or population ("threshold", "bias",
 "v_init", "v_min", "current_decay", "voltage_decay"), an item of a population's rule ("rule.reset"), a
-projection's "delay", an input port's "input coding", a population's "v_high", "v_low" (saturation) and "u_wrap", and
-for the whole program "truncation" (decays that round toward zero, sums and messages shifted right with
-flooring) and "readout". A selection says for each whether it is the program's: False, True, or a mask of
-a tensor's values. With nothing selected this is the float reference; with everything it is the program,
-bit for bit: float64 holds every integer that occurs, and divisions by 4096 are exact.
+projection's "delay", an input port's "input coding", a population's "v_high", "v_low" (saturation) and
+"u_wrap", and for the whole program "truncation" (decays that round toward zero, sums and messages shifted
+right with flooring) and "readout". A selection says for each whether it is the program's: False, True, or
+a mask of a tensor's values. With nothing selected this is the float reference; with everything it is the
+program, bit for bit: float64 holds every integer that occurs, and divisions by 4096 are exact.
 
 States are in the network's units while no integer arithmetic is selected, else in the program's.
 """

@@ -128,8 +128,13 @@ def judge(
         v = (float(ideal.probes[f"{d.population}.v"][at]), float(made.probes[f"{d.population}.v"][at]))
         theta = side.parameters["threshold", d.population]
         mask = chosen.of("threshold", d.population)
-        thresholds = (float(theta.network[d.neuron]), float(pick(theta, mask, False)[d.neuron]))
-        slack = UNIT * min(abs(theta.kept - theta.ideal)[d.neuron], WITHIN)
+        # Of several spikes a step, the multiple of the threshold that lies between the two numbers.
+        times = d.messages[1] + (d.messages[1] < d.messages[0])
+        if side.network.population(d.population).reset_timing == "pending":
+            times = 1 + (abs(v[0] - theta.network[d.neuron]) > abs(v[0] - 2 * theta.network[d.neuron]))
+        both = theta.network[d.neuron], pick(theta, mask, False)[d.neuron]
+        thresholds = (float(times * both[0]), float(times * both[1]))
+        slack = times * UNIT * min(abs(theta.kept - theta.ideal)[d.neuron], WITHIN)
         limit = float(bound[d.population][at] + slack) / scale
         moved = (v[0], thresholds[0]) != (v[1], thresholds[1])
         near = moved and abs(v[1] - v[0]) <= limit and abs(v[0] - thresholds[0]) <= limit

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,29 +95,7 @@ class Report:
 
     def text(self, width: int = 100) -> str:
         """Return the report as tables of `width` characters."""
-        from io import StringIO
-
-        from rich import box
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table as RichTable
-
-        out = StringIO()
-        console = Console(file=out, width=width, color_system=None, highlight=False)
-        console.print(escape(self.headline()))
-        for title, heads, rows in self.tables():
-            console.print(f"\n{escape(title)}")
-            drawn = RichTable(box=box.SIMPLE_HEAD)
-            for i, head in enumerate(heads):
-                drawn.add_column(
-                    escape(head), justify="right" if 0 < i and head else "left", overflow="fold"
-                )  # nothing of a long name is lost
-            for row in rows:
-                drawn.add_row(*(escape(cell) for cell in row))
-            console.print(drawn)
-        for note in self.notes():
-            console.print(escape(note))
-        return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+        return render(self.headline(), self.tables(), self.notes(), width)
 
     def headline(self) -> str:
         """Return one line: device, chip, samples, steps."""
@@ -238,14 +216,45 @@ class Report:
             if file.suffix == ".png" and picture is None:
                 raise WrongInput(f"{file}: a figure needs the trace of one sample")
             body = page(self, picture).encode() if file.suffix == ".html" else (picture or b"")
+        write_report(file, body)
 
-        def write(temporary: Path) -> None:
-            temporary.write_bytes(body)
 
-        try:
-            write_whole(file, write)
-        except OSError as error:
-            raise WrongInput(f"report {file}: cannot be written ({error})") from error
+def write_report(file: Path, body: bytes) -> None:
+    """Write a report, whole or not at all; raises WrongInput if the place cannot be written."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(body)
+
+    try:
+        write_whole(file, write)
+    except OSError as error:
+        raise WrongInput(f"report {file}: cannot be written ({error})") from error
+
+
+def render(headline: str, tables: Sequence[Table], notes: Sequence[str], width: int = 100) -> str:
+    """Return a headline, tables and notes as text of `width` characters."""
+    from io import StringIO
+
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    out = StringIO()
+    console = Console(file=out, width=width, color_system=None, highlight=False)
+    console.print(escape(headline))
+    for title, heads, rows in tables:
+        console.print(f"\n{escape(title)}")
+        drawn = RichTable(box=box.SIMPLE_HEAD)
+        for i, head in enumerate(heads):
+            # Nothing of a long name is lost.
+            drawn.add_column(escape(head), justify="right" if 0 < i and head else "left", overflow="fold")
+        for row in rows:
+            drawn.add_row(*(escape(cell) for cell in row))
+        console.print(drawn)
+    for note in notes:
+        console.print(escape(note))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
 def check_format(path: str | os.PathLike[str]) -> None:

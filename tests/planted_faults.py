@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from snn_compile.compiler import compile_graph
+from snn_compile.compiler import Options, compile_graph
 from snn_compile.compiler.conventions import Contract
 from snn_compile.compiler.formats import round_weights
 from snn_compile.compiler.network import Network, Population, Port, Projection
@@ -111,27 +111,30 @@ def total(program: Program, name: str) -> np.ndarray:
     return sum(t.dense() * 2.0**t.exponent for t in projection(program, name).tables)
 
 
-def one_table(program: Program, name: str, values: np.ndarray, bits: int = 8) -> Program:
-    """Replace a projection's tables by one that holds `values` as well as its bits can."""
+def one_table(program: Program, name: str, values: np.ndarray, bits: int | None = None) -> Program:
+    """Replace a projection's tables by one that holds `values` as finely as they did, or in `bits`."""
+    tables = projection(program, name).tables
+    bits = bits or min(tables[0].bits + len(tables) - 1, 8)
     rounded = round_weights(values, bits, load_chip("loihi2").weight_exponent)
     message_bits = projection(program, name).tables[0].message_bits
     table = WeightTable(rounded.weights, rounded.exponent, bits, rounded.sign_mode, message_bits)
     return with_projection(program, name, tables=(table,))
 
 
-def compiled(network: Network, data: np.ndarray) -> Program:
-    return compile_graph(network, calibration=data)
+def compiled(rng: np.random.Generator, network: Network, data: np.ndarray) -> Program:
+    options = Options(weight_bits=int(rng.integers(5, 9)), tables=str(rng.choice(["one", "sign"])))
+    return compile_graph(network, options=options, calibration=data)
 
 
 def reset_kind(rng: np.random.Generator) -> Plant:
     network, data = chain(rng)
-    program = with_population(compiled(network, data), "h", reset="subtract")
+    program = with_population(compiled(rng, network, data), "h", reset="subtract")
     return Plant(program, network, data, ("reset kind",), "h")
 
 
 def reset_timing(rng: np.random.Generator) -> Plant:
     network, data = chain(rng, reset=str(rng.choice(["value", "subtract"])))
-    program = with_population(compiled(network, data), "h", reset_timing="next_after")
+    program = with_population(compiled(rng, network, data), "h", reset_timing="next_after")
     return Plant(program, network, data, ("reset timing",), "h")
 
 
@@ -146,14 +149,14 @@ def comparison(rng: np.random.Generator) -> Plant:
     ]
     network = made(populations, edges, inputs, "o")
     data = (rng.random((SAMPLES, STEPS, inputs)) < 0.4).astype(float)
-    program = with_population(compiled(network, data), "h", comparison=">=")
+    program = with_population(compiled(rng, network, data), "h", comparison=">=")
     return Plant(program, network, data, ("comparison",), "h")
 
 
 def clipped_weight(rng: np.random.Generator) -> Plant:
     """The network's largest weight is three times what the tables reach."""
     network, data = chain(rng)
-    program = compiled(network, data)
+    program = compiled(rng, network, data)
     edge = next(e for e in network.projections if e.name == "in/h")
     at = np.unravel_index(int(np.argmax(edge.weight)), edge.weight.shape)
     tables = []
@@ -172,7 +175,7 @@ def clipped_weight(rng: np.random.Generator) -> Plant:
 
 def flipped_sign(rng: np.random.Generator) -> Plant:
     network, data = chain(rng)
-    program = compiled(network, data)
+    program = compiled(rng, network, data)
     values = total(program, "h/o")
     at = np.unravel_index(int(np.argmax(np.abs(values))), values.shape)
     values[at] *= -1
@@ -182,7 +185,7 @@ def flipped_sign(rng: np.random.Generator) -> Plant:
 
 def dropped_bias(rng: np.random.Generator) -> Plant:
     network, data = chain(rng, make=lambda r, n: {"bias": r.normal(0, 0.2, n)})
-    program = with_population(compiled(network, data), "h", bias_mant=np.zeros(1, np.int64))
+    program = with_population(compiled(rng, network, data), "h", bias_mant=np.zeros(1, np.int64))
     return Plant(program, network, data, ("dropped bias",), "h")
 
 
@@ -191,7 +194,7 @@ def dropped_input_bias(rng: np.random.Generator) -> Plant:
     network, data = chain(
         rng, make=lambda r, n: {"input_bias": r.normal(0, 0.2, n), "current_decay": np.full(1, 0.6)}
     )
-    program = compiled(network, data)
+    program = compiled(rng, network, data)
     name = next(e.name for e in program.projections if e.source == "h.bias")
     program = one_table(program, name, np.zeros_like(total(program, name)))
     return Plant(program, network, data, ("dropped bias",), name)
@@ -199,7 +202,7 @@ def dropped_input_bias(rng: np.random.Generator) -> Plant:
 
 def shifted_delay(rng: np.random.Generator) -> Plant:
     network, data = chain(rng)
-    program = compiled(network, data)
+    program = compiled(rng, network, data)
     name = str(rng.choice([e.name for e in program.projections if e.name != "in/h"]))
     late = projection(program, name).delay_steps + 1
     return Plant(with_projection(program, name, delay_steps=late), network, data, ("wrong delay",), name)
@@ -222,7 +225,7 @@ def misaligned_branch(rng: np.random.Generator) -> Plant:
     edges += [edge("a", "o", 4, n), edge("c", "o", 4, n)]
     network = made(populations, edges, inputs, "o")
     data = (rng.random((SAMPLES, STEPS, inputs)) < 0.4).astype(float)
-    program = compiled(network, data)
+    program = compiled(rng, network, data)
     program = with_population(program, "a", start_step=program.start_step("a") + 1)
     return Plant(program, network, data, ("misaligned start",), "a")
 
@@ -257,7 +260,7 @@ def saturating(rng: np.random.Generator) -> Plant:
         if e.name != "h/h"
     )
     network = replace(network, projections=edges)
-    program = compiled(network, data)
+    program = compiled(rng, network, data)
     return Plant(rescaled(program, network, "h"), network, data, ("v saturates high",), "h")
 
 
@@ -270,20 +273,20 @@ def wrapping(rng: np.random.Generator) -> Plant:
         if e.name != "h/h"
     )
     network = replace(network, projections=edges)
-    program = compiled(network, data)
+    program = compiled(rng, network, data)
     return Plant(rescaled(program, network, "h"), network, data, ("u wraps",), "h")
 
 
 def voltage_decay(rng: np.random.Generator) -> Plant:
     network, data = chain(rng)
-    program = compiled(network, data)
+    program = compiled(rng, network, data)
     dv = registers(program, "h")["dv"]
     return Plant(with_population(program, "h", dv=dv // 2), network, data, ("wrong voltage decay",), "h")
 
 
 def current_decay(rng: np.random.Generator) -> Plant:
     network, data = chain(rng, make=lambda r, n: {"current_decay": r.uniform(0.3, 0.6, n)})
-    program = compiled(network, data)
+    program = compiled(rng, network, data)
     du = registers(program, "h")["du"]
     return Plant(
         with_population(program, "h", du=(du * 1.5).astype(int)), network, data, ("wrong current decay",), "h"
@@ -292,7 +295,7 @@ def current_decay(rng: np.random.Generator) -> Plant:
 
 def one_threshold(rng: np.random.Generator) -> Plant:
     network, data = chain(rng)
-    program = compiled(network, data)
+    program = compiled(rng, network, data)
     vth = registers(program, "h")["vth"]
     fired = simulate(program, data, record=("h",)).spikes("h").sum(axis=(0, 1))
     neuron = int(rng.choice(np.flatnonzero(fired > np.median(fired))))
@@ -303,21 +306,21 @@ def one_threshold(rng: np.random.Generator) -> Plant:
 
 def dead(rng: np.random.Generator) -> Plant:
     network, data = chain(rng)
-    program = with_population(compiled(network, data), "h", vth=np.array([131071]))
+    program = with_population(compiled(rng, network, data), "h", vth=np.array([131071]))
     return Plant(program, network, data, ("wrong threshold",), "h")
 
 
 def saturated(rng: np.random.Generator) -> Plant:
     network, data = chain(rng)
     program = with_population(
-        compiled(network, data), "h", bias_mant=np.array([4095]), bias_exp=np.array([7])
+        compiled(rng, network, data), "h", bias_mant=np.array([4095]), bias_exp=np.array([7])
     )
     return Plant(program, network, data, ("wrong bias",), "h")
 
 
 def zeroed(rng: np.random.Generator) -> Plant:
     network, data = chain(rng)
-    program = compiled(network, data)
+    program = compiled(rng, network, data)
     name = str(rng.choice([e.name for e in program.projections]))
     return Plant(
         one_table(program, name, 0 * total(program, name)), network, data, ("zeroed projection",), name
@@ -326,20 +329,20 @@ def zeroed(rng: np.random.Generator) -> Plant:
 
 def input_scale(rng: np.random.Generator) -> Plant:
     network, data = chain(rng, graded=True)
-    program = compiled(network, data)
+    program = compiled(rng, network, data)
     port: InputPort = replace(program.inputs[0], scale=program.inputs[0].scale * 0.6)
     return Plant(replace(program, inputs=(port,)), network, data, ("input scale",), "in")
 
 
 def initial_state(rng: np.random.Generator) -> Plant:
     network, data = chain(rng, make=lambda r, n: {"v_init": r.uniform(-0.6, 0.6, n)})
-    program = with_population(compiled(network, data), "h", v_init=np.array([0]))
+    program = with_population(compiled(rng, network, data), "h", v_init=np.array([0]))
     return Plant(program, network, data, ("dropped initial state",), "h")
 
 
 def permuted(rng: np.random.Generator) -> Plant:
     network, data = chain(rng)
-    program = compiled(network, data)
+    program = compiled(rng, network, data)
     rows = projection(program, "in/h").tables[0].shape[0]
     a, b = sorted(int(i) for i in rng.choice(rows, 2, replace=False))
     order = np.arange(rows)
@@ -353,7 +356,7 @@ def permuted(rng: np.random.Generator) -> Plant:
 
 def low_bits(rng: np.random.Generator) -> Plant:
     network, data = chain(rng)
-    program = compiled(network, data)
+    program = compiled(rng, network, data)
     values = one_table(program, "in/h", total(program, "in/h"), 2)
     return Plant(values, network, data, ("weight rounding", "coarse weights"), "in/h")
 
