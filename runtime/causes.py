@@ -132,12 +132,12 @@ def _keep(
 
 def _rounding(side: Pair, kind: str, effects: dict[Ingredient, Chosen]) -> Cause:
     """Return a kind of rounding over all tensors, with the root mean square error of each."""
-    parts = {}
-    for item, name in effects:
+    parts: dict[str, float] = {}
+    for (item, name), mask in effects.items():
         tensor = side.edges[name].weight if item == "weight" else side.parameters.get((item, name))
         if tensor is not None:
             size = float(np.sqrt(np.mean(tensor.ideal**2)))
-            error = float(np.sqrt(np.mean((tensor.kept - tensor.ideal) ** 2)))
+            error = float(np.sqrt(np.mean((mask * (tensor.kept - tensor.ideal)) ** 2)))
             parts[name] = max(parts.get(name, 0.0), error / size if size else 0.0)
     detail = ""
     if parts:

@@ -16,6 +16,7 @@ integrators, the relative root mean square error of the membrane); `predictions`
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -91,8 +92,9 @@ class Symptom:
 
 @dataclass(frozen=True, eq=False)
 class Divergence:
-    """What `diverge` found. `totals` are the program's distances from the reference.
+    """What `diverge` found. `network` is as the compiler rewrote it; `totals` are the program's distances.
 
+    `first` is the earliest difference of any stage; `beyond` the earliest that rounding does not explain.
     `causes` come in order: those that contradict the network and have an effect, ends of ranges that
     matter, rounding, then what has none here. `judged` samples that differ were held against the bound of
     rounding, and `flips` of them are near-threshold flips. `over_time` and `counts_over_time`, by
@@ -101,11 +103,13 @@ class Divergence:
     """
 
     program: Program
+    network: Network
     samples: int
     steps: int
     device: str
     stages: tuple[Stage, ...]
     first: FirstDifference | None
+    beyond: FirstDifference | None
     judged: int
     flips: int
     causes: tuple[Found, ...]
@@ -146,17 +150,30 @@ class Divergence:
         more = f", and {len(self.faults) - 1} more" if len(self.faults) > 1 else ""
         return f"{text}{first.name} ({first.detail}){more}"
 
+    def advice(self, model: str = "MODEL", data: str = "DATA") -> list[str]:
+        """Return commands to try, for faults, or else for the rounding that costs most."""
+        from snn_compile.runtime.advice import advise
+
+        chosen = self.faults or tuple(f for f in self.causes[:1] if f.effect > 0)
+        return advise(self.program, self.network, [f.cause for f in chosen], model, data)
+
     def text(self, model: str = "MODEL", data: str = "DATA") -> str:
         """Return tables for a terminal; `model` and `data` stand in the advice."""
-        from snn_compile.runtime.divergence_text import text
+        from snn_compile.runtime.divergence_report import text
 
         return text(self, model, data)
 
     def json(self, model: str = "MODEL", data: str = "DATA") -> dict[str, Any]:
         """Return everything as plain values, with the schema's name and version."""
-        from snn_compile.runtime.divergence_text import as_json
+        from snn_compile.runtime.divergence_report import as_json
 
         return as_json(self, model, data)
+
+    def save(self, path: str | os.PathLike[str], model: str = "MODEL", data: str = "DATA") -> None:
+        """Write .json, .html or .png by the file's ending, whole or not at all; raises WrongInput."""
+        from snn_compile.runtime.divergence_report import save
+
+        save(self, path, model, data)
 
 
 def diverge(
@@ -194,11 +211,13 @@ def diverge(
     beyond = [d for d in runs.judged if not d.near_threshold]
     return Divergence(
         program=program,
+        network=side.network,
         samples=runs.samples,
         steps=runs.steps,
         device=runs.device,
         stages=runs.stages(),
-        first=min(beyond or runs.judged, key=lambda d: (d.step, d.sample), default=None),
+        first=runs.first(),
+        beyond=min(beyond, key=lambda d: (d.step, d.sample), default=None),
         judged=len(runs.judged),
         flips=len(flips),
         causes=tuple(found),

@@ -121,8 +121,10 @@ class LockStep:
         self._stage("device", start, mapped.messages, sent)
         room = JUDGED - len(self.judged)
         if room > 0:
-            found = first_differences(side, "program", ideal.messages, mapped.messages)[:room]
-            self.judged += [_later(d, start) for d in judge(side, part, found, PROGRAM)]
+            found = first_differences(side, "mapped", ideal.messages, mapped.messages)
+            found = sorted(found, key=lambda d: (d.step, d.sample))[:room]
+            early = [_staged(d, ideal, quantized) for d in judge(side, part, found, PROGRAM)]
+            self.judged += [_later(d, start) for d in early]
         for name in side.told:
             a, b = ideal.messages[name], mapped.messages[name]
             if side.network.population(name).spiking:
@@ -144,6 +146,11 @@ class LockStep:
     def _add(self, sums: dict[str, Float], name: str, values: Float) -> None:
         sums[name] = sums.get(name, np.zeros(self.steps)) + values
 
+    def first(self) -> FirstDifference | None:
+        """Return the earliest difference of any stage, with membranes where they are known."""
+        found = [*self.judged, *(d for d in self._first.values())]
+        return min(found, key=lambda d: (d.step, d.membranes is None, d.sample), default=None)
+
     def stages(self) -> tuple[Stage, ...]:
         """Return each stage against the one before it."""
         before, found = "reference", []
@@ -161,6 +168,14 @@ class LockStep:
             shares.append(share if self.side.network.population(name).spiking else min(np.sqrt(share), 1.0))
         rates = {name: total / self.samples for name, total in tally.sent.items()}
         return Result(np.concatenate(tally.predictions), float(np.mean(shares)) if shares else 0.0, rates)
+
+
+def _staged(difference: FirstDifference, ideal: Emulation, quantized: Emulation) -> FirstDifference:
+    """Name the stage at which a message differs first."""
+    at = (difference.sample, difference.step, difference.neuron)
+    name = difference.population
+    same = ideal.messages[name][at] == quantized.messages[name][at]
+    return replace(difference, stage="mapped" if same else "quantized")
 
 
 def _later(difference: FirstDifference, start: int) -> FirstDifference:

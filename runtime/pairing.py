@@ -134,7 +134,9 @@ def pair(program: Program, network: Network) -> Pair:
         unit[port.name] = np.array([found.scale if found.kind == "graded" else 1.0])
     for name, p in made.items():
         shift = p.parameters["message_shift"] if p and not p.spiking else None
-        unit[name] = np.ones(1) if shift is None or p is None else p.scale / 2.0**shift
+        unit[name] = (
+            np.ones(1) if shift is None or p is None else np.asarray(p.scale / 2.0**shift, np.float64)
+        )
     edges = _edges(program, simple, scale, unit)
     parameters: dict[tuple[str, str], Tensor] = {}
     for q in simple.populations:
@@ -164,7 +166,8 @@ def _with_relays(program: Program, network: Network) -> Network:
         arriving.setdefault(e.target, []).append(e)
     populations, projections = list(network.populations), []
     for edge in network.projections:
-        behind, left, chain = edge.source, edge.delay_steps, []
+        behind, left = edge.source, edge.delay_steps
+        chain: list[IntegerProjection] = []
         source = by_name[edge.name].source if edge.name in by_name else edge.source
         while source not in nodes and len(arriving.get(source, ())) == 1 and ".relay" in source:
             chain.insert(0, arriving[source][0])

@@ -1,0 +1,40 @@
+"""What to do about a cause, as a command to run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from snn_compile.runtime.causes import Cause
+from snn_compile.targets.program import Program
+from snn_compile.targets.rule import CHOICES as RULE_CHOICES
+
+if TYPE_CHECKING:
+    from snn_compile.compiler.network import Network
+
+BITS_MAX = 8
+
+
+def advise(program: Program, network: Network, causes: Sequence[Cause], model: str, data: str) -> list[str]:
+    """Return commands, the most important cause's first, none twice."""
+    commands = [_command(program, network, cause, model, data) for cause in causes]
+    return list(dict.fromkeys(commands))
+
+
+def _command(program: Program, network: Network, cause: Cause, model: str, data: str) -> str:
+    words = ["snn-compile", model, "--target", f"{program.chip}-sim", "--calibrate", data]
+    tables = [e.tables for e in program.projections if cause.place in ("", e.name)]
+    tables = tables or [e.tables for e in program.projections]
+    bits = min((t.bits for split in tables for t in split), default=BITS_MAX)
+    if cause.kind in ("weight rounding", "clipped weight", "coarse weights"):
+        if bits < BITS_MAX:
+            words += ["--bits", str(BITS_MAX)]
+        if any(len(split) == 1 and split[0].sign_mode == "mixed" for split in tables):
+            words += ["--tables", "sign"]
+    elif cause.kind == "relaxed timing":
+        words += ["--c-slow"]
+    for item in RULE_CHOICES:
+        if (f"rule.{item}", cause.place) in cause.effects:
+            words += ["--convention", f"{item}={getattr(network.population(cause.place), item)}"]
+    return shlex.join([*words, "-o", "PROGRAM"])
