@@ -139,6 +139,12 @@ class Divergence:
 
     def verdict(self) -> str:
         """Say in one line what it comes to."""
+        device = self.stages[-1]
+        if device.differing:
+            return (
+                f"device {self.device} differs from the program: {device.first}; a fault of the device "
+                "(--check)"
+            )
         if not self.totals["signal"] and self.first is None:
             return "nothing differs"
         if not self.faults:
@@ -316,7 +322,7 @@ def _symptoms(side: Pair, runs: LockStep, found: Sequence[Found]) -> list[Sympto
         if not population.spiking:
             continue
         ideal, rate = runs.ideal.rates[name], runs.mapped.rates[name]
-        kind = "dead" if rate == 0 < ideal else "saturated" if rate > 0.9 > 2 * ideal else None
+        kind = "dead" if rate == 0 < ideal else "saturated" if rate > 0.9 and ideal < 0.45 else None
         if kind is None:
             continue
         able = [f for f in found if f.shares is not None and abs(f.rates[name] - ideal) < abs(rate - ideal)]

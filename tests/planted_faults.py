@@ -311,11 +311,16 @@ def dead(rng: np.random.Generator) -> Plant:
 
 
 def saturated(rng: np.random.Generator) -> Plant:
-    network, data = chain(rng)
-    program = with_population(
-        compiled(rng, network, data), "h", bias_mant=np.array([4095]), bias_exp=np.array([7])
+    """Drives above 0 and thresholds that few reach, until they are 0."""
+    network, data = chain(rng, threshold=np.full(1, 4.0))
+    edges = tuple(
+        replace(e, weight=np.abs(e.weight)) if e.name == "in/h" else e
+        for e in network.projections
+        if e.name != "h/h"
     )
-    return Plant(program, network, data, ("wrong bias",), "h")
+    network = replace(network, projections=edges)
+    program = with_population(compiled(rng, network, data), "h", vth=np.array([0]))
+    return Plant(program, network, data, ("wrong threshold",), "h")
 
 
 def zeroed(rng: np.random.Generator) -> Plant:
