@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snn_compile.runtime.report import Table, accuracy_json, check_format, render, write_report
+from snn_compile.runtime.accuracy_report import Table, accuracy_json, accuracy_tables
+from snn_compile.runtime.report import check_format, render, write_report
 
 if TYPE_CHECKING:
     from snn_compile.runtime.divergence import Divergence, Found
@@ -91,7 +92,12 @@ def headline(found: Divergence) -> str:
 
 def tables(found: Divergence) -> list[Table]:
     """Return the tables that text and page show."""
-    return [_stages(found), *([_symptoms(found)] if found.symptoms else []), _causes(found)]
+    return [
+        _stages(found),
+        *([_symptoms(found)] if found.symptoms else []),
+        _causes(found),
+        *accuracy_tables(found.accuracy, found.agreement)[:1],
+    ]
 
 
 def _stages(found: Divergence) -> Table:
@@ -159,13 +165,6 @@ def notes(found: Divergence, model: str, data: str) -> list[str]:
         lines.append(f"first difference: {found.first}")
     if found.beyond and found.beyond != found.first:
         lines.append(f"first beyond rounding: {found.beyond}")
-    if found.accuracy:
-        a = found.accuracy
-        lines.append(f"accuracy: float {a.reference:.2%}, deployed {a.deployed:.2%}, {a.verdict()}")
-    elif found.agreement is not None:
-        lines.append(
-            f"predictions: {found.agreement:.2%} equal to the reference's on {found.samples} samples"
-        )
     lines.append(HOW)
     return lines + [f"try: {command}" for command in found.advice(model, data)]
 

@@ -8,7 +8,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from snn_compile.runtime.report import Report, Table
+    from snn_compile.runtime.accuracy_report import Table
+    from snn_compile.runtime.report import Report
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2733; background: #fff;

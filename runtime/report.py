@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snn_compile.runtime.accuracy import CONFIDENCE, Accuracy
+from snn_compile.runtime.accuracy import Accuracy
+from snn_compile.runtime.accuracy_report import Table, accuracy_json, accuracy_tables
 from snn_compile.runtime.cost import Energy, Traffic
 from snn_compile.targets.counts import Counts
 from snn_compile.targets.errors import WrongInput
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 SCHEMA = {"name": "snn-compile-report", "version": 1}
 FORMATS = (".html", ".json", ".png")
-
-Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
-"""A title, the column heads and the rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,37 +107,12 @@ class Report:
 
     def tables(self) -> list[Table]:
         """Return the tables that text and page show."""
-        known = self.accuracy is not None or self.agreement is not None
-        found = [self._accuracy_table()] if known else []
-        return [*found, self._counts_table(), self._population_table(), self._energy_table()]
-
-    def _accuracy_table(self) -> Table:
-        a = self.accuracy
-        rows: list[tuple[str, ...]] = []
-        if a is not None:
-            rows += [
-                (name, f"{share:.2%}", f"{round(share * a.samples)} of {a.samples}")
-                for name, share in (("float", a.reference), ("deployed", a.deployed))
-                if share is not None
-            ]
-        if a is not None and a.drop is not None:
-            span = (
-                "no interval"
-                if a.interval is None
-                else (f"{CONFIDENCE:.0%} interval {a.interval[0]:+.2f} to {a.interval[1]:+.2f}")
-            )
-            rows += [
-                ("drop", f"{a.drop:+.2f} points", span),
-                (
-                    "right in one alone",
-                    f"{a.lost:+d} net",
-                    f"float {a.only_reference}, deployed {a.only_deployed}",
-                ),
-            ]
-        if self.agreement is not None:
-            rows.append(("same prediction", f"{self.agreement:.2%}", ""))
-        title = f"Accuracy: {a.verdict()}" if a else "Predictions (no labels, so no accuracy)"
-        return title, ("", "value", "samples"), rows
+        return [
+            *accuracy_tables(self.accuracy, self.agreement),
+            self._counts_table(),
+            self._population_table(),
+            self._energy_table(),
+        ]
 
     def _counts_table(self) -> Table:
         rows: list[tuple[str, ...]] = [
@@ -264,25 +237,6 @@ def check_format(path: str | os.PathLike[str]) -> None:
         raise WrongInput(f"report {file}: the ending says the format; use one of {', '.join(FORMATS)}")
     if not file.parent.is_dir():
         raise WrongInput(f"report {file}: the folder {file.parent} does not exist")
-
-
-def accuracy_json(accuracy: Accuracy | None) -> dict[str, Any] | None:
-    """Return accuracy as every command prints it: fractions 0-1, drop and interval in points."""
-    if accuracy is None:
-        return None
-    a = accuracy
-    return {
-        "float": a.reference,
-        "deployed": a.deployed,
-        "drop": a.drop,
-        "interval": None if a.interval is None else list(a.interval),
-        "samples": a.samples,
-        "confidence": CONFIDENCE,
-        "only_float": a.only_reference,
-        "only_deployed": a.only_deployed,
-        "lost": a.lost,
-        "verdict": a.verdict(),
-    }
 
 
 def counts_json(counts: Counts, sizes: Mapping[str, int], traffic: Traffic | None = None) -> dict[str, Any]:
