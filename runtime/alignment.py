@@ -45,7 +45,7 @@ def _retimed(side: Pair) -> tuple[dict[str, int], dict[str, int], dict[str, int]
     from snn_compile.compiler.retime import retime
 
     try:
-        made = retime(side.network, None, True)
+        made = retime(side.network, None, True, side.program.period)
     except SnnCompileError:
         return {}, {}, {}
     return dict(made.relaxed), dict(made.latency), dict(made.delay_steps)

@@ -151,13 +151,13 @@ def _other(what: str, why: str) -> WrongInput:
 def logical_delay(program: Program, edge: IntegerProjection) -> int:
     """Return how many logical steps after its emission a message counts."""
     late = program.start_step(edge.source) + 1 + edge.delay_steps - program.start_step(edge.target)
-    return late // int(getattr(program, "period", 1))
+    return late // program.period
 
 
 def _with_relays(program: Program, network: Network) -> Network:
     """Add the program's relay populations, which repeat what they hear, to the network."""
     from snn_compile.compiler.network import Projection
-    from snn_compile.compiler.retime import _relay
+    from snn_compile.compiler.retime import repeater
 
     nodes = {p.name for p in network.nodes}
     by_name = {e.name: e for e in program.projections}
@@ -176,7 +176,8 @@ def _with_relays(program: Program, network: Network) -> Network:
             raise _other(f"projection {edge.name!r}", f"it starts at {source!r}, not at {edge.source!r}")
         for hop in chain:
             taken = min(left, logical_delay(program, hop))
-            relay = _relay(hop.target, next(p.shape for p in program.populations if p.name == hop.target))
+            shape = next(p.shape for p in program.populations if p.name == hop.target)
+            relay = repeater(hop.target, shape)
             populations.append(relay)
             wire = csr_array(eye_array(relay.size))
             projections.append(Projection(hop.name, behind, relay.name, wire, taken))

@@ -195,6 +195,11 @@ def test_relaxed_timing_is_named(random_networks: ModuleType) -> None:
     network = replace(case.network, projections=(*others, back))
     program = compile_graph(network, options=Options(relax_timing=True), calibration=case.data)
     result = diverge(program, network, case.data)
+    assert "--c-slow" in result.advice()[0]
+    slow = diverge(
+        compile_graph(network, options=Options(c_slow=2), calibration=case.data), network, case.data
+    )
+    assert not slow.faults and all(s.differing == 0 for s in slow.stages[1:])
     kinds = {f.cause.kind: f.cause for f in result.causes}
     assert kinds["relaxed timing"].place in ("back", first.name) and kinds["relaxed timing"].size == 1
     assert "wrong delay" not in kinds and "misaligned start" not in kinds

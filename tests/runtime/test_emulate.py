@@ -19,7 +19,11 @@ def test_it_is_the_reference_and_the_program(random_networks: ModuleType) -> Non
     for seed in range(60):
         case = random_networks.random_network(seed)
         rng = np.random.default_rng(seed)
-        options = Options(weight_bits=int(rng.integers(3, 9)), tables=str(rng.choice(["one", "sign"])))
+        options = Options(
+            weight_bits=int(rng.integers(3, 9)),
+            tables=str(rng.choice(["one", "sign"])),
+            c_slow=int(rng.choice([1, 1, 3])),
+        )
         program = compile_graph(case.network, options=options, calibration=case.data)
         side, flat = pair(program, case.network), as_inputs(case.network, case.data)
         names = [p.name for p in program.populations]
