@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from snn_compile.compiler.pipeline import TABLES
 from snn_compile.runtime.causes import Cause
 from snn_compile.targets.program import Program
 from snn_compile.targets.rule import CHOICES as RULE_CHOICES
@@ -30,8 +31,9 @@ def _command(program: Program, network: Network, cause: Cause, model: str, data:
     if cause.kind in ("weight rounding", "clipped weight", "coarse weights"):
         if bits < BITS_MAX:
             words += ["--bits", str(BITS_MAX)]
-        if any(len(split) == 1 and split[0].sign_mode == "mixed" for split in tables):
-            words += ["--tables", "sign"]
+        single = any(len(split) == 1 and split[0].sign_mode == "mixed" for split in tables)
+        finer = [how for how in ("sign", "residual") if how in TABLES][0 if single else 1 :]
+        words += ["--tables", finer[0]] if finer else []
     elif cause.kind == "relaxed timing":
         words += ["--c-slow"]
     for item in RULE_CHOICES:

@@ -35,6 +35,7 @@ ROUNDING = (
     "initial state rounding",
     "input coding",
     "truncation toward zero",
+    "floored sums",
 )
 RANGE = ("clipped weight", "u wraps", "v saturates high", "v saturates low")
 """Effects of finite formats; every other kind contradicts the network."""
@@ -114,6 +115,8 @@ def find_causes(side: Pair, overflows: Mapping[str, Overflow]) -> list[Cause]:
         ("input coding", port.name): True for port in side.program.inputs if port.kind == "graded"
     }
     rounded["truncation toward zero"] = {("truncation", ""): True}
+    if any(any(edge.floors) for edge in side.edges.values()) or any(np.any(u != 1) for u in _membranes(side)):
+        rounded["floored sums"] = {("flooring", ""): True}
     found += [_rounding(side, kind, rounded[kind]) for kind in ROUNDING if rounded.get(kind)]
     return found
 
@@ -130,6 +133,12 @@ def _keep(
         rounded.setdefault(kind, {})[at] = mask
 
 
+def _membranes(side: Pair) -> list[npt.NDArray[np.float64]]:
+    """Return how far the membranes are shifted right that populations send."""
+    made = [p for p in side.made.values() if p is not None and not p.spiking]
+    return [2.0 ** p.parameters["message_shift"] for p in made]
+
+
 def _rounding(side: Pair, kind: str, effects: dict[Ingredient, Chosen]) -> Cause:
     """Return a kind of rounding over all tensors, with the root mean square error of each."""
     parts: dict[str, float] = {}
@@ -143,6 +152,9 @@ def _rounding(side: Pair, kind: str, effects: dict[Ingredient, Chosen]) -> Cause
     if parts:
         worst = max(parts, key=lambda name: parts[name])
         detail = f"relative error up to {parts[worst]:.2g} ({worst})"
+    if kind == "floored sums":
+        shifted = [e.name for e in side.edges.values() if any(e.floors)]
+        detail = f"sums and messages shifted right: {', '.join(shifted[:3])}{' ...' * (len(shifted) > 3)}"
     if kind == "input coding":
         ports = [p for p in side.program.inputs if p.kind == "graded"]
         detail = ", ".join(f"{p.name}: {p.bits} bits, scale {p.scale:g}" for p in ports)
@@ -196,12 +208,12 @@ def _weight_causes(side: Pair, edge: Edge, off: npt.NDArray[np.bool_]) -> Iterat
         text = f"all weights are {factor:.3g} times the network's"
         yield Cause("scaled weights", edge.name, {key: True}, text, None, factor, off.size)
         return
-    if moved := _moved_rows(edge, off):
-        rows, _ = edge.places
-        mask = np.isin(rows, list(moved))
-        text = ", ".join(f"row {a} holds row {b}" for a, b in list(moved.items())[:8])
-        yield Cause("permuted weights", edge.name, {key: mask}, text, (min(moved),), 0.0, len(moved))
-        off = off & ~mask
+    for axis, word in enumerate(("row", "column")):
+        if moved := _moved(edge, off, axis):
+            mask = np.isin(edge.places[axis], list(moved))
+            text = ", ".join(f"{word} {a} holds {word} {b}" for a, b in list(moved.items())[:8])
+            yield Cause("permuted weights", edge.name, {key: mask}, text, (min(moved),), 0.0, len(moved))
+            off = off & ~mask
     if off.sum() > 1 and (step := _coarse(weight)):
         text = f"weights are multiples of {step:g} last bits, so {np.log2(step):.1f} bits are not used"
         yield Cause("coarse weights", edge.name, {key: off}, text, None, step, int(off.sum()))
@@ -250,13 +262,15 @@ def _coarse(weight: Tensor) -> float:
     return float(step) if step > 1 and inside.all() and np.count_nonzero(whole) > 3 else 0.0
 
 
-def _moved_rows(edge: Edge, off: npt.NDArray[np.bool_]) -> dict[int, int]:
-    """Return rows of the program's weights that are other rows of the network's."""
-    rows, _ = edge.places
-    wrong = np.unique(rows[off])
+def _moved(edge: Edge, off: npt.NDArray[np.bool_], axis: int) -> dict[int, int]:
+    """Return rows (axis 0) or columns of the program's weights that are others of the network's."""
+    wrong = np.unique(edge.places[axis][off])
     if not 2 <= wrong.size <= ROWS_TRIED:
         return {}
-    kept, ideal, lsb = (edge.matrix(x) for x in (edge.weight.kept, edge.weight.ideal, edge.weight.lsb))
+    values = (edge.weight.kept, edge.weight.ideal, edge.weight.lsb)
+    kept, ideal, lsb = (edge.matrix(x).T if axis else edge.matrix(x) for x in values)
+    if edge.sparse is not None and axis:
+        kept, ideal, lsb = kept.tocsr(), ideal.tocsr(), lsb.tocsr()
     if edge.sparse is not None:
         kept, ideal, lsb = (m[wrong].toarray() for m in (kept, ideal, lsb))
         lsb = np.maximum(lsb, float(edge.weight.lsb.max()))

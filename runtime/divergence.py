@@ -145,11 +145,13 @@ class Divergence:
                 f"device {self.device} differs from the program: {device.first}; a fault of the device "
                 "(--check)"
             )
+        idle = [f.cause.name for f in self.causes if f.cause.rank == 0 and f not in self.faults]
+        also = f"; without effect on this data, the program has {', '.join(idle)}" if idle else ""
         if not self.totals["signal"] and self.first is None:
-            return "nothing differs"
+            return f"nothing differs{also}"
         if not self.faults:
             most = f", most of it {self.causes[0].cause.name}" if self.totals["signal"] else ""
-            return f"rounding only: the program is the network up to its number formats{most}"
+            return f"rounding only: the program is the network up to its number formats{most}{also}"
         first = self.faults[0].cause
         dead = [s for s in self.symptoms if s.because == first.name]
         text = f"{dead[0].kind} population {dead[0].population!r}: " if dead else ""
@@ -308,7 +310,9 @@ class _Measure:
                 rest = self.run(Selection(chosen, rest=True)).signal
                 effect[place] = (one + self.runs.mapped.signal - rest) / 2
             place = max(effect, key=lambda name: effect[name])
-            detail = f"of {len(places)} tensors most from {place}; {found.cause.detail}"
+            error = found.cause.parts.get(place)
+            relative = "" if error is None else f"; relative error {error:.2g}"
+            detail = f"the most of {len(places)} tensors{relative}"
         else:
             place, detail = places[0], found.cause.detail
         return replace(found, cause=replace(found.cause, place=place, detail=detail))

@@ -119,7 +119,7 @@ class LockStep:
         self._stage("quantized", start, ideal.messages, quantized.messages)
         self._stage("mapped", start, quantized.messages, mapped.messages)
         self._stage("device", start, mapped.messages, sent)
-        room = JUDGED - len(self.judged)
+        room = min(JUDGED - len(self.judged), max(1, self.size // 2))  # it holds twice as much a sample
         if room > 0:
             found = first_differences(side, "mapped", ideal.messages, mapped.messages)
             found = sorted(found, key=lambda d: (d.step, d.sample))[:room]

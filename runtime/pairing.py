@@ -236,7 +236,10 @@ def _edge(program: Program, e: Projection, q: IntegerProjection | None, gain: fl
         network, kept, structure, columns = both.data.real.copy(), both.data.imag.copy(), both, both.indices
     per_message = np.broadcast_to(unit, (e.weight.shape[1],))[columns] if unit.size > 1 else unit
     ideal = network * gain / per_message
-    lsb, top = _weight_formats(q, ideal)
+    rows = np.repeat(
+        np.arange(e.weight.shape[0]), e.weight.shape[1] if structure is None else np.diff(structure.indptr)
+    )
+    lsb, top = _weight_formats(q, ideal, rows)
     weight = Tensor(network, ideal, kept, lsb, per_message / gain)
     delay = logical_delay(program, q) if q else e.delay_steps
     return Edge(
@@ -256,13 +259,21 @@ def _edge(program: Program, e: Projection, q: IntegerProjection | None, gain: fl
     )
 
 
-def _weight_formats(q: IntegerProjection | None, ideal: Float) -> tuple[Float, Float]:
-    """Return each weight's last bit and the largest magnitude its tables hold together."""
+def _weight_formats(
+    q: IntegerProjection | None, ideal: Float, rows: npt.NDArray[np.int64]
+) -> tuple[Float, Float]:
+    """Return each weight's last bit and the largest magnitude its tables hold together.
+
+    A table without any weight of a target is not that target's, unless no table has one.
+    """
     lsb, top = np.full(ideal.shape, np.inf), np.zeros(ideal.shape)
-    for table in q.tables if q else ():
+    tables = q.tables if q else ()
+    own = np.array([table.fan_in > 0 for table in tables]).reshape(len(tables), -1)
+    own = own | ~own.any(axis=0)
+    for table, covers in zip(tables, own, strict=True):
         step = weight_step(table.bits, table.sign_mode) * 2.0**table.exponent
         sign = {"mixed": 0, "excitatory": 1, "inhibitory": -1}[table.sign_mode]
-        fits = np.full(ideal.shape, True) if sign == 0 else sign * ideal >= 0
+        fits = covers[rows] & (np.full(ideal.shape, True) if sign == 0 else sign * ideal >= 0)
         lsb = np.where(fits, np.minimum(lsb, step), lsb)
         high = 256 * 2.0**table.exponent
         top = np.where(fits, top + np.where((ideal < 0) & (sign == 0), high, high - step), top)

@@ -69,7 +69,9 @@ def random_network(seed: int, any_rule: bool = True, samples: int = 3, steps: in
         if model == "lif" and rng.random() < 0.4:
             connect(name, name, int(rng.choice([1, 2])), 1.0)
     last = populations[-1]
-    readout = Readout("membrane", "max") if last.model == "li" else Readout()
+    signal = "membrane" if last.model == "li" or rng.random() < 0.2 else "spikes"
+    how = rng.choice(["count", "mean", "last", "max", "per_step"])
+    readout = Readout(signal, str(how), "regress" if rng.random() < 0.2 else "classify")
     network = Network(
         tuple(populations),
         tuple(projections),

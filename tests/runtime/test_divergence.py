@@ -272,6 +272,59 @@ def test_text_json_and_files(hits: Any, tmp_path: Path) -> None:
     assert "data:image/png;base64," in html and "clipped weight in in/h" in html
 
 
+def test_a_fault_without_effect_is_named_all_the_same(planted_faults: ModuleType) -> None:
+    network, data = planted_faults.chain(np.random.default_rng(3))
+    program = compile_graph(network, calibration=data)
+    loose = planted_faults.with_population(program, "h", comparison=">=")  # no membrane lies on a threshold
+    result = diverge(loose, network, data)
+    assert (
+        not result.faults
+        and "without effect on this data, the program has comparison in h" in result.verdict()
+    )
+
+
+def test_sparse_projections(planted_faults: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.normal(0.1, 1, (80, 70)) * (rng.random((80, 70)) < 0.1)
+    edges = [Projection("in/h", "in", "h", weight), Projection("h/o", "h", "o", rng.normal(size=(4, 80)) / 5)]
+    neurons = (planted_faults.population(rng, "h", 80), planted_faults.population(rng, "o", 4))
+    network = planted_faults.made(neurons, edges, 70, "o")
+    data = (rng.random((6, 12, 70)) < 0.3).astype(float)
+    for tables in ("one", "sign"):
+        program = compile_graph(network, options=Options(tables=tables), calibration=data)
+        assert all(t.sparse for t in planted_faults.projection(program, "in/h").tables)
+        clean = diverge(program, network, data)
+        assert not clean.faults and clean.stages[-1].differing == 0
+        values = planted_faults.total(program, "in/h")
+        for kind, change in (
+            ("flipped sign", lambda v: v * np.where(np.abs(v) == np.abs(v).max(), -1, 1)),
+            ("permuted weights", lambda v: v[[1, 0, *range(2, 80)]]),
+            ("permuted weights", lambda v: v[:, [1, 0, *range(2, 70)]]),
+            ("zeroed projection", lambda v: 0 * v),
+            ("scaled weights", lambda v: 2 * v),
+        ):
+            cause = diverge(planted_faults.one_table(program, "in/h", change(values)), network, data).cause
+            assert cause is not None and (cause.kind, cause.place) == (kind, "in/h")
+
+
+def test_tables_by_group_have_each_their_last_bit(planted_faults: ModuleType) -> None:
+    """Small weights of some targets in a table of their own: rounded finely, and no fault."""
+    rng = np.random.default_rng(1)
+    network, data = planted_faults.chain(rng)
+    program = compile_graph(network, options=Options(tables="one"), calibration=data)
+    ((wide,), values) = (
+        planted_faults.projection(program, "in/h").tables,
+        planted_faults.total(program, "in/h"),
+    )
+    low = np.arange(len(values)) < 4
+    coarse = replace(wide, weights=np.where(low[:, None], 0, wide.weights).astype(np.int64))
+    fine = planted_faults.one_table(program, "in/h", np.where(low[:, None], values, 0))
+    parts = (coarse, *planted_faults.projection(fine, "in/h").tables)
+    assert parts[1].exponent <= coarse.exponent
+    split = planted_faults.with_projection(program, "in/h", tables=parts)
+    assert not diverge(split, network, data).faults
+
+
 def test_samples_are_numbered_over_all(hits: Any) -> None:
     first = hits["dropped bias", 0][2].beyond
     plant = hits["dropped bias", 0][1]

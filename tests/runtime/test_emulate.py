@@ -41,5 +41,8 @@ def test_it_is_the_reference_and_the_program(random_networks: ModuleType) -> Non
             if name in spiking:
                 np.testing.assert_array_equal(ends[1].messages[name], record.spikes(name), where)
                 fired += int(record.spikes(name).sum())
-        np.testing.assert_array_equal(ends[1].predictions, record.predictions, f"network {seed}")
+        found = ends[1].predictions
+        if case.network.outputs[0].readout.task == "regress" and program.outputs[0].signal == "membrane":
+            found = found * side.scale[program.outputs[0].population]  # a record's membrane is in integers
+        np.testing.assert_allclose(found, record.predictions, 1e-12, 1e-6, err_msg=f"network {seed}")
     assert fired > 1000
