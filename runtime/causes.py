@@ -114,9 +114,11 @@ def find_causes(side: Pair, overflows: Mapping[str, Overflow]) -> list[Cause]:
     rounded["input coding"] = {
         ("input coding", port.name): True for port in side.program.inputs if port.kind == "graded"
     }
-    rounded["truncation toward zero"] = {("truncation", ""): True}
-    if any(any(edge.floors) for edge in side.edges.values()) or any(np.any(u != 1) for u in _membranes(side)):
-        rounded["floored sums"] = {("flooring", ""): True}
+    made = {name: p for name, p in side.made.items() if p is not None}
+    rounded["truncation toward zero"] = {("truncation", name): True for name in made}
+    shifted = [e.name for e in side.edges.values() if any(e.floors)]
+    shifted += [n for n, p in made.items() if not p.spiking and p.parameters["message_shift"].any()]
+    rounded["floored sums"] = {("flooring", name): True for name in shifted}
     found += [_rounding(side, kind, rounded[kind]) for kind in ROUNDING if rounded.get(kind)]
     return found
 
@@ -133,12 +135,6 @@ def _keep(
         rounded.setdefault(kind, {})[at] = mask
 
 
-def _membranes(side: Pair) -> list[npt.NDArray[np.float64]]:
-    """Return how far the membranes are shifted right that populations send."""
-    made = [p for p in side.made.values() if p is not None and not p.spiking]
-    return [2.0 ** p.parameters["message_shift"] for p in made]
-
-
 def _rounding(side: Pair, kind: str, effects: dict[Ingredient, Chosen]) -> Cause:
     """Return a kind of rounding over all tensors, with the root mean square error of each."""
     parts: dict[str, float] = {}
@@ -153,8 +149,7 @@ def _rounding(side: Pair, kind: str, effects: dict[Ingredient, Chosen]) -> Cause
         worst = max(parts, key=lambda name: parts[name])
         detail = f"relative error up to {parts[worst]:.2g} ({worst})"
     if kind == "floored sums":
-        shifted = [e.name for e in side.edges.values() if any(e.floors)]
-        detail = f"sums and messages shifted right: {', '.join(shifted[:3])}{' ...' * (len(shifted) > 3)}"
+        detail = f"{len(effects)} sums of tables, or membranes sent, are shifted right"
     if kind == "input coding":
         ports = [p for p in side.program.inputs if p.kind == "graded"]
         detail = ", ".join(f"{p.name}: {p.bits} bits, scale {p.scale:g}" for p in ports)

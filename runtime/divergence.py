@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 PARTS_TRIED = 12
 """Tensors of the largest kind of rounding that are switched one by one."""
 
-RANGE_MATTERS = 0.05
-"""Share of the distance from which the end of a range is a fault, not rounding."""
+RANGE_MATTERS, RANGE_SHOWS = 0.05, 0.001
+"""The end of a range is a fault from this share of the distance on, if it changes predictions or at least
+so many neuron-steps."""
 
 Observer = Callable[[int, int], None]
 
@@ -243,7 +244,11 @@ def _class(found: Found, limit: float) -> int:
     if found.cause.rank == 0:
         return 0 if found.effect > 0 else 3
     if found.cause.rank == 1:
-        return 1 if found.effect > 0 and _share(found) >= limit else 3
+        told = found.shares or {}
+        shows = found.effect >= RANGE_SHOWS or any(
+            k in told and told[k].share > 0 for k in ("predictions", "drop")
+        )
+        return 1 if found.effect > 0 and shows and _share(found) >= limit else 3
     return 2 if found.effect > 0 else 3
 
 

@@ -2,12 +2,12 @@
 
 An ingredient is (item, place): a tensor of a projection ("weight") or population ("threshold", "bias",
 "v_init", "v_min", "current_decay", "voltage_decay"), an item of a population's rule ("rule.reset"), a
-projection's "delay", an input port's "input coding", a population's "v_high", "v_low" (saturation) and
-"u_wrap", and for the whole program "truncation" (decays that round toward zero), "flooring" (sums and
-messages that are shifted right) and "readout". A selection says for each whether it is the program's:
-False, True, or a mask of a tensor's values. With nothing selected this is the float reference; with
-everything it is the program, bit for bit: float64 holds every integer that occurs, and divisions by 4096
-are exact.
+projection's "delay", an input port's "input coding", a population's "v_high", "v_low" (saturation), "u_wrap"
+and "truncation" (decays that round toward zero), the "flooring" of a projection's sums or a population's
+messages that are shifted right, and the program's "readout". A selection says for each whether it is the
+program's: False, True, or a mask of a tensor's values. With nothing selected this is the float reference;
+with everything it is the program, bit for bit: float64 holds every integer that occurs, and divisions by
+4096 are exact.
 
 States are in the network's units while no integer arithmetic is selected, else in the program's.
 """
@@ -181,7 +181,7 @@ class _Wires:
         values = pick(edge.weight, chosen.of("weight", edge.name), scaled)
         self.parts: list[tuple[Any, bool]] = []
         rest = edge.matrix(values)
-        if scaled and chosen.of("flooring") and any(edge.floors):
+        if scaled and chosen.of("flooring", edge.name) and any(edge.floors):
             # Every table but the last as it is, the last with whatever is left: exact if all are.
             for table, floored in zip(edge.tables, edge.floors, strict=False):
                 self.parts.append((table, floored))
@@ -226,8 +226,8 @@ class _Group:
         self.threshold = of("threshold") * lift if self.spiking else None
         self.lowest = of("v_min") if self.spiking else np.full(1, -np.inf)
         self.lowest = np.where(self.lowest <= -(M - 1), -np.inf, self.lowest) if scaled else self.lowest
-        self.truncated = scaled and bool(chosen.of("truncation"))
-        self.floored = scaled and bool(chosen.of("flooring"))
+        self.truncated = scaled and bool(chosen.of("truncation", name))
+        self.floored = scaled and bool(chosen.of("flooring", name))
         self.limits = tuple(bool(scaled and chosen.of(item, name)) for item in ("u_wrap", "v_high", "v_low"))
         shift = made.parameters["message_shift"] if made and not self.spiking else np.zeros(1, int)
         self.message = 2.0**-shift if scaled else np.ones(1)
