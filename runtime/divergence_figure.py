@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from io import BytesIO
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +48,8 @@ def draw(found: Divergence) -> bytes:
         for entry in legend.get_texts():
             entry.set_parse_math(False)
     _bars(bottom, found, shown)
-    figure.suptitle(_short(found.verdict(), 100), x=0.01, ha="left", fontsize=10, parse_math=False)
+    title = fill(_short(found.verdict(), 300), 110)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
     out = BytesIO()
     with warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes; that is no reason to warn.
