@@ -17,14 +17,25 @@ if TYPE_CHECKING:
 BITS_MAX = 8
 
 
-def advise(program: Program, network: Network, causes: Sequence[Cause], model: str, data: str) -> list[str]:
-    """Return commands, the most important cause's first, none twice."""
-    commands = [_command(program, network, cause, model, data) for cause in causes]
-    return list(dict.fromkeys(commands))
+def advise(
+    program: Program,
+    network: Network,
+    causes: Sequence[Cause],
+    model: str,
+    data: str,
+    stated: Sequence[str] = (),
+) -> list[str]:
+    """Return commands, the most important cause's first, none twice.
+
+    `stated`: words that every command needs for the model to be read, such as --convention dt=1e-4.
+    """
+    words = ["snn-compile", model, "--target", f"{program.chip}-sim", "--calibrate", data, *stated]
+    commands = [[*words, *_options(program, network, cause), "-o", "PROGRAM"] for cause in causes]
+    return list(dict.fromkeys(shlex.join(command) for command in commands))
 
 
-def _command(program: Program, network: Network, cause: Cause, model: str, data: str) -> str:
-    words = ["snn-compile", model, "--target", f"{program.chip}-sim", "--calibrate", data]
+def _options(program: Program, network: Network, cause: Cause) -> list[str]:
+    words: list[str] = []
     tables = [e.tables for e in program.projections if cause.place in ("", e.name)]
     tables = tables or [e.tables for e in program.projections]
     bits = min((t.bits for split in tables for t in split), default=BITS_MAX)
@@ -39,4 +50,4 @@ def _command(program: Program, network: Network, cause: Cause, model: str, data:
     for item in RULE_CHOICES:
         if (f"rule.{item}", cause.place) in cause.effects:
             words += ["--convention", f"{item}={getattr(network.population(cause.place), item)}"]
-    return shlex.join([*words, "-o", "PROGRAM"])
+    return words

@@ -213,6 +213,11 @@ def _weight_causes(side: Pair, edge: Edge, off: npt.NDArray[np.bool_]) -> Iterat
         text = f"weights are multiples of {step:g} last bits, so {np.log2(step):.1f} bits are not used"
         yield Cause("coarse weights", edge.name, {key: off}, text, None, step, int(off.sum()))
         return
+    if off.size > 1 and off.mean() > 0.5:
+        alike = np.corrcoef(weight.kept, weight.ideal)[0, 1] if np.ptp(weight.ideal) else 0.0
+        text = f"{off.sum()} of {off.size} are others, correlation {alike:.2f}; made from other weights?"
+        yield Cause("other weights", edge.name, {key: off}, text, None, 0.0, int(off.sum()))
+        return
     yield from _single_weights(edge, off)
 
 

@@ -237,7 +237,9 @@ def _diverge(arguments: Sequence[str]) -> int:
     with _progress("causes") as observe:
         kept = None if labels is None else labels[: options.samples]
         found = diverge(program, network, inputs, kept, options.device, observe)
-    names = (options.against, dataset.name)
+    stated = ["--model", options.factory] if options.factory else []
+    stated += [word for item in options.convention for word in ("--convention", item)]
+    names = (options.against, dataset.name, stated)
     for file in options.report:
         found.save(file, *names)
         _talk(f"wrote {file}")

@@ -159,30 +159,39 @@ class Divergence:
         more = f", and {len(self.faults) - 1} more" if len(self.faults) > 1 else ""
         return f"{text}{first.name} ({first.detail}){more}"
 
-    def advice(self, model: str = "MODEL", data: str = "DATA") -> list[str]:
-        """Return commands to try, for faults, or else for the rounding that costs most."""
+    def advice(self, model: str = "MODEL", data: str = "DATA", stated: Sequence[str] = ()) -> list[str]:
+        """Return commands to try, for faults, or else for the rounding that costs most.
+
+        `stated`: words that the model needs to be read, such as --convention dt=1e-4.
+        """
         from snn_compile.runtime.advice import advise
 
         chosen = self.faults or tuple(f for f in self.causes[:1] if f.effect > 0)
-        return advise(self.program, self.network, [f.cause for f in chosen], model, data)
+        return advise(self.program, self.network, [f.cause for f in chosen], model, data, stated)
 
-    def text(self, model: str = "MODEL", data: str = "DATA") -> str:
-        """Return tables for a terminal; `model` and `data` stand in the advice."""
+    def text(self, model: str = "MODEL", data: str = "DATA", stated: Sequence[str] = ()) -> str:
+        """Return tables for a terminal; the arguments stand in the advice."""
         from snn_compile.runtime.divergence_report import text
 
-        return text(self, model, data)
+        return text(self, model, data, stated)
 
-    def json(self, model: str = "MODEL", data: str = "DATA") -> dict[str, Any]:
+    def json(self, model: str = "MODEL", data: str = "DATA", stated: Sequence[str] = ()) -> dict[str, Any]:
         """Return everything as plain values, with the schema's name and version."""
         from snn_compile.runtime.divergence_report import as_json
 
-        return as_json(self, model, data)
+        return as_json(self, model, data, stated)
 
-    def save(self, path: str | os.PathLike[str], model: str = "MODEL", data: str = "DATA") -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        model: str = "MODEL",
+        data: str = "DATA",
+        stated: Sequence[str] = (),
+    ) -> None:
         """Write .json, .html or .png by the file's ending, whole or not at all; raises WrongInput."""
         from snn_compile.runtime.divergence_report import save
 
-        save(self, path, model, data)
+        save(self, path, model, data, stated)
 
 
 def diverge(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ HOW = (
 _SHOWN = 12
 
 
-def as_json(found: Divergence, model: str, data: str) -> dict[str, Any]:
+def as_json(found: Divergence, model: str, data: str, stated: Sequence[str]) -> dict[str, Any]:
     """Return a divergence as plain values."""
     return {
         "schema": SCHEMA,
@@ -60,7 +61,7 @@ def as_json(found: Divergence, model: str, data: str) -> dict[str, Any]:
             name: {"differing": values.tolist(), "spikes": found.counts_over_time[name].tolist()}
             for name, values in found.over_time.items()
         },
-        "advice": found.advice(model, data),
+        "advice": found.advice(model, data, stated),
     }
 
 
@@ -153,7 +154,7 @@ def _cell(key: str, value: float) -> str:
     return f"{scaled + 0.0:+.2f}" if abs(scaled) >= 0.005 else "0"
 
 
-def notes(found: Divergence, model: str, data: str) -> list[str]:
+def notes(found: Divergence, model: str, data: str, stated: Sequence[str]) -> list[str]:
     """Return the verdict, the first difference, accuracy and advice, one line each."""
     lines = [f"verdict: {found.verdict()}"]
     if found.judged:
@@ -166,20 +167,22 @@ def notes(found: Divergence, model: str, data: str) -> list[str]:
     if found.beyond and found.beyond != found.first:
         lines.append(f"first beyond rounding: {found.beyond}")
     lines.append(HOW)
-    return lines + [f"try: {command}" for command in found.advice(model, data)]
+    return lines + [f"try: {command}" for command in found.advice(model, data, stated)]
 
 
-def text(found: Divergence, model: str, data: str, width: int = 110) -> str:
+def text(found: Divergence, model: str, data: str, stated: Sequence[str], width: int = 110) -> str:
     """Return a divergence as text."""
-    return render(headline(found), tables(found), notes(found, model, data), width)
+    return render(headline(found), tables(found), notes(found, model, data, stated), width)
 
 
-def save(found: Divergence, path: str | os.PathLike[str], model: str, data: str) -> None:
+def save(
+    found: Divergence, path: str | os.PathLike[str], model: str, data: str, stated: Sequence[str]
+) -> None:
     """Write a divergence as .json, .html or .png, whole or not at all; raises WrongInput."""
     file = Path(path)
     check_format(file)
     if file.suffix == ".json":
-        write_report(file, (json.dumps(as_json(found, model, data), indent=1) + "\n").encode())
+        write_report(file, (json.dumps(as_json(found, model, data, stated), indent=1) + "\n").encode())
         return
     from snn_compile.runtime.divergence_figure import draw
 
@@ -191,7 +194,7 @@ def save(found: Divergence, path: str | os.PathLike[str], model: str, data: str)
         body = compose(
             title,
             headline(found),
-            notes(found, model, data),
+            notes(found, model, data, stated),
             tables(found),
             found.program.digest(),
             picture,

@@ -139,9 +139,16 @@ def judge(
         moved = (v[0], thresholds[0]) != (v[1], thresholds[1])
         near = moved and abs(v[1] - v[0]) <= limit and abs(v[0] - thresholds[0]) <= limit
         bits = (v[1] - v[0]) * scale
+        shifts = side.network.population(d.population).parameters["offset"]
+        offset = float(shifts[d.neuron if shifts.size > 1 else 0])
         judged.append(
             replace(
-                d, membranes=v, thresholds=thresholds, last_bits=bits, bound=limit, near_threshold=bool(near)
+                d,
+                membranes=(v[0] + offset, v[1] + offset),
+                thresholds=(thresholds[0] + offset, thresholds[1] + offset),
+                last_bits=bits,
+                bound=limit,
+                near_threshold=bool(near),
             )
         )
     return judged

@@ -252,6 +252,8 @@ def test_advice_is_a_command_that_parses(hits: Any) -> None:
     assert seen == {"model.nir"}
     reset = hits["wrong reset kind", 0][2].advice()
     assert "--convention reset=value" in reset[0]
+    said = hits["wrong reset kind", 0][2].advice("m.nir", "d.npz", ["--convention", "dt=1e-4"])
+    assert "--convention dt=1e-4" in said[0]
     bits = hits["too few bits", 0][2].advice()
     assert "--bits 8" in bits[0]
 
@@ -302,6 +304,7 @@ def test_sparse_projections(planted_faults: ModuleType) -> None:
             ("permuted weights", lambda v: v[:, [1, 0, *range(2, 70)]]),
             ("zeroed projection", lambda v: 0 * v),
             ("scaled weights", lambda v: 2 * v),
+            ("other weights", lambda v: v * rng.normal(size=v.shape)),
         ):
             cause = diverge(planted_faults.one_table(program, "in/h", change(values)), network, data).cause
             assert cause is not None and (cause.kind, cause.place) == (kind, "in/h")
