@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_compile.runtime.accuracy_report import Table, accuracy_json, accuracy_tables
-from snn_compile.runtime.report import check_format, render, write_report
+from snn_compile.runtime.report import COMMAND, check_format, render, write_report
 
 if TYPE_CHECKING:
     from snn_compile.runtime.divergence import Divergence, Found
@@ -167,7 +167,7 @@ def notes(found: Divergence, model: str, data: str, stated: Sequence[str]) -> li
     if found.beyond and found.beyond != found.first:
         lines.append(f"first beyond rounding: {found.beyond}")
     lines.append(HOW)
-    return lines + [f"try: {command}" for command in found.advice(model, data, stated)]
+    return lines + [f"{COMMAND}{command}" for command in found.advice(model, data, stated)]
 
 
 def text(found: Divergence, model: str, data: str, stated: Sequence[str], width: int = 110) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SCHEMA = {"name": "snn-compile-report", "version": 1}
 FORMATS = (".html", ".json", ".png")
+COMMAND = "try: "
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,7 +227,7 @@ def render(headline: str, tables: Sequence[Table], notes: Sequence[str], width: 
             drawn.add_row(*(escape(cell) for cell in row))
         console.print(drawn)
     for note in notes:
-        console.print(escape(note))
+        console.print(escape(note), soft_wrap=note.startswith(COMMAND))  # a command stays one line
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 

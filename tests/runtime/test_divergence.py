@@ -263,6 +263,8 @@ def test_text_json_and_files(hits: Any, tmp_path: Path) -> None:
     text = result.text("model.nir", "data.npz")
     assert "clipped weight" in text and "remainder" in text and "try: snn-compile model.nir" in text
     assert f"{len(plant.data)} samples" in text
+    long = result.text("a/folder/with/a/long/name/" * 5 + "model.nir")
+    assert f"try: {result.advice('a/folder/with/a/long/name/' * 5 + 'model.nir')[0]}" in long.splitlines()
     for suffix in ("json", "html", "png"):
         result.save(tmp_path / f"found.{suffix}")
     body = json.loads((tmp_path / "found.json").read_text())
