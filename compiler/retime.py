@@ -161,7 +161,7 @@ def _relayed(network: Network, edge: Projection, hops: int, delay_max: int, peri
     projections.remove(edge)
     behind, left = edge.source, edge.delay_steps
     for hop in range(1, hops):
-        relay = _relay(f"{edge.name}.relay{hop}", shape)
+        relay = repeater(f"{edge.name}.relay{hop}", shape)
         taken = min(left, (delay_max + 1) // period)
         projections.append(
             Projection(f"{behind}/{relay.name}", behind, relay.name, csr_array(eye_array(relay.size)), taken)
@@ -172,7 +172,8 @@ def _relayed(network: Network, edge: Projection, hops: int, delay_max: int, peri
     return replace(network, populations=tuple(populations), projections=tuple(projections))
 
 
-def _relay(name: str, shape: tuple[int, ...]) -> Population:
+def repeater(name: str, shape: tuple[int, ...]) -> Population:
+    """Return a relay population, which sends in each step the spikes it hears in it."""
     one, zero = np.ones(1), np.zeros(1)
     parameters = {
         "current_decay": one,

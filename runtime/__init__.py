@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from snn_compile.runtime.comparison import Check, Difference, check, compare, first_difference
     from snn_compile.runtime.cost import Energy, energy
     from snn_compile.runtime.data import Dataset, data_names, load_data
+    from snn_compile.runtime.divergence import Divergence, diverge
     from snn_compile.runtime.figure import Trace, trace
     from snn_compile.runtime.report import Report
     from snn_compile.runtime.run import reference, simulate
@@ -22,12 +23,14 @@ __all__ = [
     "Check",
     "Dataset",
     "Difference",
+    "Divergence",
     "Energy",
     "Report",
     "Trace",
     "check",
     "compare",
     "data_names",
+    "diverge",
     "energy",
     "first_difference",
     "load_data",
@@ -42,6 +45,7 @@ _MODULES = {
     "comparison": ("Check", "Difference", "check", "compare", "first_difference"),
     "cost": ("Energy", "energy"),
     "data": ("Dataset", "data_names", "load_data"),
+    "divergence": ("Divergence", "diverge"),
     "figure": ("Trace", "trace"),
     "report": ("Report",),
     "run": ("reference", "simulate"),

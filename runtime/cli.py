@@ -2,6 +2,7 @@
 
     snn-run PROGRAM --data DATA [--device NAME] [--against MODEL] [--max-drop PP] [--check]
                     [--samples N] [--report FILE] [--threads N] [--json]
+    snn-run diverge PROGRAM --against MODEL --data DATA [--samples N] [--report FILE] [--json]
     snn-run --list-devices
 
 stdout is the result, stderr the talk. Exit codes: 0 done; 1 the input is at fault; 2 usage; 3 a
@@ -34,8 +35,9 @@ _DEVICES = {
     "lava": "Lava's fixed-point processes under Lava's own runtime, in a child process",
     "lava-stepped": "Lava's fixed-point process models, stepped in this process",
 }
-_RESERVED = ("diverge",)
 _SPLIT = "test"
+DIVERGE_SAMPLES = 256
+"""Every cause costs two runs of the float network, and shares of a few hundred samples say enough."""
 
 Observer = Callable[[int, int], None]
 
@@ -44,11 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if arguments and arguments[0] in _RESERVED:
-            raise WrongInput(
-                f"snn-run {arguments[0]} is not available yet; --check compares "
-                f"devices (a program file of that name is ./{arguments[0]})"
-            )
+        if arguments and arguments[0] == "diverge":
+            code = _diverge(arguments[1:])
+            sys.stdout.flush()
+            return code
         parser = _parser()
         options = parser.parse_args(arguments)
         if options.list_devices:
@@ -75,10 +76,53 @@ def _parser() -> argparse.ArgumentParser:
         prog="snn-run",
         allow_abbrev=False,
         description="Run a compiled program on data; say what it did, got right and would cost.",
-        epilog="Exit codes: 0 done, 1 the input is at fault, 2 usage, 3 --check or --max-drop failed.",
+        epilog="snn-run diverge PROGRAM --against MODEL finds where and why a program differs from its "
+        "network. Exit codes: 0 done, 1 the input is at fault, 2 usage, 3 --check or --max-drop failed.",
     )
     add = parser.add_argument
     add("program", nargs="?", metavar="PROGRAM", help="program file, as snn-compile -o writes it")
+    _add_shared(parser)
+    add(
+        "--max-drop",
+        metavar="PP",
+        type=float,
+        help="with --against: exit 3 if accuracy drops by more percentage points than this",
+    )
+    add(
+        "--check",
+        action="store_true",
+        help="compare u, v and spikes of every population with "
+        "loihi2-sim (loihi2-sim itself with the oracle); exit 3 if they differ",
+    )
+    add("--samples", metavar="N", type=int, help="use the first N samples only")
+    add("--threads", metavar="N", type=int, help="threads of loihi2-sim")
+    add("--list-devices", action="store_true", help="list the devices and stop")
+    return parser
+
+
+def _diverge_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="snn-run diverge",
+        allow_abbrev=False,
+        description="Find where a program leaves its float network, and why: float reference, integers, "
+        "mapped program and device in lock-step; every cause switched alone and left out alone.",
+        epilog="Exit codes: 0 done, whatever was found; 1 the input is at fault; 2 usage.",
+    )
+    parser.add_argument("program", metavar="PROGRAM", help="program file, as snn-compile -o writes it")
+    _add_shared(parser)
+    parser.add_argument(
+        "--samples",
+        metavar="N",
+        type=int,
+        default=DIVERGE_SAMPLES,
+        help="use the first N samples (default: %(default)s)",
+    )
+    return parser
+
+
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    """Add what running and diverging share."""
+    add = parser.add_argument
     add(
         "--data",
         metavar="DATA",
@@ -89,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         "--device",
         metavar="NAME",
         default="loihi2-sim",
-        help="device to run on (default: loihi2-sim; see --list-devices)",
+        help="device to run on (default: loihi2-sim; see snn-run --list-devices)",
     )
     add("--against", metavar="MODEL", help="a .pt, .nir or .net: compare with its float reference")
     add(
@@ -99,12 +143,6 @@ def _parser() -> argparse.ArgumentParser:
         help="with --against on a state dict: what builds the network, as package.module:factory",
     )
     add(
-        "--max-drop",
-        metavar="PP",
-        type=float,
-        help="with --against: exit 3 if accuracy drops by more percentage points than this",
-    )
-    add(
         "--convention",
         metavar="KEY=VALUE",
         action="append",
@@ -112,23 +150,13 @@ def _parser() -> argparse.ArgumentParser:
         help="with --against: answer what the graph leaves open, e.g. dt=1e-4 (may be repeated)",
     )
     add(
-        "--check",
-        action="store_true",
-        help="compare u, v and spikes of every population with "
-        "loihi2-sim (loihi2-sim itself with the oracle); exit 3 if they differ",
-    )
-    add("--samples", metavar="N", type=int, help="use the first N samples only")
-    add(
         "--report",
         metavar="FILE",
         action="append",
         default=[],
         help="write a report; the ending says how: .html, .json or .png (may be repeated)",
     )
-    add("--threads", metavar="N", type=int, help="threads of loihi2-sim")
     add("--json", action="store_true", help="print the result as one JSON object")
-    add("--list-devices", action="store_true", help="list the devices and stop")
-    return parser
 
 
 def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -182,6 +210,42 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     _write_reports(options, program, made, inputs, labels)
     _print_result(options, made, outcome, gates)
     return 0 if passed else 3
+
+
+def _diverge(arguments: Sequence[str]) -> int:
+    from snn_compile.runtime.divergence import diverge
+    from snn_compile.runtime.report import check_format
+    from snn_compile.targets.device import device_names, open_device
+    from snn_compile.targets.program_file import load_program
+
+    parser = _diverge_parser()
+    options = parser.parse_args(arguments)
+    if options.against is None:
+        parser.error("diverge compares with a network: --against MODEL is required")
+    if options.samples < 1:
+        parser.error(f"--samples is {options.samples}; it must be at least 1")
+    for file in options.report:
+        check_format(file)
+    if options.device not in device_names():
+        open_device(options.device)  # raises, naming the devices there are
+    program = load_program(options.program)
+    network = _load_network(options, program)
+    dataset = _load_dataset(parser, options, program)
+    inputs, labels = dataset.inputs[: options.samples], dataset.labels
+    if len(dataset.inputs) > len(inputs):
+        _talk(f"the first {len(inputs)} of {len(dataset.inputs)} samples; --samples N takes more")
+    with _progress("causes") as observe:
+        kept = None if labels is None else labels[: options.samples]
+        found = diverge(program, network, inputs, kept, options.device, observe)
+    stated = ["--model", options.factory] if options.factory else []
+    stated += [word for item in options.convention for word in ("--convention", item)]
+    names = (options.against, dataset.name, stated)
+    for file in options.report:
+        found.save(file, *names)
+        _talk(f"wrote {file}")
+    body = {**found.json(*names), "data": {**dataset.spec(), "split": dataset.split}}
+    print(json.dumps(body, allow_nan=False) if options.json else found.text(*names), end="\n" * options.json)
+    return 0
 
 
 def _load_network(options: argparse.Namespace, program: Program) -> Network:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from snn_compile.runtime.report import Report, Table
+    from snn_compile.runtime.accuracy_report import Table
+    from snn_compile.runtime.report import Report
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2733; background: #fff;
@@ -26,23 +28,44 @@ img { max-width: 100%; height: auto; } .note { color: #8a3b12; } .digest { color
 def page(report: Report, picture: bytes | None = None) -> str:
     """Return the report as HTML, with the figure (PNG bytes) inside it."""
     title = report.provenance.get("model") or f"program {report.digest[:12]}"
+    caption = ("One sample", "input, spikes of every population, output membrane, mean rates")
+    return compose(
+        f"{title} on {report.device}",
+        report.headline(),
+        report.notes(),
+        report.tables(),
+        report.digest,
+        picture,
+        caption,
+    )
+
+
+def compose(
+    title: str,
+    headline: str,
+    notes: Sequence[str],
+    tables: Sequence[Table],
+    digest: str,
+    picture: bytes | None,
+    caption: tuple[str, str],
+) -> str:
+    """Return a page of notes, tables and a picture (PNG bytes); `caption` is its heading and its text."""
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(title)} on {escape(report.device)}</title><style>{_STYLE}</style></head>",
-        f"<body><h1>{escape(title)} on {escape(report.device)}</h1>",
-        f"<p>{escape(report.headline())}</p>",
-        *(f'<p class="note">{escape(note)}</p>' for note in report.notes()),
-        *(_table(table) for table in report.tables()),
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>",
+        f"<body><h1>{escape(title)}</h1>",
+        f"<p>{escape(headline)}</p>",
+        *(f'<p class="note">{escape(note)}</p>' for note in notes),
+        *(_table(table) for table in tables),
     ]
     if picture is not None:
         parts += [
-            "<h2>One sample</h2>",
-            '<img alt="input, spikes of every population, output membrane, mean rates" '
-            f'src="data:image/png;base64,{b64encode(picture).decode()}">',
+            f"<h2>{escape(caption[0])}</h2>",
+            f'<img alt="{escape(caption[1])}" src="data:image/png;base64,{b64encode(picture).decode()}">',
         ]
-    parts += [f'<p class="digest">program {escape(report.digest)}</p>', "</body></html>"]
+    parts += [f'<p class="digest">program {escape(digest)}</p>', "</body></html>"]
     return "\n".join(parts) + "\n"
 
 

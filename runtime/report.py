@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snn_compile.runtime.accuracy import CONFIDENCE, Accuracy
+from snn_compile.runtime.accuracy import Accuracy
+from snn_compile.runtime.accuracy_report import Table, accuracy_json, accuracy_tables
 from snn_compile.runtime.cost import Energy, Traffic
 from snn_compile.targets.counts import Counts
 from snn_compile.targets.errors import WrongInput
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
 
 SCHEMA = {"name": "snn-compile-report", "version": 1}
 FORMATS = (".html", ".json", ".png")
-
-Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
-"""A title, the column heads and the rows."""
+COMMAND = "try: "
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,29 +94,7 @@ class Report:
 
     def text(self, width: int = 100) -> str:
         """Return the report as tables of `width` characters."""
-        from io import StringIO
-
-        from rich import box
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table as RichTable
-
-        out = StringIO()
-        console = Console(file=out, width=width, color_system=None, highlight=False)
-        console.print(escape(self.headline()))
-        for title, heads, rows in self.tables():
-            console.print(f"\n{escape(title)}")
-            drawn = RichTable(box=box.SIMPLE_HEAD)
-            for i, head in enumerate(heads):
-                drawn.add_column(
-                    escape(head), justify="right" if 0 < i and head else "left", overflow="fold"
-                )  # nothing of a long name is lost
-            for row in rows:
-                drawn.add_row(*(escape(cell) for cell in row))
-            console.print(drawn)
-        for note in self.notes():
-            console.print(escape(note))
-        return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+        return render(self.headline(), self.tables(), self.notes(), width)
 
     def headline(self) -> str:
         """Return one line: device, chip, samples, steps."""
@@ -131,37 +108,12 @@ class Report:
 
     def tables(self) -> list[Table]:
         """Return the tables that text and page show."""
-        known = self.accuracy is not None or self.agreement is not None
-        found = [self._accuracy_table()] if known else []
-        return [*found, self._counts_table(), self._population_table(), self._energy_table()]
-
-    def _accuracy_table(self) -> Table:
-        a = self.accuracy
-        rows: list[tuple[str, ...]] = []
-        if a is not None:
-            rows += [
-                (name, f"{share:.2%}", f"{round(share * a.samples)} of {a.samples}")
-                for name, share in (("float", a.reference), ("deployed", a.deployed))
-                if share is not None
-            ]
-        if a is not None and a.drop is not None:
-            span = (
-                "no interval"
-                if a.interval is None
-                else (f"{CONFIDENCE:.0%} interval {a.interval[0]:+.2f} to {a.interval[1]:+.2f}")
-            )
-            rows += [
-                ("drop", f"{a.drop:+.2f} points", span),
-                (
-                    "right in one alone",
-                    f"{a.lost:+d} net",
-                    f"float {a.only_reference}, deployed {a.only_deployed}",
-                ),
-            ]
-        if self.agreement is not None:
-            rows.append(("same prediction", f"{self.agreement:.2%}", ""))
-        title = f"Accuracy: {a.verdict()}" if a else "Predictions (no labels, so no accuracy)"
-        return title, ("", "value", "samples"), rows
+        return [
+            *accuracy_tables(self.accuracy, self.agreement),
+            self._counts_table(),
+            self._population_table(),
+            self._energy_table(),
+        ]
 
     def _counts_table(self) -> Table:
         rows: list[tuple[str, ...]] = [
@@ -238,14 +190,45 @@ class Report:
             if file.suffix == ".png" and picture is None:
                 raise WrongInput(f"{file}: a figure needs the trace of one sample")
             body = page(self, picture).encode() if file.suffix == ".html" else (picture or b"")
+        write_report(file, body)
 
-        def write(temporary: Path) -> None:
-            temporary.write_bytes(body)
 
-        try:
-            write_whole(file, write)
-        except OSError as error:
-            raise WrongInput(f"report {file}: cannot be written ({error})") from error
+def write_report(file: Path, body: bytes) -> None:
+    """Write a report, whole or not at all; raises WrongInput if the place cannot be written."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(body)
+
+    try:
+        write_whole(file, write)
+    except OSError as error:
+        raise WrongInput(f"report {file}: cannot be written ({error})") from error
+
+
+def render(headline: str, tables: Sequence[Table], notes: Sequence[str], width: int = 100) -> str:
+    """Return a headline, tables and notes as text of `width` characters."""
+    from io import StringIO
+
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    out = StringIO()
+    console = Console(file=out, width=width, color_system=None, highlight=False)
+    console.print(escape(headline))
+    for title, heads, rows in tables:
+        console.print(f"\n{escape(title)}")
+        drawn = RichTable(box=box.SIMPLE_HEAD)
+        for i, head in enumerate(heads):
+            # Nothing of a long name is lost.
+            drawn.add_column(escape(head), justify="right" if 0 < i and head else "left", overflow="fold")
+        for row in rows:
+            drawn.add_row(*(escape(cell) for cell in row))
+        console.print(drawn)
+    for note in notes:
+        console.print(escape(note), soft_wrap=note.startswith(COMMAND))  # a command stays one line
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
 def check_format(path: str | os.PathLike[str]) -> None:
@@ -255,25 +238,6 @@ def check_format(path: str | os.PathLike[str]) -> None:
         raise WrongInput(f"report {file}: the ending says the format; use one of {', '.join(FORMATS)}")
     if not file.parent.is_dir():
         raise WrongInput(f"report {file}: the folder {file.parent} does not exist")
-
-
-def accuracy_json(accuracy: Accuracy | None) -> dict[str, Any] | None:
-    """Return accuracy as every command prints it: fractions 0-1, drop and interval in points."""
-    if accuracy is None:
-        return None
-    a = accuracy
-    return {
-        "float": a.reference,
-        "deployed": a.deployed,
-        "drop": a.drop,
-        "interval": None if a.interval is None else list(a.interval),
-        "samples": a.samples,
-        "confidence": CONFIDENCE,
-        "only_float": a.only_reference,
-        "only_deployed": a.only_deployed,
-        "lost": a.lost,
-        "verdict": a.verdict(),
-    }
 
 
 def counts_json(counts: Counts, sizes: Mapping[str, int], traffic: Traffic | None = None) -> dict[str, Any]:

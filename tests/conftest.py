@@ -71,6 +71,18 @@ def equations() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def random_networks() -> ModuleType:
+    """tests/random_networks.py: `random_network(seed)` in float64, with data."""
+    return _module("random_networks")
+
+
+@pytest.fixture(scope="session")
+def planted_faults() -> ModuleType:
+    """tests/planted_faults.py: `plant(name, seed)`, names in `PLANTS`."""
+    return _module("planted_faults")
+
+
+@pytest.fixture(scope="session")
 def comparing() -> ModuleType:
     """tests/comparing.py: `run_all(program, inputs, device)`, `first_difference(a, b)`."""
     return _module("comparing")

@@ -4,8 +4,9 @@ from functools import cache
 
 import numpy as np
 import pytest
+from scipy.stats import bootstrap
 
-from snn_compile.runtime.accuracy import paired_interval, score
+from snn_compile.runtime.accuracy import detectable_drop, mcnemar, paired_interval, score
 from snn_compile.targets.errors import WrongInput
 
 
@@ -68,7 +69,7 @@ def test_score_counts_who_is_right_alone() -> None:
     assert (result.reference, result.deployed, result.drop) == (0.75, 0.5, 25.0)
     assert (result.only_reference, result.only_deployed, result.lost) == (1, 0, 1)
     assert result.interval is not None and result.interval[0] < 25 < result.interval[1]
-    assert result.verdict() == "no difference detectable with 4 samples"
+    assert result.verdict().startswith("no difference detectable with 4 samples, which would show no drop")
 
 
 def test_verdict_names_the_direction() -> None:
@@ -82,6 +83,59 @@ def test_predictions_a_step_have_no_interval() -> None:
     labels = np.zeros((5, 3), int)
     result = score(labels, labels, labels)
     assert (result.samples, result.drop, result.interval) == (15, 0.0, None)
+    assert (result.p_value, result.detectable, result.classes) == (None, None, ())
+
+
+def test_mcnemar_equals_published_ones() -> None:
+    # Approval ratings of Agresti 1990, Categorical Data Analysis, as in R's exact2x2: 86 against 150.
+    assert mcnemar(86, 150) == pytest.approx(3.716e-5, rel=1e-3)
+    # By hand: 2 (1 + 7 + 21) / 2**7, 1, and 2 / 2**5.
+    assert mcnemar(2, 5) == pytest.approx(58 / 128)
+    assert mcnemar(0, 0) == mcnemar(3, 3) == 1.0
+    assert mcnemar(5, 0) == mcnemar(0, 5) == pytest.approx(2 / 32)
+
+
+def test_interval_is_near_the_paired_bootstrap() -> None:
+    """SciPy's percentile bootstrap of the mean difference resamples pairs; 500 of them are many."""
+    rng = np.random.default_rng(7)
+    for shares in ((0.80, 0.08, 0.04, 0.08), (0.60, 0.15, 0.05, 0.20), (0.90, 0.03, 0.03, 0.04)):
+        table = rng.multinomial(500, shares)
+        difference = np.repeat([0, 1, -1, 0], table)
+        low, high = paired_interval(*(int(n) for n in table))
+        found = bootstrap(
+            (difference,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(1)
+        ).confidence_interval
+        assert (low, high) == (pytest.approx(found.low, abs=0.006), pytest.approx(found.high, abs=0.006))
+
+
+def test_the_smallest_detectable_drop_is_one_that_shows() -> None:
+    for samples, gained, neither in ((360, 0, 4), (360, 3, 4), (140, 2, 10), (50, 0, 0)):
+        drop = detectable_drop(samples, gained, neither)
+        assert drop is not None
+        lost = round(drop * samples / 100) + gained
+        both = samples - lost - gained - neither
+        assert paired_interval(both, lost, gained, neither)[0] > 0
+        assert paired_interval(both + 1, lost - 1, gained, neither)[0] <= 0
+    assert detectable_drop(3, 0, 0) is None or detectable_drop(3, 0, 0) == 100.0
+    assert detectable_drop(2, 1, 0) is None
+    smaller = [detectable_drop(n, 0, 0) for n in (100, 1000, 10000)]
+    assert smaller == sorted(smaller, reverse=True) and smaller[-1] < 0.1
+
+
+def test_classes_add_up() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 200) * 2
+    ideal, made = (np.where(rng.random(200) < share, labels, 9) for share in (0.9, 0.8))
+    result = score(made, labels, ideal)
+    assert [c.label for c in result.classes] == [0, 2, 4, 6, 8]
+    assert sum(c.samples for c in result.classes) == result.samples == 200
+    weighted = sum(c.drop * c.samples for c in result.classes) / 200
+    assert weighted == pytest.approx(result.drop)
+    for c in result.classes:
+        own = labels == c.label
+        alone = score(made[own], labels[own], ideal[own])
+        assert (c.reference, c.deployed, c.drop) == (alone.reference, alone.deployed, alone.drop)
+        assert c.interval == alone.interval and c.interval[0] <= c.drop <= c.interval[1]
 
 
 def test_shapes_must_match() -> None:

@@ -194,3 +194,26 @@ def test_save_refuses(made: Report, tmp_path: Path, name: str, message: str) -> 
     with pytest.raises(WrongInput, match=message):
         made.save(tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+def test_classes_and_mcnemar_stand_in_every_form(made: Report, tmp_path: Path) -> None:
+    accuracy = score(np.array([0, 1, 1, 2]), [0, 1, 2, 2], np.array([0, 1, 2, 1]))
+    full = replace(made, accuracy=accuracy)
+    body = full.json()["accuracy"]
+    assert body["mcnemar"] == {
+        "p_value": 1.0,
+        "only_float": 1,
+        "only_deployed": 1,
+        "test": "exact, two-sided",
+    }
+    assert [(c["label"], c["samples"], c["drop"]) for c in body["classes"]] == [
+        (0, 1, 0),
+        (1, 1, 0),
+        (2, 2, 0),
+    ]
+    full.save(tmp_path / "report.html")
+    for text in (full.text(), (tmp_path / "report.html").read_text()):
+        assert "Classes (95% intervals, each of its own)" in text and "exact test" in text
+    many = score(np.arange(30), np.arange(30), np.where(np.arange(30) == 7, 0, np.arange(30)))
+    text = replace(made, accuracy=many).text()
+    assert "The 20 of 30 classes that lose most" in text

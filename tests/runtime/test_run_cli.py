@@ -17,6 +17,7 @@ from snn_compile.compiler.pipeline import Options, compile_graph
 from snn_compile.runtime.cli import main
 from snn_compile.targets.loihi2_sim import Loihi2Sim
 from snn_compile.targets.program import Program
+from snn_compile.targets.program_file import load_program
 from snn_compile.targets.record import DeviceRun
 
 
@@ -181,7 +182,6 @@ def test_reports_are_written(files: list[str], tmp_path: Path, capsys: pytest.Ca
         ({3: "--against", 4: "missing.pt"}, "no such checkpoint"),
         ({3: "--against", 4: "missing.nir"}, "missing.nir"),
         ({3: "--report", 4: "r.pdf"}, "use one of .html, .json, .png"),
-        ({0: "diverge"}, "not available yet"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_1(
@@ -266,3 +266,38 @@ def test_package_exports() -> None:
 
     assert runtime.__all__ == sorted(runtime.__all__)
     assert all(callable(getattr(runtime, name)) for name in runtime.__all__)
+
+
+def test_diverge_finds_a_planted_fault(
+    compiled: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = load_program(compiled[0])
+    broken = replace(program, populations=tuple(replace(p, reset="none") for p in program.populations))
+    broken.save(compiled[0])
+    reports = [str(tmp_path / f"found.{suffix}") for suffix in ("html", "json", "png")]
+    flags = [word for file in reports for word in ("--report", file)]
+    body = run_json(["diverge", *compiled, *flags, "--samples", "20"], capsys)
+    assert body["schema"] == {"name": "snn-run-diverge", "version": 1}
+    assert (body["causes"][0]["kind"], body["causes"][0]["place"]) == ("reset kind", "lif")
+    assert body["samples"] == 20 and body["accuracy"]["samples"] == 20
+    assert body["advice"][0].startswith(f"snn-compile {compiled[4]} ") and "reset=value" in body["advice"][0]
+    assert all(Path(file).stat().st_size for file in reports)
+    saved = json.loads(Path(reports[1]).read_text())
+    assert saved["causes"] == body["causes"]
+
+
+def test_diverge_of_an_unbroken_program(compiled: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diverge", *compiled]) == 0
+    out, err = capsys.readouterr()
+    assert "verdict: rounding only" in out and err == ""
+
+
+def test_diverge_needs_a_model_and_a_fitting_one(
+    compiled: list[str], files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as usage:
+        main(["diverge", *compiled[:3]])
+    assert usage.value.code == 2 and "--against MODEL" in capsys.readouterr().err
+    assert main(["diverge", files[0], "--data", files[-1], "--against", compiled[4]]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "compiled from this model" in err
