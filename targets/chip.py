@@ -30,6 +30,7 @@ class Chip:
     grid: tuple[int, int]
     cores_per_tile: int
     neuron_state_bits: int
+    programmable_neurons: bool
     axon_bits: int
     delay_bits: int
     decay_bits: int
@@ -105,6 +106,7 @@ def load_chip(target: str) -> Chip:
             core_out_axons=cores["out_axons"],
             grid=(cores["grid"][0], cores["grid"][1]),
             cores_per_tile=cores["cores_per_tile"],
+            programmable_neurons=neuron["programmable"],
             neuron_state_bits=memory["neuron_state_bits"],
             axon_bits=memory["axon_bits"],
             delay_bits=memory["delay_bits"],

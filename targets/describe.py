@@ -28,12 +28,16 @@ def describe(program: Program) -> str:
         )
     for p in program.populations:
         lines.append(
-            f"population {p.name} {_shape(p.shape)} {p.model}, {_rule(p)}, "
+            f"population {p.name} {_shape(p.shape)} {p.model}{_rule(p)}, "
             f"start {p.start_step}, scale {p.scale:.10g}"
         )
         lines += [f"    {key} {_values(array)}" for key, array in p.parameters.items()]
     for edge in program.projections:
-        lines.append(f"projection {edge.name}: {edge.source} -> {edge.target}, delay {edge.delay_steps}")
+        ports = program.population(edge.target).kind.ports
+        port = f" {ports[edge.port]}" if len(ports) > 1 else ""
+        lines.append(
+            f"projection {edge.name}: {edge.source} -> {edge.target}{port}, delay {edge.delay_steps}"
+        )
         for table in edge.tables:
             w = table.weights.data if table.sparse else table.weights
             stored = "sparse " if table.sparse else ""
@@ -61,14 +65,16 @@ def describe(program: Program) -> str:
 
 
 def _rule(population: Population) -> str:
-    """Return the kind of reset, and what else of the rule is not that of Lava's LIF."""
+    """Return the kind of reset, and what else of the rule is not that of Lava's LIF; "" without a rule."""
+    if not population.kind.ruled:
+        return ""
     stock = Rule()
     other = [
         f"{key.replace('_', ' ')} {getattr(population, key)}"
         for key in CHOICES
         if key != "reset" and getattr(population, key) != getattr(stock, key)
     ]
-    return ", ".join([f"reset {population.reset}", *other])
+    return ", ".join(["", f"reset {population.reset}", *other])
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -42,8 +42,8 @@ class Device(Protocol):
         """Run every sample from the initial state for `device_steps` steps.
 
         `messages`: input port to (batch, device_steps, size) int32, already shifted by the port's
-        start step, spread by the program's period and padded with zeros. `probes`: "population.u" or
-        "population.v".
+        start step, spread by the program's period and padded with zeros. `probes`: "population.state", a
+        state of the population's model.
         """
         ...
 
@@ -84,9 +84,8 @@ def execute(
     steps = next(iter(messages.values())).shape[1]
     device_steps = program.device_steps(steps)
     port = program.outputs[0]
-    wanted = list(
-        dict.fromkeys([*probes, *(f"{o.population}.v" for o in program.outputs if o.signal == "membrane")])
-    )
+    read = [_membrane(program, o.population) for o in program.outputs if o.signal == "membrane"]
+    wanted = list(dict.fromkeys([*probes, *read]))
     padded = {
         p.name: _pad(messages[p.name], p.start_step, device_steps, program.period) for p in program.inputs
     }
@@ -103,7 +102,8 @@ def execute(
         return run.spikes[name].window(start, start + steps * program.period, program.period)
 
     population = program.population(port.population)
-    signal = states(f"{port.population}.v") if port.signal == "membrane" else events(port.population).dense()
+    membrane = port.signal == "membrane"
+    signal = states(_membrane(program, port.population)) if membrane else events(port.population).dense()
     outputs = signal.reshape(*signal.shape[:2], *population.shape)
     predictions, ties = read_out(outputs, port.readout, port.task)
     return RunRecord(
@@ -125,15 +125,19 @@ def execute(
     )
 
 
+def _membrane(program: Program, name: str) -> str:
+    return f"{name}.{program.population(name).kind.membrane}"
+
+
 def _check_names(program: Program, record: Sequence[str], probes: Sequence[str]) -> None:
     for name in record:
         if not program.population(name).spiking:
             raise WrongInput(f"population {name!r} never spikes; probe {name + '.v'!r} instead")
     for probe in probes:
         name, _, state = probe.rpartition(".")
-        program.population(name)
-        if state not in ("u", "v"):
-            raise WrongInput(f"probe {probe!r}: states are {name}.u and {name}.v")
+        known = program.population(name).kind.states
+        if state not in known:
+            raise WrongInput(f"probe {probe!r}: states are {' and '.join(f'{name}.{key}' for key in known)}")
 
 
 def _encode(

@@ -1,21 +1,39 @@
 """The kernels of `loihi2-sim`: one function that interprets a network given as flat arrays.
 
-One compilation serves every program. All arithmetic is 32-bit: with a = |x| <= 2**31 and d <= 4096 the
-decay (a * d) >> 12 equals (a >> 12) * d + (((a & 4095) * d) >> 12) exactly, in unsigned 32 bits.
-Synaptic sums are plain integer additions, so the order of rows does not matter; eight int8 rows are
-summed in 16 bits before they are added to the 32-bit accumulator. Everything that `run_network` is
-compiled from stands in this one file, because numba's cache watches no other for changes.
+One compilation serves every program. Synaptic sums are plain 32-bit integer additions, so the order of
+rows does not matter; eight int8 rows are summed in 16 bits before they are added to the 32-bit
+accumulator. The neurons' steps stand in `kernels_neurons.py`.
 """
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-SAME_STEP, NEXT_BEFORE, NEXT_AFTER, PENDING = 0, 1, 2, 3
-RESET_VALUE, RESET_SUBTRACT, RESET_NONE, NEVER_SPIKES, TERNARY = 0, 1, 2, 3, 4
+from snn_compile.targets import kernels_neurons
+from snn_compile.targets.kernels_neurons import (
+    step_adaptive,
+    step_deltas,
+    step_leaky,
+    step_leaky_by_rule,
+    step_relays,
+    step_resonators,
+    step_sigmas,
+)
+
+NEURONS_SOURCE = int.from_bytes(
+    hashlib.sha256(Path(kernels_neurons.__file__).read_bytes()).digest()[:7], "big"
+)
+"""Numba's cache watches the file of a function for changes, not those of the functions compiled into it.
+As a default argument of `run_network` this number is a part of what its cached code is found by."""
+
+LEAKY, LEAKY_BY_RULE, RESONATOR, IZHIKEVICH, ADAPTIVE, SIGMA_DELTA, DELTA, SIGMA, RELAY, RECTIFIED = range(10)
+"""Which kernel steps a population."""
+
 ROWS_SIGNED, ROWS_POSITIVE, ROWS_NEGATIVE = 0, 1, 2
 
 
@@ -84,165 +102,54 @@ def _add_sparse(
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _keep(x: Any, d: Any) -> Any:
-    """Return the share d / 4096 of x, rounded toward zero."""
-    m = np.uint32(-x) if x < 0 else np.uint32(x)
-    m = np.uint32(
-        np.uint32(np.uint32(m >> np.uint32(12)) * d)
-        + np.uint32(np.uint32(np.uint32(m & np.uint32(4095)) * d) >> np.uint32(12))
-    )
-    return np.int32(-np.int32(m)) if x < 0 else np.int32(m)
+def _step(
+    kernel: int, n: int, stride: int, acc: Any, state: Any, registers: Any, shares: Any, rule: Any,
+    fired: Any, who: Any, values: Any, overflow: Any,
+) -> Any:  # fmt: skip
+    """Advance one population; return how many of its neurons send.
 
-
-@njit(nogil=True, cache=True, inline="always")
-def _clip(y: Any) -> Any:
-    top = np.int32((1 << 23) - 1)
-    return top if y > top else (np.int32(-top) if y < -top else np.int32(y))
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _reset(v: Any, spikes: Any, threshold: Any, reset: Any) -> Any:
-    """Return v after a reset, not clipped; spikes * threshold is no more than a membrane was."""
-    if spikes == 0 or reset == RESET_NONE:
-        return np.int32(v)
-    if reset == RESET_VALUE:
-        return np.int32(0)
-    return np.int32(v - np.int32(spikes * threshold))
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _past(v: Any, threshold: Any, at_threshold: Any) -> bool:
-    return bool(v >= threshold if at_threshold else v > threshold)
-
-
-@njit(nogil=True, cache=True)
-def _update_by_rule(
-    n: int, acc: Any, u: Any, v: Any, last: Any, keep_u: Any, keep_v: Any, threshold: Any, bias: Any,
-    v_min: Any, shift: Any, rule: Any, who: Any, values: Any, overflow: Any,
-) -> int:  # fmt: skip
-    """Advance n neurons of any rule by one step; list who sends and what, return how many do.
-
-    `rule`: reset, timing, comparison, spikes a step, update order, current decay, as numbers; `v_min`
-    holds the lower threshold of ternary neurons.
+    Row r of `state`, `registers` (int32) and `shares` (the same, unsigned) begins at r * stride, in the
+    order of the model's states and of `kernel_tables.py`.
     """
-    reset, timing, at_threshold = rule[0], rule[1], rule[2]
-    many, old_current, decay_after = rule[3], rule[4], rule[5]
-    top = (1 << 23) - 1
-    k = 0
-    for i in range(n):
-        a = acc[i]
-        acc[i] = np.int32(0)
-        before = u[i]
-        kept = before if decay_after else np.int32(_keep(before, keep_u[i]))
-        y = np.int32(kept + np.int32(a << 6))
-        w = np.int32(y - (1 << 24)) if y > (1 << 23) else (np.int32(y + (1 << 24)) if y <= -(1 << 23) else y)
-        overflow[0] += np.int64(w) != np.int64(kept) + (np.int64(a) << 6)
-        u[i] = np.int32(_keep(w, keep_u[i])) if decay_after else w
-        drive = before if old_current else w
-        x = v[i]
-        pending = timing == PENDING and _past(x, threshold[i], at_threshold)
-        if timing == NEXT_BEFORE:
-            x = _reset(x, last[i], threshold[i], reset)
-        y = np.int32(np.int32(np.int32(_keep(x, keep_v[i])) + drive) + bias[i])
-        overflow[1] += y > top
-        overflow[2] += y < -top
-        x = np.int32(_clip(y))
-        if reset == NEVER_SPIKES:
-            sent = np.int32(x >> shift[i])
-        elif reset == TERNARY:
-            sent = np.int32(np.int32(x > threshold[i]) - np.int32(x < v_min[i]))
-            x = np.int32(0) if sent else x
-        else:
-            if timing == NEXT_AFTER:
-                x = _reset(x, last[i], threshold[i], reset)
-                overflow[2] += x < -top  # v_min, never below the range, takes it back
-            reached = np.int32(x - threshold[i]) if pending else x
-            sent = np.int32(0)
-            if _past(reached, threshold[i], at_threshold):
-                # Of integers, v > n theta is v - 1 >= n theta.
-                strict = 0 if at_threshold else 1
-                sent = np.int32((reached - strict) // threshold[i]) if many else np.int32(1)
-            last[i] = sent
-            if timing == SAME_STEP or timing == PENDING:
-                x = _reset(x, sent, threshold[i], reset)
-            x = max(x, v_min[i])
-        v[i] = x
-        who[k] = i
-        values[k] = sent
-        k += sent != 0
-    return k
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _update(
-    n: int, acc: Any, u: Any, v: Any, keep_u: Any, keep_v: Any, threshold: Any, bias: Any, reset: int,
-    fired: Any, spikes: Any, overflow: Any,
-) -> int:  # fmt: skip
-    """Advance n neurons by one step, write who fired to `spikes` and return how many did."""
-    half = np.int32(1 << 23)
-    full = np.int32(1 << 24)
-    top = np.int32((1 << 23) - 1)
-    wraps = np.int32(0)
-    high = np.int32(0)
-    low = np.int32(0)
-    for i in range(n):
-        a = acc[i]
-        acc[i] = np.int32(0)
-        x = u[i]
-        m = np.uint32(-x) if x < 0 else np.uint32(x)
-        d = keep_u[i]
-        m = np.uint32(
-            np.uint32(np.uint32(m >> np.uint32(12)) * d)
-            + np.uint32(np.uint32(np.uint32(m & np.uint32(4095)) * d) >> np.uint32(12))
+    s0, s1, s2, s3 = state[:n], state[stride:][:n], state[2 * stride :][:n], state[3 * stride :][:n]
+    r0, r1, r2 = registers[:n], registers[stride:][:n], registers[2 * stride :][:n]
+    r3, r4, r5 = registers[3 * stride :][:n], registers[4 * stride :][:n], registers[5 * stride :][:n]
+    r6 = registers[6 * stride :][:n]
+    keep0, keep1 = shares[:n], shares[stride:][:n]
+    if kernel == LEAKY:
+        return step_leaky(n, acc[:n], s0, s1, keep0, keep1, r2, r3, rule[0], fired, who, overflow)
+    if kernel == LEAKY_BY_RULE:
+        return step_leaky_by_rule(
+            n, acc[:n], s0, s1, s2, keep0, keep1, r2, r3, r4, r5, rule, who, values, overflow
         )
-        kept = np.int32(-np.int32(m)) if x < 0 else np.int32(m)
-        shifted = np.int32(a << 6)
-        y = np.int32(kept + shifted)
-        w = np.int32(y - full) if y > half else (np.int32(y + full) if y <= -half else y)
-        lost = (np.int32(shifted >> 6) != a) or (((kept ^ y) & (shifted ^ y)) < 0) or (w != y)
-        wraps += np.int32(lost)
-        u[i] = w
-        x = v[i]
-        m = np.uint32(-x) if x < 0 else np.uint32(x)
-        d = keep_v[i]
-        m = np.uint32(
-            np.uint32(np.uint32(m >> np.uint32(12)) * d)
-            + np.uint32(np.uint32(np.uint32(m & np.uint32(4095)) * d) >> np.uint32(12))
+    if kernel == RESONATOR or kernel == IZHIKEVICH:
+        return step_resonators(
+            n, acc[:n], acc[stride:][:n], s0, s1, r0, r1, r2, r3, r4, kernel == IZHIKEVICH, who, overflow
         )
-        kept = np.int32(-np.int32(m)) if x < 0 else np.int32(m)
-        y = np.int32(np.int32(kept + w) + bias[i])
-        high += np.int32(y > top)
-        low += np.int32(y < -top)
-        y = top if y > top else (np.int32(-top) if y < -top else y)
-        fires = (y > threshold[i]) and (reset != 3)
-        fired[i] = np.uint8(fires)
-        if reset == 0:
-            y = np.int32(0) if fires else y
-        elif reset == 1:
-            y = np.int32(y - threshold[i]) if fires else y
-        v[i] = y
-    overflow[0] += wraps
-    overflow[1] += high
-    overflow[2] += low
-    if reset == 3:
-        return 0
-    k = 0
-    for i in range(n):
-        spikes[k] = i
-        k += fired[i]
-    return k
+    if kernel == ADAPTIVE:
+        keep2, keep3 = shares[2 * stride :][:n], shares[3 * stride :][:n]
+        return step_adaptive(
+            n, acc[:n], s0, s1, s2, s3, keep0, keep1, keep2, keep3, r4, r5, r6, who, overflow
+        )
+    if kernel == SIGMA_DELTA:
+        return step_deltas(n, acc[:n], True, s0, s1, s2, s3, r0, r1, r2, r3, r4, r5, who, values, overflow)
+    if kernel == DELTA:
+        return step_deltas(n, acc[:n], False, s0, s0, s1, s2, r0, r1, r2, r3, r4, r5, who, values, overflow)
+    if kernel == SIGMA:
+        return step_sigmas(n, acc[:n], s0, who, values, overflow)
+    return step_relays(n, acc[:n], r0, kernel == RECTIFIED, who, values, overflow)
 
 
 @njit(nogil=True, cache=True)
 def run_network(
-    # populations: where each begins in the state arrays, its size, start step, kind of reset, whether a
-    # step is Lava's LIF's, its rule as numbers (population, 6), whether its messages carry values
-    pop_at: Any, pop_n: Any, pop_start: Any, pop_reset: Any, pop_plain: Any, pop_rule: Any, pop_graded: Any,
-    keep_u: Any, keep_v: Any, threshold: Any, bias: Any, v_init: Any, v_min: Any, shift: Any,
-    u: Any, v: Any, last: Any,
+    # populations: size, size with padding, start step, kernel, rule as numbers (population, 6), whether
+    # messages carry values; where its states and registers begin, each as long as the padded size
+    pop_n: Any, pop_stride: Any, pop_start: Any, pop_kernel: Any, pop_rule: Any, pop_graded: Any,
+    state_at: Any, register_at: Any, initial: Any, registers: Any, shares: Any, state: Any,
+    # accumulators of arriving input: a ring of rows of `ring_stride`, the padded size times the ports
     ring_at: Any, ring_depth: Any, ring_stride: Any, ring: Any,
     # tables, by source: populations first, then inputs; sparse ones begin in `starts`, dense in `signed`
-    tab_source: Any, tab_target: Any, tab_delay: Any, tab_exponent: Any, tab_rows: Any,
+    tab_source: Any, tab_target: Any, tab_port: Any, tab_delay: Any, tab_exponent: Any, tab_rows: Any,
     tab_graded: Any, tab_sparse: Any, tab_at: Any, tab_stride: Any, sum_at: Any, sums: Any,
     signed: Any, unsigned: Any, starts: Any, synapses: Any,
     # inputs: messages (batch, steps, all channels), where each input's channels begin, and how many
@@ -251,9 +158,9 @@ def run_network(
     who_at: Any, who_n: Any, who: Any, what: Any, fired: Any,
     # results: events by population, their counts a row, overflows, probes
     event_at: Any, event_n: Any, event_capacity: Any, events: Any, event_values: Any, row_counts: Any,
-    overflow: Any, probe_pop: Any, probe_is_v: Any, probe_at: Any, probe_out: Any,
+    overflow: Any, probe_pop: Any, probe_slot: Any, probe_at: Any, probe_out: Any,
     # (sample, step, last sample, logical steps, period): where to go on; a full event buffer ends it early
-    cursor: Any,
+    cursor: Any, neurons_source: int = NEURONS_SOURCE,
 ) -> None:  # fmt: skip
     """Run samples cursor[0]..cursor[2]-1 from step cursor[1]; update the cursor."""
     populations = pop_n.size
@@ -262,9 +169,7 @@ def run_network(
     while cursor[0] < cursor[2]:
         s = cursor[0]
         if cursor[1] == 0:
-            u[:] = 0
-            v[:] = v_init
-            last[:] = 0
+            state[:] = initial
             ring[:] = 0
         while cursor[1] < steps:
             t = cursor[1]
@@ -273,26 +178,19 @@ def run_network(
                     return
             for p in range(populations):
                 n = pop_n[p]
-                own = slice(pop_at[p], pop_at[p] + n)
                 mine = slice(who_at[p], who_at[p] + n + 1)
                 k = 0
                 if t >= pop_start[p] and (t - pop_start[p]) % period == 0:
                     slot = ring_at[p] + (t % ring_depth[p]) * ring_stride[p]
-                    acc = ring[slot : slot + n]
                     # The last row takes what happens while the pipeline drains: it changes no result.
                     drains = t >= pop_start[p] + cursor[3] * period
                     seen = overflow[populations] if drains else overflow[p]
-                    if pop_plain[p]:
-                        k = _update(
-                            n, acc, u[own], v[own], keep_u[own], keep_v[own], threshold[own], bias[own],
-                            pop_reset[p], fired, who[mine], seen,
-                        )  # fmt: skip
-                    else:
-                        k = _update_by_rule(
-                            n, acc, u[own], v[own], last[own], keep_u[own], keep_v[own], threshold[own],
-                            bias[own], v_min[own], shift[own], pop_rule[p], who[mine], what[mine],
-                            seen,
-                        )  # fmt: skip
+                    k = _step(
+                        pop_kernel[p], n, pop_stride[p], ring[slot : slot + ring_stride[p]],
+                        state[state_at[p] : state_at[p + 1]], registers[register_at[p] : register_at[p + 1]],
+                        shares[register_at[p] : register_at[p + 1]], pop_rule[p], fired, who[mine],
+                        what[mine], seen,
+                    )  # fmt: skip
                 who_n[p] = k
                 row_counts[p, s, t] = k
                 start = event_at[p] + event_n[p]
@@ -340,12 +238,12 @@ def run_network(
                     else:
                         _add_rows(unsigned, tab_at[e], tab_stride[e], n, listed, k, total)
                 slot = ring_at[p] + ((t + 1 + tab_delay[e]) % ring_depth[p]) * ring_stride[p]
+                slot += tab_port[e] * pop_stride[p]
                 _deliver(total, n, tab_rows[e], tab_exponent[e], ring[slot : slot + n])
             for q in range(probe_pop.size):
                 p = probe_pop[q]
-                at = pop_at[p]
+                at = state_at[p] + probe_slot[q] * pop_stride[p]
                 out = probe_at[q] + (s * steps + t) * pop_n[p]
-                state = v if probe_is_v[q] else u
                 for j in range(pop_n[p]):
                     probe_out[out + j] = state[at + j]
             cursor[1] = t + 1

@@ -1,4 +1,6 @@
-"""Populations as Lava processes: the stock LIF where it is the meaning, else Lava's abstract one.
+"""Populations as Lava processes: leaky neurons of every rule, and the way to those of other models.
+
+The stock LIF is used where it is the meaning, else Lava's abstract one; `lava_models.py` has the rest.
 
 `ProgramLIF` is for every rule of `rule.py` that Lava's LIF does not follow. Its model derives Lava's
 abstract fixed-point LIF, which keeps the arithmetic of current, membrane, bias and threshold, and
@@ -23,6 +25,7 @@ import numpy.typing as npt
 
 from snn_compile.targets.integer import M
 from snn_compile.targets.lava_compat import load_lava
+from snn_compile.targets.lava_models import due, fixed_neurons, hold, registers, stirs
 from snn_compile.targets.population import Population
 
 _lava = load_lava()
@@ -70,10 +73,10 @@ class PyProgramLifModel(_lava.AbstractPyLifModelFixed):  # type: ignore[misc, na
 
     def run_spk(self) -> None:
         """Run Lava's step in the population's logical steps; in others send silence."""
-        if _due(self):
+        if due(self):
             super().run_spk()
         else:
-            _hold(self)
+            hold(self)
 
     def subthr_dynamics(self, activation_in: npt.NDArray[np.int32]) -> None:
         """Advance current and membrane by Lava's step, with what the rule does around it."""
@@ -134,75 +137,25 @@ class PyProgramLifModel(_lava.AbstractPyLifModelFixed):  # type: ignore[misc, na
             super().reset_voltage(spikes != 0)
 
 
-class ProgramTernaryLIF(_lava.TernaryLIF):  # type: ignore[misc, name-defined]
-    """Lava's TernaryLIF, held still before the population's start step."""
-
-    def __init__(self, *, population: Population, period: int, **parameters: Any) -> None:
-        super().__init__(**parameters)
-        self.proc_params["population"] = population
-        self.proc_params["period"] = period
-        self.clock = _lava.Var(shape=(1,), init=0)
-
-
-@_lava.implements(proc=ProgramTernaryLIF, protocol=_lava.LoihiProtocol)
-@_lava.requires(_lava.CPU)
-@_lava.tag("fixed_pt")
-class PyProgramTernaryLifModel(_lava.AbstractPyLifModelFixed):  # type: ignore[misc, name-defined]
-    """The methods of Lava's model of TernaryLIF, which it lets nobody derive, and a start step."""
-
-    s_out = _lava.PyTernLifModelFixed.s_out
-    vth_hi = _lava.PyTernLifModelFixed.vth_hi
-    vth_lo = _lava.PyTernLifModelFixed.vth_lo
-    clock = _lava.LavaPyType(np.ndarray, np.int32)
-    scale_threshold = _lava.PyTernLifModelFixed.scale_threshold
-    spiking_activation = _lava.PyTernLifModelFixed.spiking_activation
-    reset_voltage = _lava.PyTernLifModelFixed.reset_voltage
-
-    def __init__(self, proc_params: Any) -> None:
-        super().__init__(proc_params)
-        self.population: Population = proc_params["population"]
-        self.period: int = proc_params["period"]
-
-    def run_spk(self) -> None:
-        """Run Lava's step in the population's logical steps; in others send silence."""
-        if _due(self):
-            super().run_spk()
-        else:
-            _hold(self)
-
-
-def _due(model: Any) -> bool:
-    """Count a device step and tell whether it is a logical step of the model's population."""
-    model.clock += 1
-    late: int = int(model.clock[0]) - 1 - model.population.start_step
-    return late >= 0 and late % int(model.period) == 0
-
-
-def _hold(model: Any) -> None:
-    """Let a device step pass: take what comes and send silence."""
-    model.a_in.recv()
-    model.s_out.send(np.zeros(model.v.shape, np.int32))
-
-
 def witness_of(population: Population, sends: bool, period: int = 1) -> str:
-    """Return "stock" if Lava's own LIF expresses the population, else the methods we override."""
+    """Return "stock" if Lava's own process expresses the population, else the methods we override."""
+    if not population.kind.ruled:
+        held = period > 1 or (population.start_step and stirs(population))
+        return "derived (run_spk)" if held else "stock"
     rule, parameters = population.rule, population.parameters
-    if population.model == "ternary":
-        late = population.start_step and (population.bias.any() or parameters["v_init"].any())
-        return "derived (run_spk)" if late or period > 1 else "stock"
     clipped = population.spiking and bool((parameters["v_min"] > 1 - M).any())
     messages = sends and not population.spiking
     other_dynamics = (rule.update_order, rule.current_decay) != ("synapse_first", "before")
     other_spikes = (rule.comparison, rule.spikes_per_step) != (">", "one") or rule.reset_timing == "pending"
     other_reset = (rule.reset, rule.reset_timing) != ("value", "same_step") or clipped
     # What a neuron without input would do before its start step.
-    stirs = population.bias.any() or parameters["v_init"].any()
+    moves = population.bias.any() or parameters["v_init"].any()
     if population.spiking:
-        stirs |= (parameters["v_min"] > 0).any() or (rule.comparison == ">=" and not parameters["vth"].all())
+        moves |= (parameters["v_min"] > 0).any() or (rule.comparison == ">=" and not parameters["vth"].all())
         other_dynamics |= rule.reset_timing != "same_step"
     overridden = {
         "reset_voltage": messages or (population.spiking and (other_reset or rule.spikes_per_step != "one")),
-        "run_spk": (population.start_step and stirs) or period > 1,
+        "run_spk": period > 1 or (population.start_step and moves),
         "spiking_activation": messages or (population.spiking and other_spikes),
         "subthr_dynamics": other_dynamics,
     }
@@ -212,11 +165,10 @@ def witness_of(population: Population, sends: bool, period: int = 1) -> str:
 
 def neurons(population: Population, sends: bool, period: int = 1) -> Any:
     """Return the Lava process of a population."""
-    # A shared register is a plain integer to Lava, one per neuron an array; its Vars take both.
-    register = {
-        key: int(array[0]) if array.size == 1 else array for key, array in population.parameters.items()
-    }
-    parameters: dict[str, Any] = {
+    if not population.kind.ruled:
+        return fixed_neurons(population, period, witness_of(population, sends, period) == "stock")
+    register = registers(population)
+    parameters = {
         "shape": (population.size,),
         "u": 0,
         "v": register["v_init"],
@@ -225,11 +177,8 @@ def neurons(population: Population, sends: bool, period: int = 1) -> Any:
         "bias_mant": register["bias_mant"],
         "bias_exp": register["bias_exp"],
         "name": population.name,
+        "vth": register.get("vth", NEVER),
     }
-    stock = witness_of(population, sends, period) == "stock"
-    own: dict[str, Any] = {"population": population, "period": period}
-    if population.model == "ternary":
-        parameters |= {"vth_hi": register["vth_hi"], "vth_lo": register["vth_lo"]}
-        return _lava.TernaryLIF(**parameters) if stock else ProgramTernaryLIF(**own, **parameters)
-    parameters["vth"] = register.get("vth", NEVER)
-    return _lava.LIF(**parameters) if stock else ProgramLIF(**own, sends=sends, **parameters)
+    if witness_of(population, sends, period) == "stock":
+        return _lava.LIF(**parameters)
+    return ProgramLIF(population=population, period=period, sends=sends, **parameters)

@@ -1,8 +1,8 @@
 """A program as connected lava-nc processes, with Lava's stock processes wherever they express it.
 
 Synapses are always stock (Dense, DelayDense, Sparse, DelaySparse) and inputs stock ring buffers;
-populations are stock where Lava's LIF is their meaning (`lava_neurons.py`). Importing this module also
-imports lava.
+populations are stock where a process of Lava's is their meaning (`lava_neurons.py`). Importing this
+module also imports lava.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from scipy.sparse import csr_matrix
 
 from snn_compile.targets.lava_compat import load_lava, tidy_processes
 from snn_compile.targets.lava_neurons import neurons, witness_of
+from snn_compile.targets.models import MODELS
 from snn_compile.targets.program import Program
 from snn_compile.targets.weights import WeightTable
 
@@ -27,7 +28,8 @@ _lava = load_lava()
 class LavaNetwork:
     """Connected lava-nc processes of a program, by the program's names; shapes are flat.
 
-    `populations`: name to LIF or ProgramLIF (ports a_in, s_out; Vars u, v). `tables`:
+    `populations`: name to LIF, ProgramLIF or the process of another model (its input ports, s_out; its
+    states as Vars). `tables`:
     "projection[index]" to Dense or DelayDense (ports s_in, a_out). `inputs`: name to a ring buffer
     (port s_out) that repeats its data. `witness`: population to "stock" or "derived (methods)".
     """
@@ -40,9 +42,10 @@ class LavaNetwork:
     def state(self) -> list[tuple[Any, npt.NDArray[np.int32]]]:
         """Return every Var that a step changes with its initial value, to set between samples."""
         found = []
+        changing = {"clock", "last", "a_buff"}.union(*(model.states for model in MODELS.values()))
         for process in (*self.populations.values(), *self.tables.values()):
             for var in process.vars.members:
-                if var.name in ("u", "v", "clock", "last", "a_buff"):
+                if var.name in changing:
                     value = np.zeros(var.shape, np.int32)
                     value[...] = var.init
                     found.append((var, value))
@@ -72,7 +75,8 @@ def to_lava(program: Program, messages: Mapping[str, npt.NDArray[np.int32]] | No
             for index, table in enumerate(edge.tables):
                 synapses = _synapses(table, edge.delay_steps, f"{edge.name}[{index}]")
                 source.s_out.connect(synapses.s_in)
-                synapses.a_out.connect(populations[edge.target].a_in)
+                port = program.population(edge.target).kind.ports[edge.port]
+                synapses.a_out.connect(getattr(populations[edge.target], port))
                 tables[f"{edge.name}[{index}]"] = synapses
     return LavaNetwork(populations, tables, inputs, witnesses(program))
 

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_compile.targets.chip import Chip
-from snn_compile.targets.integer import M
+from snn_compile.targets.integer import STATE_SHIFT, M
 
 if TYPE_CHECKING:
+    from snn_compile.targets.population import Population
     from snn_compile.targets.program import Program, Projection
 
 
@@ -34,12 +35,34 @@ def chip_violations(program: Program, chip: Chip) -> list[str]:
         "v_init": (-(M - 1), M - 1),
         "v_min": (-(M - 1), M - 1),
         "message_shift": (0, 23),
+        "cos_decay": (-chip.decay_max - 1, chip.decay_max + 1),
+        "sin_decay": (-chip.decay_max - 1, chip.decay_max + 1),
+        "decay_bits": (1, chip.decay_bits),
+        "state_exp": (0, 7),
+        "spike_exp": (0, 7),
+        "delta_i": (0, chip.decay_max),
+        "delta_v": (0, chip.voltage_decay_max),
+        "delta_theta": (0, chip.voltage_decay_max),
+        "delta_r": (0, chip.voltage_decay_max),
+        "theta_0": (0, chip.threshold_max << STATE_SHIFT),
+        "theta_step": (0, chip.threshold_max << STATE_SHIFT),
+        "bias": (-(M - 1), M - 1),
+        "relu": (0, 1),
+        "cum_error": (0, 1),
     }
     found = []
     for population in program.populations:
+        if population.kind.programmable and not chip.programmable_neurons:
+            found.append(
+                f"population {population.name!r}: model {population.model}; {chip.title} has leaky neurons "
+                "only"
+            )
+        # Thresholds of numbers are as wide as a state.
+        wide = {"vth": (0, M - 1)} if population.kind.programmable and population.graded else {}
         for key, array in population.parameters.items():
-            if text := _outside(array, *ranges[key]):
+            if text := _outside(array, *(ranges | wide)[key]):
                 found.append(f"population {population.name!r}: {key} {text}")
+        found += _beyond_the_state(population)
     for edge in program.projections:
         if edge.delay_steps > chip.delay_max:
             found.append(
@@ -70,6 +93,19 @@ def chip_violations(program: Program, chip: Chip) -> list[str]:
     if len(program.cores) > chip.cores:
         found.append(f"cores: {len(program.cores)} needed, {chip.cores} available")
     return found
+
+
+def _beyond_the_state(population: Population) -> list[str]:
+    """Find thresholds and biases of sigma-delta neurons that, shifted, are more than a state holds."""
+    if "spike_exp" not in population.parameters:
+        return []
+    shift = int(population.parameters["spike_exp"][0] + population.parameters["state_exp"][0])
+    return [
+        f"population {population.name!r}: {key} * 2**{shift} {text}"
+        for key in ("vth", "bias")
+        if key in population.parameters
+        and (text := _outside(population.parameters[key].astype(np.int64) << min(shift, 14), -(M - 1), M - 1))
+    ]
 
 
 def _wrapping(program: Program, edge: Projection) -> list[str]:

@@ -19,8 +19,7 @@ import numpy.typing as npt
 from snn_compile.targets import kernels
 from snn_compile.targets.errors import DeviceError
 from snn_compile.targets.events import SpikeEvents
-from snn_compile.targets.integer import DECAY_ONE, STATE_SHIFT
-from snn_compile.targets.population import Population
+from snn_compile.targets.kernel_tables import NeuronTables, kernel_of, neuron_tables, rule_numbers
 from snn_compile.targets.program import Program
 from snn_compile.targets.record import DeviceRun, Overflow
 from snn_compile.targets.weights import WeightTable
@@ -99,7 +98,7 @@ class _Flat:
     """A program as the kernel's arrays; nothing in it changes during a run."""
 
     pop: tuple[npt.NDArray[Any], ...]
-    parameters: tuple[npt.NDArray[Any], ...]
+    neurons: NeuronTables
     ring: tuple[npt.NDArray[Any], ...]
     ring_size: int
     tables: tuple[npt.NDArray[Any], ...]
@@ -123,15 +122,13 @@ def _flatten(program: Program) -> _Flat:
     number = {node.name: i for i, node in enumerate(sources)}
     sizes = np.array([node.size for node in sources], np.int64)
     n = sizes[: len(program.populations)]
-    at = _starts([_pad(int(k)) for k in n])
+    pad = np.array([_pad(int(k)) for k in n], np.int64)
     pop = (
-        at[:-1].copy(),
         n,
+        pad,
         np.array([p.start_step for p in program.populations], np.int64),
-        np.array([_reset(p) for p in program.populations], np.int64),
-        # A leaky integrator that nobody hears needs no message.
-        np.array([p.plain and (p.spiking or p not in program.senders) for p in program.populations]),
-        np.array([_rule(p) for p in program.populations], np.int64).reshape(-1, 6),
+        np.array([kernel_of(p, p in program.senders) for p in program.populations], np.int64),
+        np.array([rule_numbers(p) for p in program.populations], np.int64).reshape(-1, 6),
         np.array([p.graded for p in program.populations], np.bool_),
     )
     depth = np.ones(len(n), np.int64)
@@ -141,15 +138,15 @@ def _flatten(program: Program) -> _Flat:
         target = number[edge.target]
         depth[target] = max(depth[target], edge.delay_steps + 1)
         for table in edge.tables:
-            head = [number[edge.source], target, edge.delay_steps, table.exponent]
+            head = [number[edge.source], target, edge.port, edge.delay_steps, table.exponent]
             tables.append([*head, _KINDS[table.sign_mode], int(table.message_bits > 0), *rows.add(table)])
-    strides = np.array([_pad(int(k)) for k in n], np.int64)
+    strides = pad * np.array([len(p.kind.ports) for p in program.populations], np.int64)
     ring_at = _starts(depth * strides)
-    columns = np.array(tables, np.int64).reshape(-1, 9).T.copy()
+    columns = np.array(tables, np.int64).reshape(-1, 10).T.copy()
     sum_at = _starts([_pad(int(n[t])) for t in columns[1]])
     flat = _Flat(
         pop=pop,
-        parameters=_parameters(program, at),
+        neurons=neuron_tables(program.populations, pad),
         ring=(ring_at[:-1].copy(), depth, strides),
         ring_size=int(ring_at[-1]),
         tables=tuple(columns),
@@ -175,29 +172,6 @@ _KINDS = {
     "excitatory": kernels.ROWS_POSITIVE,
     "inhibitory": kernels.ROWS_NEGATIVE,
 }
-
-
-def _reset(p: Population) -> int:
-    resets = {"value": kernels.RESET_VALUE, "subtract": kernels.RESET_SUBTRACT, "none": kernels.RESET_NONE}
-    models = {"li": kernels.NEVER_SPIKES, "ternary": kernels.TERNARY}
-    return models.get(p.model, resets[p.reset])
-
-
-def _rule(p: Population) -> list[int]:
-    timing = {
-        "same_step": kernels.SAME_STEP,
-        "next_before": kernels.NEXT_BEFORE,
-        "next_after": kernels.NEXT_AFTER,
-        "pending": kernels.PENDING,
-    }
-    return [
-        _reset(p),
-        timing[p.reset_timing],
-        int(p.comparison == ">="),
-        int(p.spikes_per_step == "floor"),
-        int(p.update_order == "membrane_first"),
-        int(p.current_decay == "after"),
-    ]
 
 
 class _Rows:
@@ -239,27 +213,6 @@ def _bytes(weights: npt.NDArray[Any], sign_mode: str) -> npt.NDArray[np.int8]:
     return magnitudes
 
 
-def _parameters(program: Program, at: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any], ...]:
-    size = int(at[-1])
-    keep_u, keep_v = np.zeros(size, np.uint32), np.zeros(size, np.uint32)
-    threshold, bias, v_init, v_min, shift = (np.zeros(size, np.int32) for _ in range(5))
-    for p, start in zip(program.populations, at[:-1], strict=True):
-        where = slice(int(start), int(start) + p.size)
-        keep_u[where] = DECAY_ONE - (p.parameters["du"] + 1)
-        keep_v[where] = DECAY_ONE - p.parameters["dv"]
-        bias[where] = p.bias
-        v_init[where] = p.parameters["v_init"]
-        if p.model == "ternary":
-            threshold[where] = p.parameters["vth_hi"] << STATE_SHIFT
-            v_min[where] = p.parameters["vth_lo"] << STATE_SHIFT
-        elif p.spiking:
-            threshold[where] = p.parameters["vth"] << STATE_SHIFT
-            v_min[where] = p.parameters["v_min"]
-        else:
-            shift[where] = p.parameters["message_shift"]
-    return keep_u, keep_v, threshold, bias, v_init, v_min, shift
-
-
 class _Probes:
     """Where probed states go: one flat array all threads write their own samples into."""
 
@@ -268,7 +221,9 @@ class _Probes:
         parts = [name.rpartition(".") for name in names]
         self.names = list(names)
         self.pop = np.array([order[p] for p, _, _ in parts], np.int64)
-        self.is_v = np.array([state == "v" for _, _, state in parts], np.bool_)
+        self.slot = np.array(
+            [program.population(p).kind.states.index(state) for p, _, state in parts], np.int64
+        )
         self.sizes = [program.population(p).size for p, _, _ in parts]
         self.at = _starts([rows * n for n in self.sizes])
         self.out = np.zeros(int(self.at[-1]), np.int32)
@@ -291,8 +246,7 @@ class _Part:
 def _run_range(
     flat: _Flat, inputs: npt.NDArray[np.int32], probes: _Probes, first: int, last: int, time: tuple[int, int]
 ) -> _Part:
-    n = flat.pop[1]
-    states = len(flat.parameters[0])
+    n, neurons = flat.pop[0], flat.neurons
     most = n * inputs.shape[1] * (last - first)
     capacity = np.maximum(n, np.minimum(most, EVENT_BUFFER * n // max(1, int(n.sum()))))
     event_at, event_n = _starts(capacity), np.zeros(len(n), np.int64)
@@ -303,7 +257,6 @@ def _run_range(
     collected: list[list[npt.NDArray[np.int32]]] = [[] for _ in n]
     carried: list[list[npt.NDArray[np.int32]]] = [[] for _ in n]
     cursor = np.array([first, 0, last, *time], np.int64)
-    state = (np.zeros(states, np.int32), np.zeros(states, np.int32), np.zeros(states, np.int32))
     senders = (
         who_at[:-1].copy(),
         np.zeros(len(flat.sizes), np.int64),
@@ -312,20 +265,21 @@ def _run_range(
         np.zeros(int(n.max()), np.uint8),
     )
     arguments = (
-        *(*flat.pop, *flat.parameters, *state),
+        *(*flat.pop, neurons.state_at, neurons.register_at, neurons.initial, neurons.registers),
+        *(neurons.registers.view(np.uint32), np.zeros_like(neurons.initial)),
         *(*flat.ring, np.zeros(flat.ring_size, np.int32)),
         *(*flat.tables, flat.sum_at, np.zeros(flat.sum_size, np.int32)),
         *(flat.signed, flat.signed.view(np.uint8), flat.starts, flat.synapses),
         *(inputs, flat.in_at, flat.in_n, *senders),
         *(event_at[:-1].copy(), event_n, capacity, events, event_values, row_counts, overflow),
-        *(probes.pop, probes.is_v, probes.at[:-1].copy(), probes.out, cursor),
+        *(probes.pop, probes.slot, probes.at[:-1].copy(), probes.out, cursor),
     )
     while cursor[0] < last:
         kernels.run_network(*arguments)
         for p in range(len(n)):
             found = slice(event_at[p], event_at[p] + event_n[p])
             collected[p].append(events[found].copy())
-            if flat.pop[6][p]:
+            if flat.pop[5][p]:
                 carried[p].append(event_values[found].copy())
         event_n[:] = 0
     return _Part(row_counts[:, first:last], collected, carried, overflow)

@@ -13,40 +13,10 @@ import numpy.typing as npt
 
 from snn_compile.targets.errors import SnnCompileError, WrongProgram
 from snn_compile.targets.integer import M, effective_bias
+from snn_compile.targets.models import MODELS, Model
 from snn_compile.targets.rule import Rule
 
 IntArray = npt.NDArray[np.integer[Any]]
-
-MODELS: dict[str, dict[str, int | None]] = {
-    "lif": {
-        "du": None,
-        "dv": None,
-        "vth": None,
-        "bias_mant": 0,
-        "bias_exp": 0,
-        "v_init": 0,
-        "v_min": -(M - 1),
-    },
-    "li": {"du": None, "dv": None, "bias_mant": 0, "bias_exp": 0, "v_init": 0, "message_shift": 0},
-    "ternary": {
-        "du": None,
-        "dv": None,
-        "vth_hi": None,
-        "vth_lo": None,
-        "bias_mant": 0,
-        "bias_exp": 0,
-        "v_init": 0,
-    },
-}
-"""Neuron models, their integer parameters by the names of Lava's registers, and their defaults.
-
-du: current decay, (du + 1)/4096 of u is lost a step. dv: voltage decay, dv/4096; 4096 forgets v at every
-step. vth: threshold in units of 64. bias_mant, bias_exp: bias = mant * 2**exp in membrane units. v_init:
-membrane at start_step. v_min: v is clipped from below to it, after the reset. `li` is a leaky integrator
-that never spikes; to those it projects to it sends its membrane, v >> message_shift (flooring), at every
-step from start_step on. A message of 0 is none. `ternary` steps like Lava's TernaryLIF: it sends 1 above
-vth_hi, -1 below vth_lo, and is then set to 0; both thresholds are shared by all of its neurons.
-"""
 
 
 def frozen_integers(array: npt.ArrayLike, dtype: Any) -> npt.NDArray[Any]:
@@ -87,15 +57,16 @@ class Population:
             self.rule  # noqa: B018 - checks its words
         except SnnCompileError as error:
             raise WrongProgram(f"population {self.name!r}: {error}") from error
-        model = MODELS[self.model]
-        missing = [key for key, default in model.items() if default is None and key not in self.parameters]
+        model = self.kind.registers
+        defaults = {key: register.default for key, register in model.items()}
+        missing = [key for key, value in defaults.items() if value is None and key not in self.parameters]
         if missing or self.parameters.keys() - model.keys():
             raise WrongProgram(
                 f"population {self.name!r}: parameters {sorted(self.parameters)}; model {self.model} has "
                 f"{sorted(model)}, and {missing or 'no other'} must be given"
             )
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        given: dict[str, Any] = {**model, **self.parameters}
+        given: dict[str, Any] = {**defaults, **self.parameters}
         frozen = {key: frozen_integers(np.atleast_1d(given[key]), np.int32) for key in model}
         for key, array in frozen.items():
             if array.shape not in ((1,), (self.size,)):
@@ -104,12 +75,13 @@ class Population:
                     f"expected (1,) or ({self.size},)"
                 )
         object.__setattr__(self, "parameters", frozen)
-        if self.model == "ternary":
-            if self.rule != Rule():
-                raise WrongProgram(f"population {self.name!r}: ternary neurons have Lava's rule and no other")
-            if frozen["vth_hi"].size > 1 or frozen["vth_lo"].size > 1:
-                raise WrongProgram(f"population {self.name!r}: ternary neurons share vth_hi and vth_lo")
-        if self.spikes_per_step == "floor" and self.spiking and (frozen["vth"] < 1).any():
+        if not self.kind.ruled and self.rule != Rule():
+            raise WrongProgram(
+                f"population {self.name!r}: {self.model} neurons have Lava's rule and no other"
+            )
+        if several := [key for key, array in frozen.items() if model[key].shared and array.size > 1]:
+            raise WrongProgram(f"population {self.name!r}: {self.model} neurons share {', '.join(several)}")
+        if self.spikes_per_step == "floor" and self.model == "lif" and (frozen["vth"] < 1).any():
             raise WrongProgram(f"population {self.name!r}: floor(v / threshold) needs thresholds from 1 on")
 
     @property
@@ -118,21 +90,29 @@ class Population:
         return prod(self.shape)
 
     @property
+    def kind(self) -> Model:
+        """The model's entry in the table of models."""
+        return MODELS[self.model]
+
+    @property
     def spiking(self) -> bool:
-        """Whether the model emits spikes."""
+        """Whether the model emits spikes or other messages of its own accord, whoever hears them."""
         return self.model != "li"
 
     @property
     def graded(self) -> bool:
-        """Whether messages carry a number: several spikes a step, a sign, or a membrane."""
-        return self.model != "lif" or self.spikes_per_step != "one"
+        """Whether messages carry a number: several spikes a step, a sign, or a state."""
+        return self.kind.graded or self.spikes_per_step != "one"
 
     @cached_property
     def largest_message(self) -> int:
         """The largest magnitude of a message."""
-        if self.spiking:
-            return 1 if self.spikes_per_step == "one" else (M - 1) // (int(self.parameters["vth"].min()) << 6)
-        return -((1 - M) >> int(self.parameters["message_shift"].min()))
+        if self.model == "li":
+            return -((1 - M) >> int(self.parameters["message_shift"].min()))
+        if self.spikes_per_step != "one":
+            return (M - 1) // (int(self.parameters["vth"].min()) << 6)
+        shift = int(self.parameters["state_exp"][0]) if self.graded and "state_exp" in self.parameters else 0
+        return self.kind.largest >> shift
 
     @cached_property
     def rule(self) -> Rule:
@@ -149,13 +129,15 @@ class Population:
     @cached_property
     def plain(self) -> bool:
         """Whether a step is that of Lava's LIF up to the kind of reset: no clip, no other order."""
-        if not self.spiking:
+        if self.model == "li":
             return (self.update_order, self.current_decay) == ("synapse_first", "before")
         return self.model == "lif" and self.rule.stock and bool((self.parameters["v_min"] <= -(M - 1)).all())
 
     @cached_property
     def bias(self) -> npt.NDArray[np.int64]:
-        """Bias in membrane units, shape (1,) or (size,)."""
+        """Bias in membrane units, shape (1,) or (size,); 0 of a model without one."""
+        if "bias_mant" not in self.parameters:
+            return np.zeros(1, np.int64)
         return effective_bias(
             self.parameters["bias_mant"].astype(np.int64), self.parameters["bias_exp"].astype(np.int64)
         )

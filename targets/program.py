@@ -32,13 +32,17 @@ TASKS = ("classify", "regress")
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """An edge between populations (or from an input port), split into tables that add up."""
+    """An edge between populations (or from an input port), split into tables that add up.
+
+    `port`: which of the target model's input ports it reaches (`Model.ports`).
+    """
 
     name: str
     source: str
     target: str
     tables: tuple[WeightTable, ...]
     delay_steps: int = 0
+    port: int = 0
 
 
 @dataclass(frozen=True)
@@ -211,6 +215,12 @@ class Program:
                     f"projection {edge.name!r} joins {edge.source!r} to "
                     f"{edge.target!r}, and one of them is not there"
                 )
+            target = self._populations[edge.target]
+            if not 0 <= edge.port < len(ports := target.kind.ports):
+                raise WrongProgram(
+                    f"projection {edge.name!r} reaches port {edge.port} of {edge.target!r}; model "
+                    f"{target.model} has {', '.join(f'{i} ({name})' for i, name in enumerate(ports))}"
+                )
             shape = (self.size(edge.target), self.size(edge.source))
             if not edge.tables:
                 raise WrongProgram(f"projection {edge.name!r} has no weight table")
@@ -244,6 +254,11 @@ class Program:
                 raise WrongProgram(
                     f"output {port.name!r} reads spikes of {port.population!r}, "
                     "which never spikes; read its membrane"
+                )
+            if port.signal == "membrane" and not self._populations[port.population].kind.membrane:
+                raise WrongProgram(
+                    f"output {port.name!r} reads the membrane of {port.population!r}, which keeps none; "
+                    "read its spikes"
                 )
         if not self.inputs or not self.outputs:
             raise WrongProgram("a program needs at least one input and one output")

@@ -37,7 +37,7 @@ class Overflow:
 class DeviceRun:
     """Raw results in device time. `spikes`: every spiking population's events over all device steps.
 
-    `states`: "population.u" or "population.v" to int32 (batch, device_steps, size), v after reset.
+    `states`: "population.state" to int32 (batch, device_steps, size), v after reset.
     `witness`: per population "stock" or "derived (methods)" where the device is an independent one.
     """
 

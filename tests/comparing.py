@@ -20,6 +20,7 @@ class Everything:
 
     record: RunRecord
     run: DeviceRun
+    kinds: Mapping[str, tuple[str, ...]]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.record, name)
@@ -40,23 +41,23 @@ class _Kept:
 def run_all(
     program: Program, inputs: Mapping[str, npt.ArrayLike], device: str | Device, **options: Any
 ) -> Any:
-    """Run with the spikes and both states of every population; return a record and the device's run."""
+    """Run with the spikes and all states of every population; return a record and the device's run."""
     kept = _Kept(open_device(device, **options) if isinstance(device, str) else device)
     record = execute(
         program,
         inputs,
         kept,
         record=[p.name for p in program.populations if p.spiking],
-        probes=[f"{p.name}.{s}" for p in program.populations for s in "uv"],
+        probes=[f"{p.name}.{s}" for p in program.populations for s in p.kind.states],
     )
-    return Everything(record, kept.runs[-1])
+    return Everything(record, kept.runs[-1], {p.name: p.kind.states for p in program.populations})
 
 
 def traces(record: Any) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
-    """Return (population, state) to (samples, steps, neurons), in the order u, v, spikes."""
+    """Return (population, state) to (samples, steps, neurons), states in order, then spikes."""
     found = {}
     for name, shape in record.shapes.items():
-        arrays = {state: record.states(f"{name}.{state}") for state in "uv"}
+        arrays = {state: record.states(f"{name}.{state}") for state in record.kinds[name]}
         if name in record.spike_events:
             arrays["spikes"] = record.spikes(name)
         for state, array in arrays.items():

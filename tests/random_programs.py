@@ -81,10 +81,13 @@ class Limits:
     samples: int = 4
     tables: int = 3
     delay: int = 62
+    models: tuple[str, ...] = ()
+    """Models that are drawn besides the leaky ones."""
 
 
 SMALL = Limits(neurons=4, populations=3, channels=3, steps=12, samples=2, tables=2)
 TINY = Limits(neurons=5, populations=3, channels=3, steps=8, samples=3, tables=2, delay=3)
+OTHERS = ("rf", "rf_iz", "atrlif", "sigma_delta", "delta", "sigma", "graded", "graded_relu")
 SHORT = Limits(neurons=12, populations=3, channels=10, steps=10, samples=5, tables=2, delay=4)
 
 
@@ -117,6 +120,8 @@ def build(pick: Picker, limits: Limits) -> Case:
     for i in range(count):
         models = ("lif", "lif", "lif", "li") if i == count - 1 or not stock else ("lif",)
         models += () if stock else ("lif", "lif", "li", "ternary")
+        if limits.models:
+            models = (*limits.models, *limits.models, *models)
         populations.append(population(pick, f"pop{i}", pick.choice(models), limits, stock))
     projections = []
     for index, target in enumerate(populations):
@@ -145,11 +150,14 @@ def slowed(pick: Picker, program: Program, period: int) -> Program:
         edges.append(replace(edge, delay_steps=delay))
     if any(not 0 <= edge.delay_steps <= 62 for edge in edges):
         return program
+    bits = {node.name: node.largest_message.bit_length() for node in program.nodes}
     return replace(
         program,
         populations=tuple(replace(p, start_step=start[p.name]) for p in program.populations),
         inputs=tuple(replace(p, start_step=start[p.name]) for p in program.inputs),
-        projections=tuple(sums_in_32_bits(edge) if edge.delay_steps else edge for edge in edges),
+        projections=tuple(
+            sums_in_32_bits(edge, bits[edge.source]) if edge.delay_steps else edge for edge in edges
+        ),
         period=period,
     )
 
@@ -173,6 +181,9 @@ def input_port(pick: Picker, name: str, limits: Limits) -> InputPort:
 def population(pick: Picker, name: str, model: str, limits: Limits, stock: bool = True) -> Population:
     """Make a population, each parameter shared or per neuron; with `stock` only its reset is drawn."""
     size = pick.integer(1, limits.neurons)
+    if model in OTHERS:
+        parameters = _REGISTERS[model](pick, size)
+        return Population(name, (size,), model, parameters, start_step=pick.choice((0, 0, 1, 2, 3, 5)))
     rule = {key: "value" if key == "reset" else words[0] for key, words in CHOICES.items()}
     rule["reset"] = pick.choice(("value", "value", "subtract", "subtract", "none"))
     if model == "ternary":
@@ -219,6 +230,80 @@ def population(pick: Picker, name: str, model: str, limits: Limits, stock: bool 
     return Population(name, (size,), model, parameters, start_step=pick.choice((0, 0, 1, 2, 3, 5)), **rule)
 
 
+def registers(pick: Picker, size: int, **spans: tuple[tuple[int, int], ...]) -> dict[str, Ints]:
+    """Make registers within one of their spans each, shared or per neuron (`size` 1: shared)."""
+    return {
+        key: pick.integers(*pick.choice(choices), (pick.choice((1, size)),)) for key, choices in spans.items()
+    }
+
+
+SHARES = ((400, 1800), (0, 0), (0, 4095), (4095, 4095), (1, 40))
+THRESHOLDS = ((1, 60), (0, 3), (10, 400), (300, 9000), (131071, 131071))
+
+
+def resonator(pick: Picker, size: int) -> dict[str, Ints]:
+    """Make registers of a resonator: a turn of some steps with a loss, or anything."""
+    bits = pick.choice((12, 12, 8, 3, 1))
+    if pick.choice((True, True, False)):
+        shape = (pick.choice((1, size)),)
+        turn, length = (
+            2 * np.pi / pick.integers(2, 17, shape),
+            (1 << bits) * pick.integers(50, 100, shape) / 100,
+        )
+        found = {"cos_decay": np.fix(length * np.cos(turn)), "sin_decay": np.fix(length * np.sin(turn))}
+        found = {key: value.astype(np.int64) for key, value in found.items()}
+    else:
+        span = ((-1 << bits, 1 << bits), (-4096, 4096), (-9, 9))
+        found = registers(pick, size, cos_decay=span, sin_decay=span)
+    shared = registers(pick, 1, vth=THRESHOLDS, state_exp=((6, 6), (0, 0), (1, 7)))
+    return {**found, **shared, "decay_bits": np.array([bits])}
+
+
+def adaptive(pick: Picker, size: int) -> dict[str, Ints]:
+    """Make registers of neurons with adaptive threshold."""
+    forgets = (*SHARES, (4096, 4096))
+    return {
+        **registers(pick, size, delta_i=SHARES, delta_v=forgets, delta_theta=forgets, delta_r=forgets),
+        **registers(pick, size, theta_0=((1, 3000), (0, 0), (320, 320), (0, 8388544))),
+        **registers(pick, 1, theta_step=((0, 0), (1, 900), (240, 240), (0, 8388544))),
+        **registers(pick, size, bias_mant=((0, 0), (0, 0), (-4096, 4095), (0, 64)), bias_exp=((0, 7),)),
+        **registers(pick, size, v_init=((0, 0), (0, 0), (-(2**23) + 1, 2**23 - 1))),
+    }
+
+
+def delta(pick: Picker, size: int) -> dict[str, Ints]:
+    """Make registers of delta encoders."""
+    shifts = registers(pick, 1, spike_exp=((0, 0), (6, 6), (0, 7)), state_exp=((0, 0), (6, 6), (0, 7)))
+    top = (2**23 - 1) >> int(shifts["spike_exp"][0] + shifts["state_exp"][0])
+    return {**shifts, **registers(pick, 1, vth=((0, min(9, top)), (0, 0), (0, top)), cum_error=((0, 1),))}
+
+
+def sigma_delta(pick: Picker, size: int) -> dict[str, Ints]:
+    """Make registers of sigma-delta neurons."""
+    found = delta(pick, size)
+    top = (2**23 - 1) >> int(found["spike_exp"][0] + found["state_exp"][0])
+    near = min(30, top)
+    bias = registers(pick, size, bias=((0, 0), (-near, near), (-top, top)))
+    return {**found, **bias, **registers(pick, 1, relu=((0, 1),))}
+
+
+def relay(pick: Picker, size: int) -> dict[str, Ints]:
+    """Make the register of graded relays."""
+    return registers(pick, 1, vth=((0, 3), (1, 60), (10, 4000)))
+
+
+_REGISTERS = {
+    "rf": resonator,
+    "rf_iz": resonator,
+    "atrlif": adaptive,
+    "sigma_delta": sigma_delta,
+    "delta": delta,
+    "sigma": lambda pick, size: {},
+    "graded": relay,
+    "graded_relu": relay,
+}
+
+
 def projection(
     pick: Picker,
     index: int,
@@ -233,7 +318,7 @@ def projection(
     if isinstance(source, InputPort):
         graded, bits = source.kind == "graded", source.bits
     else:
-        graded, bits = source.graded, source.largest_message.bit_length()
+        graded, bits = source.graded, min(24, source.largest_message.bit_length())
     message_bits = pick.choice((bits, bits, bits, 0) if graded else (0, 0, 0, 0, 0, 0, 0, bits))
     if isinstance(source, Population) and not source.spiking:
         message_bits = bits
@@ -241,11 +326,13 @@ def projection(
         table(pick, (target.size, source.size), message_bits, not stock and pick.choice((False, True)))
         for _ in range(pick.integer(1, limits.tables))
     )
-    edge = Projection(f"edge{index}", source.name, target.name, tables, delay)
-    return sums_in_32_bits(edge) if delay else edge
+    ports = len(target.kind.ports)
+    port = pick.choice(range(ports)) if ports > 1 else 0
+    edge = Projection(f"edge{index}", source.name, target.name, tables, delay, port)
+    return sums_in_32_bits(edge, source.largest_message.bit_length()) if delay else edge
 
 
-def sums_in_32_bits(edge: Projection) -> Projection:
+def sums_in_32_bits(edge: Projection, bits: int = 0) -> Projection:
     """Return the edge without right shifts of sums that may have left 32 bits.
 
     A chip takes these without a delay only, as in `edge_cases`: Lava's DelayDense adds in 64 bits where
@@ -253,7 +340,7 @@ def sums_in_32_bits(edge: Projection) -> Projection:
     """
     tables = []
     for table in edge.tables:
-        largest = np.abs(table.dense().astype(np.int64)).sum(axis=1).max() << table.message_bits
+        largest = np.abs(table.dense().astype(np.int64)).sum(axis=1).max() << max(bits, table.message_bits)
         wide = table.exponent < 0 and table.message_bits and largest >= 1 << 31
         tables.append(replace(table, exponent=0) if wide else table)
     return replace(edge, tables=tuple(tables))
@@ -281,6 +368,7 @@ def output_port(pick: Picker, populations: list[Population]) -> OutputPort:
     """Make an output that reads any population."""
     read = pick.choice(populations)
     signal = pick.choice(("spikes", "membrane")) if read.spiking else "membrane"
+    signal = signal if read.kind.membrane else "spikes"
     return OutputPort("out", read.name, signal, pick.choice(READOUTS), pick.choice(("classify", "regress")))
 
 

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from snn_compile.targets import loihi2_sim
-from snn_compile.targets import oracle as oracle_module
 from snn_compile.targets.device import open_device
 from snn_compile.targets.errors import DeviceError
+from snn_compile.targets.neurons_lif import LeakyNeurons
 from snn_compile.targets.program_file import load_program
 from snn_compile.targets.rule import CHOICES
 
@@ -207,7 +207,7 @@ def properties(case: Any, record: Any, traces: dict[tuple[str, str], Any]) -> se
 def ties(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Return what is seen of membranes exactly at (the n-th multiple of) a threshold from now on."""
     seen: set[str] = set()
-    original = oracle_module._Neurons._spikes
+    original = LeakyNeurons._spikes
 
     def spikes(self: Any, pending: Any) -> Any:
         held = pending if self.rule.reset_timing == "pending" else np.zeros_like(pending)
@@ -223,7 +223,7 @@ def ties(monkeypatch: pytest.MonkeyPatch) -> set[str]:
             seen.add("pending")
         return original(self, pending)
 
-    monkeypatch.setattr(oracle_module._Neurons, "_spikes", spikes)
+    monkeypatch.setattr(LeakyNeurons, "_spikes", spikes)
     return seen
 
 

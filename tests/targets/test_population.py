@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from snn_compile.targets.errors import WrongProgram
-from snn_compile.targets.population import MODELS, Population
+from snn_compile.targets.models import MODELS
+from snn_compile.targets.population import Population
 
 NEEDED = {"du": 1, "dv": 2, "vth": 3}
 
 
 def lif(**options: Any) -> Population:
-    registers = NEEDED | {key: options.pop(key) for key in list(options) if key in MODELS["lif"]}
+    registers = NEEDED | {key: options.pop(key) for key in list(options) if key in MODELS["lif"].registers}
     return Population("n", (2, 3), "lif", registers, **options)
 
 
@@ -39,7 +40,9 @@ def test_what_has_no_default_must_be_given(missing: str) -> None:
 def test_what_a_model_does_not_have_is_refused() -> None:
     for name, model in (("message_shift", "lif"), ("v_min", "li"), ("vth", "li")):
         with pytest.raises(WrongProgram, match=f"model {model} has"):
-            Population("n", (1,), model, {key: NEEDED.get(key, 0) for key in (*MODELS[model], name)})
+            Population(
+                "n", (1,), model, {key: NEEDED.get(key, 0) for key in (*MODELS[model].registers, name)}
+            )
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,7 @@ def test_ternary_neurons_send_signs() -> None:
     made = ternary()
     assert (made.spiking, made.graded, made.plain, made.largest_message) == (True, True, False, 1)
     for key in ("vth_hi", "vth_lo"):
-        with pytest.raises(WrongProgram, match="'n': ternary neurons share vth_hi and vth_lo"):
+        with pytest.raises(WrongProgram, match=f"'n': ternary neurons share {key}"):
             ternary(**{"high" if key == "vth_hi" else "low": [0, 0]})
     for rule in ({"reset": "subtract"}, {"comparison": ">="}, {"current_decay": "after"}):
         with pytest.raises(WrongProgram, match="'n': ternary neurons have Lava's rule and no other"):
