@@ -101,33 +101,30 @@ def _add_sparse(
             total[target] = np.int32(total[target] + np.int32(value * weight))
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True)
 def _step(
-    kernel: int, n: int, stride: int, acc: Any, state: Any, registers: Any, shares: Any, rule: Any,
-    fired: Any, who: Any, values: Any, overflow: Any,
+    kernel: int, n: int, w: int, acc: Any, state: Any, registers: Any, shares: Any, rule: Any,
+    who: Any, values: Any, overflow: Any,
 ) -> Any:  # fmt: skip
-    """Advance one population; return how many of its neurons send.
+    """Advance one population that is not of Lava's LIF; return how many of its neurons send.
 
-    Row r of `state`, `registers` (int32) and `shares` (the same, unsigned) begins at r * stride, in the
-    order of the model's states and of `kernel_tables.py`.
+    `w` is the padded size: row r of `state`, `registers` (int32) and `shares` (the same, unsigned) begins
+    at r * w, in the order of the model's states and of `kernel_tables.py`.
     """
-    s0, s1, s2, s3 = state[:n], state[stride:][:n], state[2 * stride :][:n], state[3 * stride :][:n]
-    r0, r1, r2 = registers[:n], registers[stride:][:n], registers[2 * stride :][:n]
-    r3, r4, r5 = registers[3 * stride :][:n], registers[4 * stride :][:n], registers[5 * stride :][:n]
-    r6 = registers[6 * stride :][:n]
-    keep0, keep1 = shares[:n], shares[stride:][:n]
-    if kernel == LEAKY:
-        return step_leaky(n, acc[:n], s0, s1, keep0, keep1, r2, r3, rule[0], fired, who, overflow)
+    s0, s1, s2, s3 = state[:n], state[w:][:n], state[2 * w :][:n], state[3 * w :][:n]
+    r0, r1, r2 = registers[:n], registers[w:][:n], registers[2 * w :][:n]
+    r3, r4, r5 = registers[3 * w :][:n], registers[4 * w :][:n], registers[5 * w :][:n]
+    keep0, keep1 = shares[:n], shares[w:][:n]
     if kernel == LEAKY_BY_RULE:
         return step_leaky_by_rule(
             n, acc[:n], s0, s1, s2, keep0, keep1, r2, r3, r4, r5, rule, who, values, overflow
         )
     if kernel == RESONATOR or kernel == IZHIKEVICH:
         return step_resonators(
-            n, acc[:n], acc[stride:][:n], s0, s1, r0, r1, r2, r3, r4, kernel == IZHIKEVICH, who, overflow
+            n, acc[:n], acc[w:][:n], s0, s1, r0, r1, r2, r3, r4, kernel == IZHIKEVICH, who, overflow
         )
     if kernel == ADAPTIVE:
-        keep2, keep3 = shares[2 * stride :][:n], shares[3 * stride :][:n]
+        keep2, keep3, r6 = shares[2 * w :][:n], shares[3 * w :][:n], registers[6 * w :][:n]
         return step_adaptive(
             n, acc[:n], s0, s1, s2, s3, keep0, keep1, keep2, keep3, r4, r5, r6, who, overflow
         )
@@ -185,12 +182,20 @@ def run_network(
                     # The last row takes what happens while the pipeline drains: it changes no result.
                     drains = t >= pop_start[p] + cursor[3] * period
                     seen = overflow[populations] if drains else overflow[p]
-                    k = _step(
-                        pop_kernel[p], n, pop_stride[p], ring[slot : slot + ring_stride[p]],
-                        state[state_at[p] : state_at[p + 1]], registers[register_at[p] : register_at[p + 1]],
-                        shares[register_at[p] : register_at[p + 1]], pop_rule[p], fired, who[mine],
-                        what[mine], seen,
-                    )  # fmt: skip
+                    acc = ring[slot : slot + ring_stride[p]]
+                    kernel, w = pop_kernel[p], pop_stride[p]
+                    own = state[state_at[p] : state_at[p + 1]]
+                    held = registers[register_at[p] : register_at[p + 1]]
+                    kept = shares[register_at[p] : register_at[p + 1]]
+                    if kernel == LEAKY:
+                        k = step_leaky(
+                            n, acc, own, own[w:], kept, kept[w:], held[2 * w :], held[3 * w :],
+                            pop_rule[p, 0], fired, who[mine], seen,
+                        )  # fmt: skip
+                    else:
+                        k = _step(
+                            kernel, n, w, acc, own, held, kept, pop_rule[p], who[mine], what[mine], seen
+                        )  # fmt: skip
                 who_n[p] = k
                 row_counts[p, s, t] = k
                 start = event_at[p] + event_n[p]
@@ -220,8 +225,8 @@ def run_network(
                 listed = who[who_at[source] : who_at[source] + k]
                 values = what[who_at[source] : who_at[source] + k]
                 i = source - populations
-                held = tab_graded[e] and i >= 0 and t > 0
-                if not (held and _held(messages[s, t], messages[s, t - 1], in_at[i], in_n[i])):
+                repeated = tab_graded[e] and i >= 0 and t > 0
+                if not (repeated and _held(messages[s, t], messages[s, t - 1], in_at[i], in_n[i])):
                     total[:] = 0
                     if tab_sparse[e]:
                         _add_sparse(
