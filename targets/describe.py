@@ -34,9 +34,9 @@ def describe(program: Program) -> str:
         lines += [f"    {key} {_values(array)}" for key, array in p.parameters.items()]
     for edge in program.projections:
         ports = program.population(edge.target).kind.ports
-        port = f" {ports[edge.port]}" if len(ports) > 1 else ""
+        reached = f" {ports[edge.port]}" if len(ports) > 1 else ""
         lines.append(
-            f"projection {edge.name}: {edge.source} -> {edge.target}{port}, delay {edge.delay_steps}"
+            f"projection {edge.name}: {edge.source} -> {edge.target}{reached}, delay {edge.delay_steps}"
         )
         for table in edge.tables:
             w = table.weights.data if table.sparse else table.weights

@@ -84,7 +84,8 @@ def rule_numbers(p: Population) -> list[int]:
 def _initial_states(p: Population) -> Rows:
     zero = np.zeros(1, np.int64)
     known = {"v": "v_init", "theta": "theta_0"}
-    found = [p.parameters.get(known.get(state, ""), zero) for state in p.kind.states]
+    initial = [known.get(state, "") for state in p.kind.states]
+    found = [_wide(p, key) if key in p.parameters else zero for key in initial]
     # The kernel of other rules holds the spikes of the step before as well.
     return [*found, zero] if p.kind.ruled or p.model == "ternary" else found
 
@@ -99,7 +100,7 @@ def _leaky(p: Population) -> Rows:
         threshold, low = _wide(p, "vth") << STATE_SHIFT, _wide(p, "v_min")
     else:
         shift = _wide(p, "message_shift")
-    keep_u, keep_v = DECAY_ONE - (p.parameters["du"] + 1), DECAY_ONE - p.parameters["dv"]
+    keep_u, keep_v = DECAY_ONE - (_wide(p, "du") + 1), DECAY_ONE - _wide(p, "dv")
     return [keep_u, keep_v, threshold, p.bias, low, shift]
 
 

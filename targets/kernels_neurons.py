@@ -227,26 +227,33 @@ def _low32(x: Any) -> Any:
     return ((x + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _turn(x: Any) -> Any:
+    """Return a current after its single turn of 24 bits."""
+    if x > (1 << 23):
+        return np.int32(x - (1 << 24))
+    return np.int32(x + (1 << 24)) if x <= -(1 << 23) else np.int32(x)
+
+
 @njit(nogil=True, cache=True)
 def step_adaptive(
     n: int, acc: Any, current: Any, v: Any, theta: Any, r: Any, keep_i: Any, keep_v: Any, keep_theta: Any,
     keep_r: Any, base: Any, rise: Any, bias: Any, who: Any, overflow: Any,
 ) -> int:  # fmt: skip
     """Advance neurons with adaptive threshold and refractoriness."""
-    half, full, top = 1 << 23, 1 << 24, (1 << 23) - 1
+    top = (1 << 23) - 1
     k = 0
     for i in range(n):
         a = acc[i]
         acc[i] = np.int32(0)
         kept = np.int32(_keep(current[i], keep_i[i]))
-        y = np.int32(kept + np.int32(a << 6))
-        w = np.int32(y - full) if y > half else (np.int32(y + full) if y <= -half else y)
-        overflow[0] += np.int64(w) != np.int64(kept) + (np.int64(a) << 6)
-        current[i] = w
-        y = np.int32(np.int32(np.int32(_keep(v[i], keep_v[i])) + w) + bias[i])
-        overflow[1] += y > top
-        overflow[2] += y < -top
-        membrane = np.int32(_clip(y))
+        drive = np.int32(_turn(np.int32(kept + np.int32(a << 6))))
+        overflow[0] += np.int64(drive) != np.int64(kept) + (np.int64(a) << 6)
+        current[i] = drive
+        raw = np.int32(np.int32(np.int32(_keep(v[i], keep_v[i])) + drive) + bias[i])
+        overflow[1] += raw > top
+        overflow[2] += raw < -top
+        membrane = np.int32(_clip(raw))
         v[i] = membrane
         above = np.int32(theta[i] - base[i])
         threshold = np.int32(np.int32(_keep(above, keep_theta[i])) + base[i])

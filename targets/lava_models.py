@@ -56,7 +56,7 @@ def fixed_neurons(population: Population, period: int, stock: bool) -> Any:
     """Return the Lava process of a population; `stock`: it need not be held still."""
     process, model = _STOCK[population.model]
     make = process if stock else _held_still(process, model)
-    options = {} if stock else {"population": population, "period": period}
+    options = {} if stock else {"held": (population, period)}  # RF has a period of its own
     made = make(shape=(population.size,), **_parameters(population), **options)
     _set_registers(made, population)
     return made
@@ -67,9 +67,9 @@ def _held_still(process: Any, model: Any) -> Any:
     """Return a process derived from Lava's, whose neurons can be held still."""
 
     class Held(process):  # type: ignore[misc]
-        def __init__(self, *, population: Population, period: int, **parameters: Any) -> None:
+        def __init__(self, *, held: tuple[Population, int], **parameters: Any) -> None:
             super().__init__(**parameters)
-            self.proc_params["population"], self.proc_params["period"] = population, period
+            self.proc_params["held"] = held
             self.clock = _lava.Var(shape=(1,), init=0)
 
     class PyHeldModel(model):  # type: ignore[misc]
@@ -78,8 +78,7 @@ def _held_still(process: Any, model: Any) -> Any:
 
         def __init__(self, proc_params: Any) -> None:
             super().__init__(proc_params)
-            self.population: Population = proc_params["population"]
-            self.period: int = proc_params["period"]
+            self.population, self.period = proc_params["held"]
 
         def run_spk(self) -> None:
             if due(self):

@@ -42,7 +42,7 @@ class LavaNetwork:
     def state(self) -> list[tuple[Any, npt.NDArray[np.int32]]]:
         """Return every Var that a step changes with its initial value, to set between samples."""
         found = []
-        changing = {"clock", "last", "a_buff"}.union(*(model.states for model in MODELS.values()))
+        changing = {"clock", "last", "a_buff"} | {s for model in MODELS.values() for s in model.states}
         for process in (*self.populations.values(), *self.tables.values()):
             for var in process.vars.members:
                 if var.name in changing:
@@ -75,8 +75,8 @@ def to_lava(program: Program, messages: Mapping[str, npt.NDArray[np.int32]] | No
             for index, table in enumerate(edge.tables):
                 synapses = _synapses(table, edge.delay_steps, f"{edge.name}[{index}]")
                 source.s_out.connect(synapses.s_in)
-                port = program.population(edge.target).kind.ports[edge.port]
-                synapses.a_out.connect(getattr(populations[edge.target], port))
+                reached = program.population(edge.target).kind.ports[edge.port]
+                synapses.a_out.connect(getattr(populations[edge.target], reached))
                 tables[f"{edge.name}[{index}]"] = synapses
     return LavaNetwork(populations, tables, inputs, witnesses(program))
 

@@ -1,10 +1,9 @@
-"""The step of every neuron model in plain integers: the base of its classes, and which class is whose."""
+"""The step of neurons in plain integers: what the classes of all models (`neurons_*.py`) share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from importlib import import_module
 
 import numpy as np
 
@@ -44,25 +43,3 @@ class Neurons(ABC):
         """Return a state clipped to 24 bits, and count where it was."""
         self.count(0, raw)
         return saturate(raw)
-
-
-_CLASSES = {
-    "lif": "lif.LeakyNeurons",
-    "li": "lif.LeakyIntegrators",
-    "ternary": "lif.TernaryNeurons",
-    "rf": "resonator.Resonators",
-    "rf_iz": "resonator.IzhikevichResonators",
-    "atrlif": "adaptive.AdaptiveNeurons",
-    "sigma_delta": "graded.SigmaDeltaNeurons",
-    "delta": "graded.DeltaNeurons",
-    "sigma": "graded.SigmaNeurons",
-    "graded": "graded.Relays",
-    "graded_relu": "graded.RectifiedRelays",
-}
-
-
-def neurons(population: Population, batch: int) -> Neurons:
-    """Return the neurons of a population in their initial state."""
-    module, _, name = _CLASSES[population.model].partition(".")
-    made: Neurons = getattr(import_module(f"snn_compile.targets.neurons_{module}"), name)(population, batch)
-    return made

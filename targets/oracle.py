@@ -22,9 +22,34 @@ import numpy.typing as npt
 from snn_compile.targets.errors import DeviceError
 from snn_compile.targets.events import SpikeEvents
 from snn_compile.targets.integer import Int, shift_sum, wrap32
-from snn_compile.targets.neurons import Neurons, neurons
+from snn_compile.targets.neurons import Neurons
+from snn_compile.targets.neurons_adaptive import AdaptiveNeurons
+from snn_compile.targets.neurons_graded import (
+    DeltaNeurons,
+    RectifiedRelays,
+    Relays,
+    SigmaDeltaNeurons,
+    SigmaNeurons,
+)
+from snn_compile.targets.neurons_lif import LeakyIntegrators, LeakyNeurons, TernaryNeurons
+from snn_compile.targets.neurons_resonator import IzhikevichResonators, Resonators
 from snn_compile.targets.program import Program, Projection
 from snn_compile.targets.record import DeviceRun
+
+CLASSES: dict[str, type[Neurons]] = {
+    "lif": LeakyNeurons,
+    "li": LeakyIntegrators,
+    "ternary": TernaryNeurons,
+    "rf": Resonators,
+    "rf_iz": IzhikevichResonators,
+    "atrlif": AdaptiveNeurons,
+    "sigma_delta": SigmaDeltaNeurons,
+    "delta": DeltaNeurons,
+    "sigma": SigmaNeurons,
+    "graded": Relays,
+    "graded_relu": RectifiedRelays,
+}
+"""The class of each model's neurons."""
 
 
 class Oracle:
@@ -44,7 +69,7 @@ class Oracle:
     ) -> DeviceRun:
         """Run all samples side by side; see `Device.run`."""
         batch = next(iter(messages.values())).shape[0]
-        groups = {p.name: neurons(p, batch) for p in program.populations}
+        groups = {p.name: CLASSES[p.model](p, batch) for p in program.populations}
         steps = program.logical_steps(device_steps)
         sent: dict[str, list[Int]] = {p.name: [] for p in program.nodes}
         states: dict[str, list[Int]] = {probe: [] for probe in probes}

@@ -89,6 +89,7 @@ SMALL = Limits(neurons=4, populations=3, channels=3, steps=12, samples=2, tables
 TINY = Limits(neurons=5, populations=3, channels=3, steps=8, samples=3, tables=2, delay=3)
 OTHERS = ("rf", "rf_iz", "atrlif", "sigma_delta", "delta", "sigma", "graded", "graded_relu")
 SHORT = Limits(neurons=12, populations=3, channels=10, steps=10, samples=5, tables=2, delay=4)
+SHORT_OTHERS, TINY_OTHERS = replace(SHORT, models=OTHERS), replace(TINY, models=OTHERS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -405,7 +406,7 @@ def edge_cases() -> dict[str, Case]:
     edges = {f"edges {reset}": _edges(reset) for reset in ("value", "subtract", "none")}
     edges["edges by rule"] = _edges("subtract", reset_timing="pending")
     edges["edges at the threshold"] = _edges("value", comparison=">=", reset_timing="next_before")
-    return {**edges, "held": _held(), "late": _late(), "ties": _ties()}
+    return {**edges, "held": _held(), "late": _late(), "ties": _ties(), "other ties": _other_ties()}
 
 
 def _ties() -> Case:
@@ -435,6 +436,32 @@ def _ties() -> Case:
         ),
         {"in0": drive[None, :, None]},
     )
+
+
+def _other_ties() -> Case:
+    """Return neurons of the other models exactly at their thresholds, and a message of -2**31."""
+    quarter = {"cos_decay": 0, "sin_decay": 4096, "state_exp": 0, "vth": 2}
+    forgets = {"delta_i": 4095, "delta_v": 4096, "delta_theta": 4096, "delta_r": 4096}
+    made = {
+        "rf": quarter,
+        "rf_iz": quarter,
+        "atrlif": forgets | {"theta_0": 128, "theta_step": 0},
+        "sigma_delta": {"vth": 3},
+        "delta": {"vth": 3},
+        "graded": {"vth": 3},
+        "graded_relu": {"vth": 3},
+    }
+    populations = [Population(model, (1,), model, registers) for model, registers in made.items()]
+    populations.append(Population("far", (1,), "graded", {}))
+    wire = WeightTable(np.array([[1]]), 0, 8, "excitatory", 24)
+    wide = WeightTable(np.array([[128]]), 1, 8, "excitatory", 24)
+    edges = tuple(
+        Projection(f"to {p.name}", "in0", p.name, (wide if p.name == "far" else wire,)) for p in populations
+    )
+    drive = np.array([2, 0, 0, 0, 0, 3, -5, 6, -3, 3, 1, 2, -(1 << 23), 0])
+    ports = (InputPort("in0", (1,), kind="graded", bits=24, signed=True),)
+    program = Program("loihi2", 1, tuple(populations), edges, ports, (OutputPort("out", "delta"),))
+    return Case(program, {"in0": drive[None, :, None]})
 
 
 def _late() -> Case:

@@ -26,8 +26,12 @@ from snn_compile.compiler.conventions import Contract
 from snn_compile.targets.errors import SnnCompileError
 
 HERE = Path(__file__).parent / "mutants"
-SEEDS = range(5000, 5060)
-CHAINS = {"oracle": ("integer", "oracle"), "loihi2-sim": ("kernels", "loihi2_sim")}
+SEEDS, OTHER_SEEDS = range(5000, 5060), range(6000, 6050)
+NEURONS = ("neurons", "neurons_lif", "neurons_resonator", "neurons_adaptive", "neurons_graded")
+CHAINS = {
+    "oracle": ("integer", *NEURONS, "oracle"),
+    "loihi2-sim": ("kernels_neurons", "kernels", "kernel_tables", "loihi2_sim"),
+}
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ def fixed(random_programs: Any, comparing: Any) -> list[Any]:
     found = []
     for case in [
         *(random_programs.case(seed, random_programs.SHORT) for seed in SEEDS),
+        *(random_programs.case(seed, random_programs.SHORT_OTHERS) for seed in OTHER_SEEDS),
         *random_programs.edge_cases().values(),
     ]:
         records = {name: comparing.run_all(case.program, case.inputs, name) for name in CHAINS}

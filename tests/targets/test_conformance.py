@@ -74,6 +74,7 @@ EDGES = (
     "held",
     "late",
     "ties",
+    "other ties",
 )
 
 
@@ -90,6 +91,9 @@ def test_edges(random_programs: Any, comparing: Any, device: str, name: str) -> 
         assert wanted.overflows["pop0"].v_low and not wanted.overflows["pop0"].v_high
     elif name == "ties":
         assert not any(wanted.overflows.values()) and set(wanted.spikes("pop1").flat) == {-1, 0, 1}
+    elif name == "other ties":
+        assert all(wanted.counts.spikes[p.name] for p in case.program.populations if p.name != "far")
+        assert wanted.spikes("far")[0, :, 0].tolist()[11:] == [256, 512, 0]  # the last would be -2**31
     elif name != "held":
         assert set(np.abs(wanted.states("turn.u")).flat) >= {1 << 23, (1 << 23) - 64, 1 << 24}
         assert all(count > 0 for count in vars(wanted.overflows["turn"]).values())
