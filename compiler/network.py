@@ -9,7 +9,7 @@ population with synaptic input x:
     s = v > threshold  (or >=),  then the reset and the lower clip v_min
 
 or in the order that the population's rule says (`targets.Rule`). A leaky integrator (`li`) never spikes; to
-those it projects to it sends its membrane.
+those it projects to it sends its membrane. Sigma-delta populations step as `sigma_delta.py` says.
 
 Gains are folded into the weights that arrive. Weights are (target, source) over flattened neurons in C
 order, an array or, where most are zero, a scipy.sparse.csr_array. Reset "value" resets to 0: a graph's
@@ -39,6 +39,9 @@ Float = npt.NDArray[np.float64]
 Weight: TypeAlias = Any
 """A float64 matrix (target, source): an array or a csr_array, which has no type stubs."""
 
+SIGMA_DELTA = ("delta", "sigma_delta", "sigma")
+"""Models that send numbers; they come with a fixed scale only."""
+
 SPARSE_BELOW = 0.25
 """Matrices with a smaller share of non-zero weights are kept sparse, from `SPARSE_FROM` entries on."""
 
@@ -47,6 +50,9 @@ SPARSE_FROM = 4096
 PARAMETERS = {
     "lif": ("current_decay", "voltage_decay", "threshold", "bias", "input_bias", "v_init", "offset", "v_min"),
     "li": ("current_decay", "voltage_decay", "bias", "input_bias", "v_init", "offset"),
+    "delta": ("threshold", "input_bias", "offset"),
+    "sigma_delta": ("threshold", "bias", "input_bias", "offset"),
+    "sigma": ("input_bias", "offset"),
 }
 """Neuron models and their per-step parameters; decays are the share lost a step, 0 to 1."""
 
@@ -116,7 +122,9 @@ class Population:
         self.rule  # noqa: B018 - checks its words
         if self.fixed_scale is not None and not 0 < self.fixed_scale < np.inf:
             raise CompileError(f"population {self.name!r}: a fixed scale of {self.fixed_scale}")
-        given = {"v_min": np.array([-np.inf]), **self.parameters} if self.spiking else self.parameters
+        if self.model in SIGMA_DELTA and self.fixed_scale is None:
+            raise CompileError(f"population {self.name!r}: {self.model} neurons need a fixed scale")
+        given = {"v_min": np.array([-np.inf]), **self.parameters} if self.model == "lif" else self.parameters
         if set(given) != set(PARAMETERS[self.model]):
             raise CompileError(
                 f"population {self.name!r}: parameters {sorted(self.parameters)}; model "
@@ -134,7 +142,7 @@ class Population:
             array.flags.writeable = False
             frozen[key] = array
         object.__setattr__(self, "parameters", frozen)
-        for key in ("current_decay", "voltage_decay"):
+        for key in {"current_decay", "voltage_decay"} & frozen.keys():
             low, high = float(frozen[key].min()), float(frozen[key].max())
             if low < 0 or high > 1:
                 raise CompileError(
@@ -155,8 +163,8 @@ class Population:
 
     @property
     def graded(self) -> bool:
-        """Whether messages carry a number: several spikes a step, or a membrane."""
-        return not self.spiking or self.spikes_per_step != "one"
+        """Whether messages carry a number: several spikes a step, a membrane, or a change."""
+        return not self.spiking or self.spikes_per_step != "one" or self.model in SIGMA_DELTA
 
     @cached_property
     def rule(self) -> Rule:

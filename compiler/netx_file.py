@@ -54,6 +54,7 @@ ENTRIES = {
     | {"padding", "dilation", "groups"},
     "pool": {"neuron", "weight", "delay", "kernelSize", "stride", "padding", "dilation"},
 }
+SIGMA_DELTA_ENTRIES = {"type", "activation", "vThMant", "sigma_output", "gradedSpike", "messageBits"}
 NEURON_ENTRIES = {"type", "iDecay", "vDecay", "vThMant", "refDelay", "gradedSpike", "messageBits"} | {
     *("wgtExp", "weight_exp"),
     *("theta", "tauRho", "scaleRho"),  # the trainer's; the threshold again, and the surrogate gradient
@@ -62,11 +63,17 @@ NEURON_ENTRIES = {"type", "iDecay", "vDecay", "vThMant", "refDelay", "gradedSpik
 
 @dataclass(frozen=True, eq=False)
 class NetxNeuron:
-    """Registers of a CUBA neuron; one value, one a channel or one a neuron."""
+    """Registers of a CUBA neuron; one value, one a channel or one a neuron.
+
+    `sigma_delta`: it is a sigma-delta neuron instead, of which only the threshold counts; `sums`: it sends
+    the sum of its input.
+    """
 
     current_decay: Int
     voltage_decay: Int
     threshold: Int
+    sigma_delta: bool = False
+    sums: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,8 +298,10 @@ def _layer(node: _Node, index: int) -> NetxLayer:
 
 def _neuron(node: _Node) -> NetxNeuron:
     kind = node.text("type")
+    if kind == "SDNN":
+        return _sigma_delta(node)
     if kind not in ("CUBA", "LOIHI"):
-        node.fail(f"neuron type {kind!r} is not supported; CUBA and LOIHI are", UnsupportedNode)
+        node.fail(f"neuron type {kind!r} is not supported; CUBA, LOIHI and SDNN are", UnsupportedNode)
     node.only(NEURON_ENTRIES, f"a neuron {kind!r}")
     for key, plain in (("refDelay", 1), ("gradedSpike", 0), ("wgtExp", 0), ("weight_exp", 0)):
         meaning = {"refDelay": "no refractory time", "gradedSpike": "spikes of one bit"}
@@ -306,3 +315,20 @@ def _neuron(node: _Node) -> NetxNeuron:
         node.numbers("vDecay", NEURONS_MAX, 0, DECAY_ONE),
         node.numbers("vThMant", NEURONS_MAX, 0, 1 << 24),
     )
+
+
+def _sigma_delta(node: _Node) -> NetxNeuron:
+    node.only(SIGMA_DELTA_ENTRIES, "a neuron 'SDNN'")
+    activation = node.text("activation") if "activation" in node else "relu"
+    if activation != "relu":
+        node.fail(f"the activation {activation!r} is not supported; relu is", UnsupportedNode)
+    if "gradedSpike" in node and not node.number("gradedSpike", 0, 1):
+        node.fail("gradedSpike 0 of sigma-delta neurons, which send numbers", UnsupportedNode)
+    none = np.zeros(1, np.int32)
+    threshold = node.numbers("vThMant", NEURONS_MAX, 0, 1 << 24)
+    if not threshold.size or (threshold != threshold.flat[0]).any():
+        node.fail(
+            "'vThMant' differs between neurons, which Lava's sigma-delta neurons share", UnsupportedNode
+        )
+    sums = "sigma_output" in node and bool(node.number("sigma_output", 0, 1))
+    return NetxNeuron(none, none, threshold.reshape(-1)[:1], sigma_delta=True, sums=sums)

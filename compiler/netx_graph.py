@@ -28,8 +28,9 @@ from scipy.sparse import csr_array, diags_array, eye_array, issparse
 
 from snn_compile.compiler.conventions import Contract, Readout
 from snn_compile.compiler.linear_maps import convolution_map
-from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
+from snn_compile.compiler.network import SIGMA_DELTA, Float, Network, Population, Port, Projection, Weight
 from snn_compile.compiler.netx_file import NEVER, VALUES_MAX, Int, NetxLayer, read_layers
+from snn_compile.compiler.netx_sigma_delta import scaled_weight, sigma_delta_population
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 from snn_compile.targets.integer import DECAY_ONE
 
@@ -123,6 +124,8 @@ class _Builder:
                 self._mean(layer)
             else:
                 self.populations.append(_population(layer, layer is self.layers[-1]))
+            models = {p.name: p.model for p in self.populations}
+            weight = scaled_weight(layer, models, [part.source for part in signal.parts], weight)
             self._connect(layer.name, signal, weight)
         elif prod(layer.shape) != (size := sum(part.size for part in self._signal(layer.index, ()).parts)):
             layer.fail(f"its shape {layer.shape} declares {prod(layer.shape)} values, and {size} arrive")
@@ -181,7 +184,7 @@ class _Builder:
     def _encoder(self, layer: NetxLayer) -> None:
         """Add the input layer's neurons: each gets weight x + bias."""
         assert layer.neuron is not None
-        if (layer.neuron.current_decay != DECAY_ONE).any():
+        if not layer.neuron.sigma_delta and (layer.neuron.current_decay != DECAY_ONE).any():
             layer.fail(
                 "iDecay of an input neuron is not 4096, and lava-dl's trainer and its reader differ on what "
                 "then filters the input",
@@ -211,8 +214,14 @@ class _Builder:
         if len(signal.parts) != 1 and last.kind != "average" or name == INPUT:
             last.fail("the last layer has no neurons of its own to read")
         population = next(p for p in self.populations if p.name == name)
-        if population.spiking and signal.parts[0].delays.any() and last.kind != "average":
+        late = population.spiking and population.model not in SIGMA_DELTA
+        if late and signal.parts[0].delays.any() and last.kind != "average":
             population = self._late(population, signal)
+        if population.model in SIGMA_DELTA:
+            if signal.parts[0].delays.any():
+                last.fail("axonal delays of a last sigma-delta layer are not supported", UnsupportedNode)
+            readout = Readout("membrane", "last", "classify" if population.size > 1 else "regress")
+            return Port(OUTPUT, population.shape, population.name, readout), readout
         silent = not population.spiking or bool((population.parameters["threshold"] >= NEVER - 1).all())
         task = "classify" if population.size > 1 else "regress"
         how = "mean" if last.kind == "average" else "last"
@@ -242,6 +251,8 @@ def _population(layer: NetxLayer, last: bool) -> Population:
     shape = (prod(layer.shape),) if layer.kind == "dense" else layer.shape
     bias: Float = np.zeros(1) if layer.bias is None else layer.spread(layer.bias, "'bias'").astype(np.float64)
     neuron = layer.neuron
+    if neuron is not None and neuron.sigma_delta:
+        return sigma_delta_population(layer, neuron, shape, bias, last)
     if neuron is None:
         # netx gives it a current that never leaks and a membrane that is the current plus the bias.
         if not last:

@@ -25,6 +25,7 @@ from snn_compile.compiler.formats import (
     tensor_error,
 )
 from snn_compile.compiler.network import (
+    SIGMA_DELTA,
     Float,
     Network,
     Population,
@@ -36,6 +37,7 @@ from snn_compile.compiler.network import (
 from snn_compile.compiler.reference import Peak
 from snn_compile.compiler.retime import RetimedNetwork
 from snn_compile.compiler.scales import MEMBRANE_BITS, choose_scale, membrane_senders, observe
+from snn_compile.compiler.sigma_delta import MESSAGE_BITS, MESSAGE_UNITS, input_units, integer_population
 from snn_compile.targets.chip import Chip
 from snn_compile.targets.errors import CompileError
 from snn_compile.targets.integer import DECAY_BITS, STATE_SHIFT, M
@@ -112,6 +114,7 @@ def quantize(
     populations, projections = [], []
     senders = membrane_senders(network, peaks, chip)
     units = {p.name: p.scale for p in inputs.values()} | {n: s.unit for n, s in senders.items()}
+    units |= {p.name: MESSAGE_UNITS for p in network.populations if p.model in SIGMA_DELTA}
     for name, sender in senders.items():
         activity[name] = activity[name] * sender.unit**2
     for population in network.populations:
@@ -125,9 +128,12 @@ def quantize(
         else:
             scale = choose_scale(population, arriving, peaks[population.name], activity, chip, bits, split)
         shift = own.shift if own else 0
-        made, population_errors = _population(
-            population, scale, retimed.latency[population.name], chip, shift
-        )
+        latency = retimed.latency[population.name]
+        if population.model in SIGMA_DELTA:
+            made, population_errors = integer_population(population, latency)
+            scale = input_units(population)
+        else:
+            made, population_errors = _population(population, scale, latency, chip, shift)
         populations.append(made)
         if lost := _thresholds_lost(population, made):
             warnings.append(
@@ -144,9 +150,12 @@ def quantize(
         errors += population_errors
         for edge, weight in arriving:
             message_bits = _message_bits(network, inputs, edge)
-            tables, error = _tables(edge, weight * scale, chip, bits, split and not fixed, message_bits)
+            low, high = chip.weight_exponent
+            # Large messages leave no room for sums that are shifted right afterwards.
+            exponents = (0 if message_bits == MESSAGE_BITS else low, high)
+            tables, error = _tables(edge, weight * scale, exponents, bits, split and not fixed, message_bits)
             if fixed and error.max_lsb:
-                tables, error = _tables(edge, weight * scale, chip, bits, True, message_bits)
+                tables, error = _tables(edge, weight * scale, exponents, bits, True, message_bits)
                 refuse_rounding([error], population.name)
             if not any(table.synapses for table in tables):
                 warnings.append(
@@ -180,6 +189,8 @@ def _thresholds_lost(p: Population, made: IntegerPopulation) -> int:
 
 def _leaks_lost(p: Population, made: IntegerPopulation) -> int:
     """Return how many membranes stop leaking only after rounding."""
+    if "dv" not in made.parameters:
+        return 0
     return int(np.count_nonzero((made.parameters["dv"] == 0) & (p.parameters["voltage_decay"] > 0)))
 
 
@@ -229,6 +240,8 @@ def _message_bits(network: Network, inputs: Mapping[str, InputPort], edge: Proje
     source = network.population(edge.source)
     if not source.graded:
         return 0
+    if source.model in SIGMA_DELTA:
+        return MESSAGE_BITS
     return COUNT_BITS if source.spiking else MEMBRANE_BITS
 
 
@@ -276,10 +289,10 @@ def _population(
 
 
 def _tables(
-    edge: Projection, weight: Weight, chip: Chip, bits: int, split: bool, message_bits: int
+    edge: Projection, weight: Weight, exponents: tuple[int, int], bits: int, split: bool, message_bits: int
 ) -> tuple[tuple[WeightTable, ...], TensorError]:
     exact = weight_values(weight)
-    parts = round_parts(exact, bits, split, chip.weight_exponent)
+    parts = round_parts(exact, bits, split, exponents)
     tables = tuple(
         WeightTable(with_values(weight, part.weights), part.exponent, bits, part.sign_mode, message_bits)
         for part in parts

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import issparse
 
-from snn_compile.compiler.network import Float, Network, Population, Weight
+from snn_compile.compiler.network import SIGMA_DELTA, Float, Network, Population, Weight
 from snn_compile.targets.errors import WrongInput
 from snn_compile.targets.events import SpikeEvents
 from snn_compile.targets.record import RunRecord, read_out
@@ -69,7 +69,12 @@ def run_float(
 ) -> FloatRun:
     """Step the network over inputs (batch, steps, size) by port; see `network.py` for the equations."""
     batch, steps = next(iter(inputs.values())).shape[:2]
-    groups = {p.name: _Group(p, batch) for p in network.populations}
+    from snn_compile.compiler.sigma_delta import SigmaDeltaGroup
+
+    groups = {
+        p.name: SigmaDeltaGroup(p, batch) if p.model in SIGMA_DELTA else _Group(p, batch)
+        for p in network.populations
+    }
     sent = {p.name: np.zeros((batch, steps, p.size)) for p in network.populations}
     probed = {probe: np.zeros((batch, steps, network.size(probe.rpartition(".")[0]))) for probe in probes}
     arriving = {p.name: [e for e in network.projections if e.target == p.name] for p in network.populations}

@@ -65,7 +65,8 @@ def _worst_case(network: Network) -> dict[str, Peak]:
         return np.minimum(decay, np.maximum(np.rint(decay * DECAY_ONE), offset) / DECAY_ONE)
 
     peaks: dict[str, Peak] = {}
-    heard = {p.name for p in network.populations if p.graded} & {e.source for e in network.projections}
+    graded = {p.name for p in network.populations if p.graded and p.fixed_scale is None}
+    heard = graded & {e.source for e in network.projections}
     if heard:
         raise PrecisionLost(
             f"{', '.join(map(repr, sorted(heard)))}: only data shows how large a membrane or a number of "

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import eye_array
 
-from snn_compile.compiler.network import Network, Population, Projection
+from snn_compile.compiler.network import SIGMA_DELTA, Network, Population, Projection
 
 
 def settle_input_bias(network: Network) -> Network:
@@ -23,10 +23,10 @@ def settle_input_bias(network: Network) -> Network:
         if not constant.any():
             continue
         parameters = {**population.parameters, "input_bias": np.zeros(1)}
-        if (population.parameters["current_decay"] == 1).all():
+        if population.model not in SIGMA_DELTA and (population.parameters["current_decay"] == 1).all():
             parameters["bias"] = population.parameters["bias"] + constant
         else:
-            on = _always_on(f"{population.name}.bias")
+            on = _always_on(f"{population.name}.bias", population.fixed_scale is not None)
             populations.append(on)
             weight = np.broadcast_to(constant, (population.size,))[:, None]
             projections.append(Projection(f"{on.name}/{population.name}", on.name, population.name, weight))
@@ -93,7 +93,7 @@ def _merged(network: Network, source: Population, fused: Population, edge: Proje
     )
 
 
-def _always_on(name: str) -> Population:
+def _always_on(name: str, fixed: bool) -> Population:
     one, zero = np.ones(1), np.zeros(1)
     return Population(
         name,
@@ -108,6 +108,7 @@ def _always_on(name: str) -> Population:
             "v_init": zero,
             "offset": zero,
         },
+        fixed_scale=2.0 if fixed else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,8 @@ import numpy.typing as npt
 class SpikeEvents:
     """Messages of one population: row `sample * steps + step` of `neurons` lists who sent, ascending.
 
-    `values` holds what graded messages carry; None where every message is a spike, 1.
+    `values` holds what graded messages carry, int32 unless those of a float network are not whole; None
+    where every message is a spike, 1.
     """
 
     batch: int
@@ -20,7 +22,7 @@ class SpikeEvents:
     size: int
     row_starts: npt.NDArray[np.int64]
     neurons: npt.NDArray[np.int32]
-    values: npt.NDArray[np.int32] | None = None
+    values: npt.NDArray[Any] | None = None
 
     @classmethod
     def from_dense(cls, messages: npt.NDArray[np.generic], graded: bool = False) -> SpikeEvents:
@@ -32,7 +34,10 @@ class SpikeEvents:
         flat = messages.reshape(-1)
         sent = np.flatnonzero(flat != 0)  # several times faster on booleans
         starts = np.searchsorted(sent, np.arange(batch * steps + 1) * size).astype(np.int64)
-        values = flat[sent].astype(np.int32) if graded else None
+        values: npt.NDArray[Any] | None = None
+        if graded:
+            whole = flat[sent].astype(np.int32)
+            values = whole if np.array_equal(whole, flat[sent]) else flat[sent]
         return cls(batch, steps, size, starts, (sent % size).astype(np.int32), values)
 
     @property
@@ -45,9 +50,10 @@ class SpikeEvents:
         """The row of each event."""
         return np.repeat(np.arange(self.batch * self.steps), np.diff(self.row_starts))
 
-    def dense(self) -> npt.NDArray[np.integer]:
-        """Return messages as (batch, steps, size): uint8 0 and 1, or int32 values if graded."""
-        out = np.zeros((self.batch * self.steps, self.size), np.uint8 if self.values is None else np.int32)
+    def dense(self) -> npt.NDArray[Any]:
+        """Return messages as (batch, steps, size): uint8 0 and 1, or the values if graded."""
+        kind = np.uint8 if self.values is None else self.values.dtype
+        out = np.zeros((self.batch * self.steps, self.size), kind)
         out[self.rows, self.neurons] = 1 if self.values is None else self.values
         return out.reshape(self.batch, self.steps, self.size)
 

@@ -217,7 +217,7 @@ def step_resonators(
         real[i] = np.int32(new_x)
         imag[i] = np.int32(new_y)
         who[k] = i
-        k += fires
+        k += int(fires)
     return k
 
 
@@ -262,7 +262,7 @@ def step_adaptive(
         r[i] = np.int32(held + np.int32(2 * threshold)) if fires else held
         theta[i] = np.int32(threshold + rise[i]) if fires else threshold
         who[k] = i
-        k += fires
+        k += int(fires)
     return k
 
 

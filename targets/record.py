@@ -20,7 +20,10 @@ from snn_compile.targets.events import SpikeEvents
 
 @dataclass(frozen=True)
 class Overflow:
-    """How often states of one population left 24 bits in logical steps: u wraps around, v saturates."""
+    """How often states of one population left 24 bits in logical steps: u wraps around, v saturates.
+
+    What counts for other models than leaky neurons stands in their `neurons_*.py`.
+    """
 
     u_wraps: int = 0
     v_high: int = 0

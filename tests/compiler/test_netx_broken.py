@@ -113,7 +113,7 @@ BROKEN: dict[str, tuple[Callable[[h5py.File], Any], str]] = {
     "a bias of another size": (_new("3/bias", data=np.ones(4)), "layer/3: 'bias' has 4 values"),
     "a weight in another file": (_virtual, "layer/3: 'weight' lies in another file"),
     "a layer in another file": (_elsewhere, "'3' is a link"),
-    "an unknown neuron": (_new("1/neuron/type", data="SDNN"), "layer/1/neuron: .*'SDNN'"),
+    "an unknown neuron": (_new("1/neuron/type", data="S4D"), "layer/1/neuron: .*'S4D'"),
     "no neuron": (lambda f: f.__delitem__("layer/1/neuron"), "layer/1: 'neuron' is missing"),
     "no threshold": (
         lambda f: f.__delitem__("layer/3/neuron/vThMant"),
