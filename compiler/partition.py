@@ -2,7 +2,7 @@
 
 The memory of a core (docs in the chip file) holds neuron state, synapses and axon entries:
 
-    neurons  n * neuron_state_bits
+    neurons  n * neuron_state_bits, a third of it for every state of the model and one for its bias
     synapses dense n_in * n * (bits + delay bits), or sparse nnz * (bits + delay bits + log2 n) if smaller
     axons    axon_bits each: one input axon a source neuron, one output axon a neuron and destination core
 
@@ -118,6 +118,7 @@ class _Measure:
     def __init__(self, network: QuantizedNetwork, chip: Chip) -> None:
         self.network, self.chip = network, chip
         sizes = {p.name: p.size for p in network.nodes}
+        self.states = {p.name: len(p.kind.states) for p in network.populations}
         self.sources: dict[str, dict[str, int]] = {p.name: {} for p in network.populations}
         for edge in network.projections:
             self.sources[edge.target][edge.source] = sizes[edge.source]
@@ -159,7 +160,8 @@ class _Measure:
         n = stop - start
         in_axons = sum(k for source, k in self.sources[name].items() if source not in present)
         out_axons = n * self.reach[name]
-        bits = n * self.chip.neuron_state_bits + self.synapse_bits(piece)
+        # The chip's figure is for two states and a bias.
+        bits = n * self.chip.neuron_state_bits * (self.states[name] + 1) // 3 + self.synapse_bits(piece)
         bits += (in_axons + out_axons) * self.chip.axon_bits
         return {"neurons": n, "memory_bits": bits, "in_axons": in_axons, "out_axons": out_axons}
 

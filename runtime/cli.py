@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--check",
         action="store_true",
-        help="compare u, v and spikes of every population with "
+        help="compare states and spikes of every population with "
         "loihi2-sim (loihi2-sim itself with the oracle); exit 3 if they differ",
     )
     add("--samples", metavar="N", type=int, help="use the first N samples only")

@@ -129,7 +129,7 @@ def check_labels(program: Program, inputs: Inputs, labels: npt.ArrayLike | None)
 class Difference:
     """The first entry where two records differ, and how many of `compared` entries do.
 
-    `item` is "u", "v" or "spike"; `step` is logical; `values` are those of `devices`, in order.
+    `item` is a state ("u", "v") or "spike"; `step` is logical; `values` are those of `devices`, in order.
     """
 
     step: int
@@ -215,7 +215,7 @@ def _shared(
     for order, population in enumerate(program.populations):
         name = population.name
         flat = (a.samples, a.steps, population.size)
-        for state in ("u", "v"):
+        for state in population.kind.states:
             key = f"{name}.{state}"
             if key in a.state_arrays and key in b.state_arrays:
                 yield name, order, state, a.states(key).reshape(flat), b.states(key).reshape(flat)
@@ -242,7 +242,7 @@ class Check:
             return str(self.difference)
         return (
             f"{self.devices[0]} and {self.devices[1]} are equal on {self.samples} samples, "
-            f"{self.values} values (u, v and spikes of every population)"
+            f"{self.values} values (states and spikes of every population)"
         )
 
     def json(self) -> dict[str, Any]:
@@ -264,16 +264,16 @@ def check(
     threads: int | None = None,
     observe: Observer | None = None,
 ) -> Check:
-    """Run two devices on inputs (batch, steps, *shape); compare every population's u, v and spikes.
+    """Run two devices on inputs (batch, steps, *shape); compare every population's states and spikes.
 
     Works in batches of bounded memory and covers all samples; `threads` is for loihi2-sim,
     whichever of the two it is.
     """
     spiking = tuple(p.name for p in program.populations if p.spiking)
-    probes = tuple(f"{p.name}.{state}" for p in program.populations for state in ("u", "v"))
+    probes = tuple(f"{p.name}.{state}" for p in program.populations for state in p.kind.states)
     # Two records at once, and a few arrays of their size while comparing.
     size = max(1, batch_size(program, inputs, probes) // 4)
-    per_step = sum(p.size * (2 + p.spiking) for p in program.populations)
+    per_step = sum(p.size * (len(p.kind.states) + p.spiking) for p in program.populations)
     records: list[RunRecord] = []
     found: list[Difference] = []
     names = ("", "")
@@ -296,11 +296,13 @@ def _shifted(difference: Difference, samples: int) -> Difference:
     return replace(difference, sample=difference.sample + samples)
 
 
+def _rank(program: Program, found: Difference) -> int:
+    return (*program.population(found.population).kind.states, "spike").index(found.item)
+
+
 def _earliest(found: list[Difference], program: Program, compared: int) -> Difference | None:
     if not found:
         return None
     order = [p.name for p in program.populations]
-    first = min(
-        found, key=lambda d: (d.step, order.index(d.population), ("u", "v", "spike").index(d.item), d.sample)
-    )
+    first = min(found, key=lambda d: (d.step, order.index(d.population), _rank(program, d), d.sample))
     return replace(first, differing=sum(d.differing for d in found), compared=compared)

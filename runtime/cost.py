@@ -146,7 +146,8 @@ def _arithmetic_parts(program: Program, counts: Counts, table: Mapping[str, Any]
     A synop of a graded message is also a multiplication: 8-bit if the message fits 8 bits, else
     32-bit. A neuron update multiplies (32-bit) once for each decay in use and adds for the input if
     u decays, for u into v, for a bias other than 0 and for the comparison with the threshold. A
-    spike that is subtracted from v adds once more.
+    spike that is subtracted from v adds once more, one of an adaptive neuron twice (to threshold and
+    refractoriness). Other models count the products and sums of their step in the same way.
     """
     graded = sum(
         counts.synops[edge.name] * _multiply_pj(program, edge, table) for edge in program.projections
@@ -156,8 +157,8 @@ def _arithmetic_parts(program: Program, counts: Counts, table: Mapping[str, Any]
         per_multiply, per_add = _update_operations(population)
         multiplies += counts.updates[population.name] * per_multiply
         additions += counts.updates[population.name] * per_add
-        if population.reset == "subtract":
-            additions += counts.spikes.get(population.name, 0)
+        per_spike = 2 if population.model == "atrlif" else population.reset == "subtract"
+        additions += per_spike * counts.spikes.get(population.name, 0)
     return {
         "synapse additions": counts.total_synops * table["add_int32_pj"],
         "graded synapse multiplications": graded,
@@ -177,8 +178,27 @@ def _multiply_pj(program: Program, edge: Projection, table: Mapping[str, Any]) -
 
 def _update_operations(population: Population) -> tuple[float, float]:
     """Return multiplications and additions of one neuron update, averaged over the neurons."""
-    parameters = population.parameters
-    current = float(np.mean(parameters["du"] + 1 < DECAY_ONE))
-    voltage = float(np.mean((parameters["dv"] > 0) & (parameters["dv"] < DECAY_ONE)))
+    parameters, model = population.parameters, population.model
+
+    def decays(key: str) -> float:
+        return float(np.mean((parameters[key] > 0) & (parameters[key] < DECAY_ONE)))
+
     bias = float(np.mean(population.bias != 0))
-    return current + voltage, current + 1 + bias + population.spiking
+    if model in ("rf", "rf_iz"):
+        return 4.0, 5.0  # two sums of two products and an input, and the comparison
+    if model == "atrlif":
+        current = float(np.mean(parameters["delta_i"] + 1 < DECAY_ONE))
+        theta = decays("delta_theta")
+        products = current + decays("delta_v") + theta + decays("delta_r")
+        # Input, i into v, the threshold around its base, v - r, the comparison.
+        return products, current + 1 + bias + 2 * theta + 2
+    if model in ("sigma_delta", "delta"):
+        # The difference to what was, with the residue; the comparison; the new residue; the error.
+        additions = 4.0 + float(parameters["cum_error"][0])
+        if model == "sigma_delta":
+            additions += 1 + float(np.mean(parameters["bias"] != 0)) + float(parameters["relu"][0])
+        return 0.0, additions
+    if model in ("sigma", "graded", "graded_relu"):
+        return 0.0, 1.0
+    current = float(np.mean(parameters["du"] + 1 < DECAY_ONE))
+    return current + decays("dv"), current + 1 + bias + population.spiking

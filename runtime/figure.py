@@ -67,12 +67,14 @@ def trace(
     population = program.population(port.population)
     chosen = take(inputs, sample, sample + 1)
     spiking = tuple(p.name for p in program.populations if p.spiking)
-    record = simulate(program, chosen, device, record=spiking, probes=(f"{population.name}.v",))
+    state = population.kind.membrane or population.kind.states[0]
+    membrane = f"{population.name}.{state}"
+    record = simulate(program, chosen, device, record=spiking, probes=(membrane,))
     arrays = chosen if isinstance(chosen, Mapping) else {program.inputs[0].name: chosen}
     flat = {
         name: np.asarray(array, np.float64)[0].reshape(record.steps, -1) for name, array in arrays.items()
     }
-    vth = population.parameters.get("vth")
+    vth = population.parameters.get("vth") if population.kind.ruled else None
     threshold = None
     if vth is not None and np.ptp(vth) == 0:
         threshold = float(int(vth[0]) << STATE_SHIFT) / population.scale
@@ -83,7 +85,7 @@ def trace(
         flat,
         {name: record.spikes(name)[0].reshape(record.steps, -1) for name in spiking},
         population.name,
-        record.states(f"{population.name}.v")[0].reshape(record.steps, -1) / population.scale,
+        record.states(membrane)[0].reshape(record.steps, -1) / population.scale,
         threshold,
         int(record.predictions[0]) if scalar else None,
         label,

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from snn_compile.targets.device import execute, open_device
 from snn_compile.targets.errors import DeviceError, DoesNotFit, WrongInput, WrongProgram
@@ -230,6 +232,17 @@ def test_random_programs_on_every_device(oracle: Any, comparing: Any, tmp_path: 
         if lava:
             got = comparing.run_all(loaded, case.inputs, open_device("lava-stepped"))
             assert not comparing.first_difference(wanted, got, overflows=False), f"seed {seed}"
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(drawn=st.data())
+def test_a_difference_shrinks_to_a_small_program(
+    random_programs: Any, comparing: Any, drawn: st.DataObject
+) -> None:
+    case = drawn.draw(random_programs.cases(random_programs.SMALL_OTHERS))
+    wanted = comparing.run_all(case.program, case.inputs, "oracle")
+    got = comparing.run_all(case.program, case.inputs, "loihi2-sim", threads=1)
+    assert not comparing.first_difference(wanted, got)
 
 
 @needs_lava
