@@ -119,8 +119,18 @@ class Pair:
 
 
 def pair(program: Program, network: Network) -> Pair:
-    """Lay program and network side by side; raises WrongInput where they are not the same network."""
+    """Lay program and network side by side; raises WrongInput where they are not the same network.
+
+    Only leaky neurons are followed here; other models are refused by name.
+    """
     from snn_compile.compiler.simplify import simplify
+
+    if other := [p for p in network.populations if p.model not in ("lif", "li")]:
+        raise WrongInput(
+            f"population {other[0].name!r} is of model {other[0].model}; where a program leaves its network "
+            "is found for leaky neurons only (snn-run --against compares the outputs of any)",
+            population=other[0].name,
+        )
 
     simple = _with_relays(program, simplify(network))
     made = _populations(program, simple)

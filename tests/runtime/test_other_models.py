@@ -7,10 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from snn_compile.compiler.conventions import Contract
+from snn_compile.compiler.network import Network, Port, Projection
+from snn_compile.compiler.network import Population as FloatPopulation
+from snn_compile.compiler.pipeline import compile_graph
 from snn_compile.runtime.comparison import check
 from snn_compile.runtime.cost import _update_operations, energy
+from snn_compile.runtime.divergence import diverge
 from snn_compile.runtime.figure import trace
 from snn_compile.targets.device import execute
+from snn_compile.targets.errors import WrongInput
 from snn_compile.targets.population import Population
 
 RESONATOR = {"cos_decay": 1, "sin_decay": 2, "vth": 3}
@@ -36,6 +42,16 @@ ADAPTIVE = dict.fromkeys(("delta_i", "delta_v", "delta_theta", "delta_r"), 9) | 
 )
 def test_the_operations_of_an_update(model: str, registers: Any, products: float, sums: float) -> None:
     assert _update_operations(Population("n", (2,), model, registers)) == (products, sums)
+
+
+def test_divergence_follows_leaky_neurons_only() -> None:
+    values = {"threshold": np.ones(1), "input_bias": np.zeros(1), "offset": np.zeros(1)}
+    encoder = FloatPopulation("n", (1,), "delta", values, fixed_scale=1.0)
+    edge = Projection("x/n", "x", "n", np.ones((1, 1)))
+    ports = (Port("x", (1,)),), (Port("y", (1,), "n"),)
+    network = Network((encoder,), (edge,), *ports, Contract(dt=1.0, time_unit="step"))
+    with pytest.raises(WrongInput, match="population 'n' is of model delta; .* for leaky neurons only"):
+        diverge(compile_graph(network), network, np.ones((1, 3, 1)))
 
 
 def test_random_programs_are_checked_drawn_and_priced(random_programs: Any) -> None:
