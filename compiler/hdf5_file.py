@@ -35,7 +35,7 @@ CHUNK_MAX = 1 << 20
 TOTAL_MAX = 1 << 27
 """Values of all datasets that are read."""
 
-OBJECTS_MAX, DEPTH_MAX = 1 << 16, 40
+OBJECTS_MAX, DEPTH_MAX = 1 << 14, 40
 """Groups and datasets that are read, and groups inside groups."""
 
 TEXT_MAX, HEAP_MAX, HEAPS_MAX = 1 << 10, 1 << 24, 1 << 26

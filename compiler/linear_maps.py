@@ -76,14 +76,17 @@ def convolution_map(
         raise CompileError(f"node {name!r}: its kernel does not fit into an input of {shape}", node=name)
     if (count := channels_out * out[0] * out[1] * kernel[0].size) > MATRIX_MAX:
         raise CompileError(
-            f"node {name!r}: its map of {shape} has {count:,} connections; at most {MATRIX_MAX:,} are possible",
+            f"node {name!r}: its map of {shape} has {count:,} connections; at most {MATRIX_MAX:,} are "
+            "possible",
             node=name,
         )
     y, x = np.meshgrid(np.arange(out[0]), np.arange(out[1]), indexing="ij")
     planes = np.arange(channels_out)[:, None, None]
     first = np.arange(channels_out) // (channels_out // groups) * per_group
     heard = (first[:, None] + np.arange(per_group))[:, :, None]
-    targets, sources, values = [], [], []
+    targets: list[Any] = []
+    sources: list[Any] = []
+    values: list[Any] = []
     for ky in range(kernel.shape[2]):
         for kx in range(kernel.shape[3]):
             row = y * stride[0] + ky * dilation[0] - before[0][0]

@@ -313,8 +313,8 @@ class _Lowering:
         self._connections += connections
         if self._connections > CONNECTIONS_MAX:
             raise CompileError(
-                f"node {name!r}: {self._connections:,} connections up to here; at most {CONNECTIONS_MAX:,} are "
-                "possible",
+                f"node {name!r}: {self._connections:,} connections up to here; at most {CONNECTIONS_MAX:,} "
+                "are possible",
                 node=name,
             )
 

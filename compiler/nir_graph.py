@@ -16,13 +16,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from snn_compile.compiler.hdf5_file import VALUES_MAX, Hdf5Group, one_line, opened
+from snn_compile.compiler.hdf5_file import Hdf5Group, one_line, opened
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 
 NEURONS_MAX = 1 << 22
 """Neurons of a node, or channels of a port: four times a Loihi 2 chip."""
 
-NODES_MAX, EDGES_MAX = 4096, 8192
+NODES_MAX, EDGES_MAX = 2048, 8192
 NESTING_MAX = 16
 """Graphs inside graphs."""
 
@@ -86,7 +86,11 @@ def read_nir(path: str | os.PathLike[str]) -> Any:
     if _check_edges(data, file) > CHECK_MAX:
         raise CompileError(f"{file}: too many edges and nested graphs; write the graph flat", path=str(file))
     try:
-        return _build(data, file, check=True)
+        graph = _build(data, file, check=True)
+        for name in sorted(graph.nodes.keys() - data["nodes"].keys()):
+            kind = type(graph.nodes[name]).__name__
+            log.warning("%s: there is no %s node; %r is taken for one", file, kind, name)
+        return graph
     except CompileError:
         raise
     except Exception as error:
@@ -112,6 +116,8 @@ def _node(group: Hdf5Group, name: str, depth: int) -> Data:
     for key in sorted(needed | more):
         if key in group:
             found[key] = _entry(group, key)
+    if "input_shape" in more:
+        found.setdefault("input_shape", None)  # nir asks for it, and works it out from the edges
     _check_sizes(group, found)
     return found
 
@@ -142,7 +148,7 @@ def _check_sizes(group: Hdf5Group, node: Data) -> None:
     if len(set(neuron.values())) > 1:
         a, b = next((a, b) for a in neuron for b in neuron if neuron[a] != neuron[b])
         group.fail(f"{a} has shape {neuron[a]} and {b} {neuron[b]}; parameters of a {kind} share one shape")
-    for key in ({"w_in", "threshold", "scale", "delay"} & node.keys()) | neuron.keys():
+    for key in sorted(({"w_in", "threshold", "scale", "delay"} & node.keys()) | neuron.keys()):
         shape = np.shape(node[key])
         if not prod(shape) or prod(shape) > NEURONS_MAX or len(shape) > FEW_MAX:
             group.fail(f"{key!r} has shape {shape}; 1 to {NEURONS_MAX} values are possible")
@@ -159,8 +165,8 @@ def _check_sizes(group: Hdf5Group, node: Data) -> None:
                 f"'bias' has shape {np.shape(node['bias'])} for {shape[0]} rows or channels of 'weight'"
             )
     planes = {"Conv1d": 1, "Conv2d": 2, "SumPool2d": 2, "AvgPool2d": 2}.get(kind, 0)
-    for key in {"stride", "padding", "dilation", "kernel_size", "input_shape"} & node.keys():
-        if not isinstance(node[key], str) and np.size(node[key]) not in (1, planes):
+    for key in sorted({"stride", "padding", "dilation", "kernel_size", "input_shape"} & node.keys()):
+        if node[key] is not None and not isinstance(node[key], str) and np.size(node[key]) not in (1, planes):
             group.fail(f"{key!r} has {np.size(node[key])} values; a {kind} has {planes}")
     if "groups" in node and np.ndim(node["groups"]):
         group.fail(f"'groups' has shape {np.shape(node['groups'])}; it is one number")
@@ -229,10 +235,25 @@ def _check_edges(data: Data, file: Path, prefix: str = "") -> int:
                 there = ", ".join(sorted(nodes)[:8]) + (", ..." if len(nodes) > 8 else "")
                 text = f"edge {prefix + edge[0]!r} -> {prefix + edge[1]!r}: there is no such node as {end!r}"
                 _fail(file, prefix + end, f"{text} (there is {there or 'none'})")
+    _check_ends(data, file, prefix)
     costs = {
         key: _check_edges(node, file, f"{prefix}{key}.") for key, node in nodes.items() if "nodes" in node
     }
     return len(edges) ** 2 + sum(costs.values()) + 2 * sum(costs.get(b, 0) for _, b in edges)
+
+
+def _check_ends(data: Data, file: Path, prefix: str) -> None:
+    """Refuse nodes that an edge is missing to or from: nir would make inputs and outputs of them in silence.
+
+    A graph without any Input, or without any Output, is left to nir, and what it adds is said.
+    """
+    kinds = {key: node["type"] for key, node in data["nodes"].items()}
+    for end, kind, text in ((1, "Input", "no edge leads to it"), (0, "Output", "no edge leads on from it")):
+        joined = {edge[end] for edge in data["edges"]}
+        loose = sorted(key for key in kinds if key not in joined and kinds[key] != kind)
+        if loose and kind in kinds.values():
+            advice = f"add one, take the node out, or join it to an {kind} node"
+            _fail(file, prefix + loose[0], f"node {prefix + loose[0]!r}: {text}; {advice}")
 
 
 def _build(data: Data, file: Path, check: bool, name: str = "") -> Any:
