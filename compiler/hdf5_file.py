@@ -16,33 +16,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-from snn_compile.targets.errors import CompileError, SnnCompileError, UnsupportedNode
-
-Int = npt.NDArray[np.int32]
-
-VALUES_MAX = 1 << 25
-"""Values of a dataset: more 8-bit weights than a chip has memory."""
+from snn_compile.compiler.entries import (
+    DEPTH_MAX,
+    NAME_MAX,
+    OBJECTS_MAX,
+    TEXT_MAX,
+    TOTAL_MAX,
+    VALUES_MAX,
+    Entries,
+)
+from snn_compile.targets.errors import CompileError, SnnCompileError
 
 CHUNK_MAX = 1 << 20
 """Values of a chunk, which is read whole, where fewer are allowed."""
 
-TOTAL_MAX = 1 << 27
-"""Values of all datasets that are read."""
-
-OBJECTS_MAX, DEPTH_MAX = 1 << 14, 40
-"""Groups and datasets that are read, and groups inside groups."""
-
-TEXT_MAX, HEAP_MAX, HEAPS_MAX = 1 << 10, 1 << 24, 1 << 26
-"""Bytes of a string (unless the reader allows more), of the heap that it lies in, and of all heaps."""
-
-NAME_MAX = 200
-"""Characters of a name."""
+HEAP_MAX, HEAPS_MAX = 1 << 24, 1 << 26
+"""Bytes of the heap that a string lies in, and of all heaps."""
 
 
 @contextmanager
@@ -79,19 +74,16 @@ class _Spent:
     heaps: dict[int, dict[int, bytes]] = field(default_factory=dict)
 
 
-class Hdf5Group:
+class Hdf5Group(Entries):
     """An HDF5 group whose entries are read with their type and size checked first."""
 
     def __init__(
         self, group: Any, where: str, path: str, above: tuple[int, ...] = (), spent: _Spent | None = None
     ) -> None:
-        self.group, self.where, self.path = group, where, path
+        super().__init__(where, path)
+        self.group = group
         self._above = (*above, _address(group))
         self._spent = spent or _Spent()
-
-    def fail(self, text: str, kind: type[CompileError] = CompileError) -> NoReturn:
-        """Raise an error that names the file and this group."""
-        raise kind(f"{self.where}: {text}", path=self.path, node=self.where.removeprefix(self.path)[2:])
 
     def keys(self) -> list[str]:
         """Return the names of the entries."""
@@ -133,14 +125,7 @@ class Hdf5Group:
             self.fail(f"{key!r} lies inside itself")
         if len(self._above) >= DEPTH_MAX:
             self.fail(f"{key!r} lies more than {DEPTH_MAX} groups deep")
-        inside = f"{self.where}{': ' if self.where == self.path else '/'}{key}"
-        where = inside if label is None else f"{self.path}: {label}"
-        return Hdf5Group(item, where, self.path, self._above, self._spent)
-
-    def only(self, known: set[str], what: str) -> None:
-        """Refuse entries that have no meaning here."""
-        if unknown := sorted(set(self.keys()) - known):
-            self.fail(f"{what} with {', '.join(map(repr, unknown[:5]))} is not supported", UnsupportedNode)
+        return Hdf5Group(item, self.below(key, label), self.path, self._above, self._spent)
 
     def _dataset(self, key: str, limit: int) -> Any:
         data = self._item(key, h5py.Dataset, "an array")
@@ -184,13 +169,6 @@ class Hdf5Group:
         found[:] = [item.rstrip(b"\0").decode("utf-8", "replace") for item in raw]
         return found.reshape(data.shape)
 
-    def text(self, key: str, bytes_max: int = TEXT_MAX) -> str:
-        """Return a short string."""
-        found = self.strings(key, 1, bytes_max)
-        if not found.size:
-            self.fail(f"{key!r} is not a short string")
-        return str(found.reshape(-1)[0])
-
     def is_text(self, key: str) -> bool:
         """Whether an entry holds strings."""
         try:
@@ -204,36 +182,6 @@ class Hdf5Group:
         if data.dtype.kind not in "biuf" or data.dtype.itemsize > 8:
             self.fail(f"{key!r} is {data.dtype}, not numbers")
         return self._read(data, key)
-
-    def finite(self, key: str, limit: int = VALUES_MAX) -> Any:
-        """Return numbers as they are stored; none is infinite or no number."""
-        values = self.array(key, limit)
-        if not np.isfinite(values).all():
-            index = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-            self.fail(f"{key!r} holds {values[index]} at {index}; every value must be finite")
-        return values
-
-    def numbers(self, key: str, limit: int, low: int, high: int) -> Int:
-        """Return whole numbers within low..high."""
-        values = np.asarray(self.finite(key, limit))
-        values = values.astype(np.int32) if values.dtype.kind == "b" else values
-        if values.dtype.kind == "f" and (broken := values != np.rint(values)).any():
-            index = tuple(int(i) for i in np.argwhere(broken)[0])
-            self.fail(f"{key!r} holds {values[index]:g} at {index}; whole numbers are expected")
-        if values.size and (values.min() < low or values.max() > high):
-            self.fail(f"{key!r} spans {values.min():g}..{values.max():g}; {low}..{high} is possible")
-        return values.astype(np.int32)
-
-    def few(self, key: str, count: int, low: int, high: int) -> tuple[int, ...]:
-        """Return up to `count` whole numbers, at least one."""
-        values = self.numbers(key, count, low, high).reshape(-1)
-        if not values.size:
-            self.fail(f"{key!r} is empty")
-        return tuple(int(n) for n in values)
-
-    def number(self, key: str, low: int, high: int) -> int:
-        """Return one whole number."""
-        return self.few(key, 1, low, high)[0]
 
     def _places(self, data: Any, key: str) -> list[tuple[int, int, int]]:
         """Return (length, heap's address, index) of each string of variable length."""

@@ -17,7 +17,8 @@ from typing import NoReturn
 import h5py
 import numpy as np
 
-from snn_compile.compiler.hdf5_file import VALUES_MAX, Hdf5Group, Int, opened
+from snn_compile.compiler.entries import VALUES_MAX, Int
+from snn_compile.compiler.hdf5_file import Hdf5Group, opened
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 from snn_compile.targets.integer import DECAY_ONE
 

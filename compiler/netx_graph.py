@@ -27,7 +27,7 @@ import numpy as np
 from scipy.sparse import csr_array, diags_array, eye_array, issparse
 
 from snn_compile.compiler.conventions import Contract, Readout
-from snn_compile.compiler.hdf5_file import VALUES_MAX, Int
+from snn_compile.compiler.entries import VALUES_MAX, Int
 from snn_compile.compiler.linear_maps import convolution_map
 from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
 from snn_compile.compiler.netx_file import NEVER, NetxLayer, read_layers

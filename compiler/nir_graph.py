@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from snn_compile.compiler.hdf5_file import Hdf5Group, one_line, opened
+from snn_compile.compiler.entries import Entries
+from snn_compile.compiler.hdf5_file import one_line, opened
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 
 NEURONS_MAX = 1 << 22
@@ -78,6 +79,15 @@ def read_nir(path: str | os.PathLike[str]) -> Any:
     file = Path(path)
     with opened(file, "a NIR graph") as root:
         data = _node(root.child("node", "the graph"), "", 0)
+    return _made(data, file)
+
+
+def graph_from(entries: Entries) -> Any:
+    """Return the nir.NIRGraph that entries of any format describe, checked as `read_nir` does."""
+    return _made(_node(entries, "", 0), Path(entries.path))
+
+
+def _made(data: Data, file: Path) -> Any:
     if data["type"] != "NIRGraph":
         raise CompileError(f"{file} holds a single {data['type']} node, not a graph", path=str(file))
     for name, said, meant in _mend_edges(data):
@@ -99,7 +109,7 @@ def read_nir(path: str | os.PathLike[str]) -> Any:
         return graph
 
 
-def _node(group: Hdf5Group, name: str, depth: int) -> Data:
+def _node(group: Entries, name: str, depth: int) -> Data:
     """Return a node's type and entries, nested graphs as dictionaries of such."""
     kind = group.text("type")
     if kind not in ENTRIES:
@@ -122,7 +132,7 @@ def _node(group: Hdf5Group, name: str, depth: int) -> Data:
     return found
 
 
-def _entry(group: Hdf5Group, key: str) -> Any:
+def _entry(group: Entries, key: str) -> Any:
     if key not in LEAST:
         return group.finite(key)
     if key == "padding" and group.is_text(key):
@@ -141,7 +151,7 @@ def _entry(group: Hdf5Group, key: str) -> Any:
     return group.array(key, FEW_MAX)  # as it is stored: the contract is bound to a number's type and shape
 
 
-def _check_sizes(group: Hdf5Group, node: Data) -> None:
+def _check_sizes(group: Entries, node: Data) -> None:
     """Refuse sizes that contradict each other within a node."""
     kind = node["type"]
     neuron = {key: np.shape(node[key]) for key in sorted(NEURON & node.keys())}
@@ -172,7 +182,7 @@ def _check_sizes(group: Hdf5Group, node: Data) -> None:
         group.fail(f"'groups' has shape {np.shape(node['groups'])}; it is one number")
 
 
-def _graph(group: Hdf5Group, name: str, depth: int) -> Data:
+def _graph(group: Entries, name: str, depth: int) -> Data:
     if depth > NESTING_MAX:
         group.fail(f"graphs nested more than {NESTING_MAX} deep; write the graph flat")
     nodes = group.child("nodes", group.where.removeprefix(group.path + ": "))
@@ -186,7 +196,7 @@ def _graph(group: Hdf5Group, name: str, depth: int) -> Data:
     return {"nodes": found, "edges": _edges(group)}
 
 
-def _edges(group: Hdf5Group) -> list[tuple[str, str]]:
+def _edges(group: Entries) -> list[tuple[str, str]]:
     if not group.is_text("edges"):
         empty = group.array("edges", 2 * EDGES_MAX)
         if np.size(empty):
@@ -198,7 +208,7 @@ def _edges(group: Hdf5Group) -> list[tuple[str, str]]:
     return [(str(a), str(b)) for a, b in pairs.reshape(-1, 2)]
 
 
-def _metadata(group: Hdf5Group) -> Data:
+def _metadata(group: Entries) -> Data:
     found: Data = {}
     for key in group.keys():  # noqa: SIM118 - not a dictionary
         if group.holds(key):
