@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -114,6 +115,18 @@ def load_model(path: str | Path, factory: str | None = None) -> Model:
     from snn_compile.compiler.frontends import read_graph
 
     return Model(read_graph(file), file.name)
+
+
+def is_program(path: str | Path) -> bool:
+    """Whether a file is a program rather than a model: by its suffix, or else by what it holds."""
+    file = Path(path)
+    if file.suffix.lower() in (".snn", ".pt", ".pth", ".nir", ".net"):
+        return file.suffix.lower() == ".snn"
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return "program.json" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def model_data(name: str | None, split: str, spec: dict[str, Any] | None) -> Dataset | None:
@@ -332,11 +345,16 @@ def _show_stage(done: Compilation, arguments: argparse.Namespace) -> int:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     from snn_compile.compiler.frontends import naming
-    from snn_compile.compiler.tables import inspection_json, inspection_text
+    from snn_compile.compiler.tables import inspection_json, inspection_text, program_json
 
-    model = load_model(arguments.model, arguments.factory)
-    with naming(arguments.model):
-        result = inspection_json(model.graph, model.name, conventions(arguments.convention))
+    if is_program(arguments.model):
+        from snn_compile.targets.program_file import load_program
+
+        result = program_json(load_program(arguments.model), Path(arguments.model).name)
+    else:
+        model = load_model(arguments.model, arguments.factory)
+        with naming(arguments.model):
+            result = inspection_json(model.graph, model.name, conventions(arguments.convention))
     print(
         json.dumps(result) if arguments.json else inspection_text(result), end="\n" if arguments.json else ""
     )
