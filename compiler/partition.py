@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, log2
+from math import ceil, log2, prod
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,26 @@ class Partition:
 def partition(network: QuantizedNetwork, chip: Chip) -> Partition:
     """Return the cores a network needs; raises DoesNotFit with every violation when the chip has too
     few cores, or when a single neuron exceeds a core.
+
+    Where slices that fill every gap need more cores than the chip has, the slices of a population are kept
+    together instead: fewer cores then hear each neuron.
     """
+    try:
+        found = _partition(network, chip, together=False)
+        if len(found.cores) <= chip.cores:
+            return found
+    except DoesNotFit as error:
+        if not error.facts.get("too_small"):
+            raise
+        return _partition(network, chip, together=True)
+    try:
+        other = _partition(network, chip, together=True)
+    except DoesNotFit:
+        return found
+    return min(found, other, key=lambda made: len(made.cores))
+
+
+def _partition(network: QuantizedNetwork, chip: Chip, together: bool) -> Partition:
     limits = {
         "neurons": chip.core_neurons,
         "memory_bits": chip.core_memory_bits,
@@ -50,17 +69,26 @@ def partition(network: QuantizedNetwork, chip: Chip) -> Partition:
         "out_axons": chip.core_out_axons,
     }
     sizes = {p.name: p.size for p in network.populations}
+    shapes = {p.name: p.shape for p in network.populations}
     parts = {name: ceil(n / chip.core_neurons) for name, n in sizes.items()}
     measure = _Measure(network, chip)
     while True:
-        pieces = {name: _slices(name, sizes[name], count) for name, count in parts.items()}
+        pieces = {name: _slices(name, shapes[name], count) for name, count in parts.items()}
         too_large = [
             name
             for name, slices in pieces.items()
             if any(used > limits[key] for piece in slices for key, used in measure.piece(piece, {}).items())
         ]
+        if together:
+            too_large += [
+                name
+                for name, slices in pieces.items()
+                if name not in too_large
+                and len(slices) < sizes[name]
+                and _widest(slices, shapes[name], measure) > limits["in_axons"]
+            ]
         if not too_large:
-            cores = _pack(pieces, measure, limits, chip)
+            cores = _pack(pieces, measure, limits, chip, together)
             reached = measure.reached(cores)
             use = [measure.core(slices, reached) for slices in cores]
             if not any(used[key] > limits[key] for used in use for key in limits):
@@ -72,14 +100,48 @@ def partition(network: QuantizedNetwork, chip: Chip) -> Partition:
                 raise _impossible(name, measure, limits, chip)
             measure.forget(pieces[name])
             parts[name] = min(2 * parts[name], sizes[name])
-        if (count := sum(parts.values())) > 64 * chip.cores:
+        if (count := sum(map(len, pieces.values()))) > 64 * chip.cores:
             raise _too_small(f"{count} slices of populations", measure, limits, chip)
 
 
-def _slices(name: str, size: int, count: int) -> list[Slice]:
-    """Return a population cut into `count` nearly equal slices."""
-    bounds = np.linspace(0, size, count + 1).astype(int).tolist()
+def _slices(name: str, shape: tuple[int, ...], count: int) -> list[Slice]:
+    """Return a population cut into at least `count` slices.
+
+    Neurons of (channels, height, width) are cut at the same places in every channel, rows first: what hears
+    the same part of an image then goes to the same core, and shares its input axons there.
+    """
+    size = prod(shape)
+    if len(shape) != 3 or count <= 1:
+        return _cut(name, 0, size, count)
+    channels, height, width = shape
+    blocks = min(ceil(count / channels), height * width)
+    rows = [(a, b) for _, a, b in _cut(name, 0, height, min(blocks, height))]
+    columns = [(a, b) for _, a, b in _cut(name, 0, width, ceil(blocks / height))]
+    found = []
+    for top, bottom in rows:
+        for left, right in columns:
+            for c in range(channels):
+                first = (c * height + top) * width
+                found.append((name, first + left, first + (bottom - top - 1) * width + right))
+    return found
+
+
+def _cut(name: str, low: int, high: int, count: int) -> list[Slice]:
+    bounds = np.linspace(low, high, count + 1).astype(int).tolist()
     return [(name, start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+def _widest(slices: list[Slice], shape: tuple[int, ...], measure: _Measure) -> int:
+    """Return the most input axons that the slices of one part of an image need, in all channels."""
+    if len(shape) != 3 or len(slices) == 1:
+        return 0
+    most = 0
+    for first in range(0, len(slices), shape[0]):
+        present: Present = {}
+        for piece in slices[first : first + shape[0]]:
+            measure.add(piece, present)
+        most = max(most, sum(int(np.count_nonzero(mask)) for mask in present.values()))
+    return most
 
 
 def _impossible(name: str, measure: _Measure, limits: Mapping[str, int], chip: Chip) -> DoesNotFit:
@@ -110,18 +172,28 @@ def _too_small(found: str, measure: _Measure, limits: Mapping[str, int], chip: C
         most = sorted(names, key=lambda name: -sends[name])[:4]
         shares = ", ".join(f"{name} {sends[name]:.0f}" for name in most)
         lines.append(f"out_axons: alone fill {least} cores ({shares})")
-    return DoesNotFit(f"{chip.title} is too small: {'; '.join(lines)}", violations=lines)
+    return DoesNotFit(f"{chip.title} is too small: {'; '.join(lines)}", violations=lines, too_small=True)
 
 
 def _pack(
-    pieces: Mapping[str, list[Slice]], measure: _Measure, limits: Mapping[str, int], chip: Chip
+    pieces: Mapping[str, list[Slice]],
+    measure: _Measure,
+    limits: Mapping[str, int],
+    chip: Chip,
+    together: bool,
 ) -> list[list[Slice]]:
-    """Return cores, first-fit; every slice must fit an empty one."""
+    """Return cores, first-fit; every slice must fit an empty one.
+
+    `together`: slices of a population that is cut go only where others of it are, or into an empty core.
+    """
     cores: list[list[Slice]] = []
     totals: list[dict[str, int]] = []
     shared: list[Present] = []
     for piece in [piece for slices in pieces.values() for piece in slices]:
         for index in range(len(cores) + 1):
+            apart = together and len(pieces[piece[0]]) > 1 and index < len(cores)
+            if apart and cores[index][-1][0] != piece[0]:
+                continue
             if index == len(cores):
                 cores.append([])
                 totals.append(dict.fromkeys(limits, 0))
