@@ -103,10 +103,12 @@ def inspect_parser() -> argparse.ArgumentParser:
     """Return the parser of `snn-compile inspect MODEL`."""
     parser = argparse.ArgumentParser(
         prog="snn-compile inspect",
-        description="Print what a model's graph means: its nodes and its "
-        "contract, and how each item was decided.",
+        description="Print what a model's graph means: its nodes and its contract, how each item was "
+        "decided, and where popular readings of it differ. Of a program (.snn) print what it holds.",
     )
-    parser.add_argument("model", help="a checkpoint (.pt), NIR graph (.nir) or lava-dl .net")
+    parser.add_argument(
+        "model", help="a checkpoint (.pt), NIR graph (.nir), lava-dl .net, or a program (.snn)"
+    )
     _add_factory(parser)
     parser.add_argument("--convention", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--json", action="store_true")

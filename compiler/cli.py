@@ -12,9 +12,11 @@ import logging
 import os
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,21 +34,9 @@ SCHEMA = {"name": "snn-compile", "version": 1}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's arguments) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(format="snn-compile: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
-        if arguments[:1] == ["inspect"]:
-            return _inspect(inspect_parser().parse_args(arguments[1:]))
-        if arguments[:1] == ["export"]:
-            return _export(export_parser().parse_args(arguments[1:]))
-        parser = compile_parser()
-        options = parser.parse_args(arguments)
-        if options.list_targets:
-            return _list_targets(options.json)
-        if options.model is None:
-            parser.error("name a MODEL (.pt, .nir or .net), or --list-targets")
-        code = _compile(options)
-        sys.stdout.flush()  # a reader that went away is noticed here, not at exit
-        return code
+        with _remarks_at_the_end():
+            return _run(arguments)
     except SnnCompileError as error:
         print(f"snn-compile: error: {error}", file=sys.stderr)
         return 1
@@ -55,6 +45,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return closed_pipe()
+
+
+@contextmanager
+def _remarks_at_the_end() -> Iterator[None]:
+    """Tell what the libraries logged once the work is done; where it fails, the error alone is told."""
+    told = logging.StreamHandler(sys.stderr)
+    told.setFormatter(logging.Formatter("snn-compile: %(message)s"))
+    held = MemoryHandler(1 << 10, flushLevel=logging.CRITICAL, target=told, flushOnClose=False)
+    held.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(held)
+    try:
+        yield
+        held.flush()
+    finally:
+        logging.getLogger().removeHandler(held)
+        held.close()
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["inspect"]:
+        return _inspect(inspect_parser().parse_args(arguments[1:]))
+    if arguments[:1] == ["export"]:
+        return _export(export_parser().parse_args(arguments[1:]))
+    parser = compile_parser()
+    options = parser.parse_args(arguments)
+    if options.list_targets:
+        return _list_targets(options.json)
+    if options.model is None:
+        parser.error("name a MODEL (.pt, .nir or .net), or --list-targets")
+    code = _compile(options)
+    sys.stdout.flush()  # a reader that went away is noticed here, not at exit
+    return code
 
 
 def closed_pipe() -> int:
@@ -93,6 +115,18 @@ def load_model(path: str | Path, factory: str | None = None) -> Model:
     from snn_compile.compiler.frontends import read_graph
 
     return Model(read_graph(file), file.name)
+
+
+def is_program(path: str | Path) -> bool:
+    """Whether a file is a program rather than a model: by its suffix, or else by what it holds."""
+    file = Path(path)
+    if file.suffix.lower() in (".snn", ".pt", ".pth", ".nir", ".net"):
+        return file.suffix.lower() == ".snn"
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return "program.json" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def model_data(name: str | None, split: str, spec: dict[str, Any] | None) -> Dataset | None:
@@ -151,6 +185,7 @@ def _list_targets(as_json: bool) -> int:
 
 
 def _compile(arguments: argparse.Namespace) -> int:
+    from snn_compile.compiler.frontends import naming
     from snn_compile.compiler.pipeline import Options, compile_stages
     from snn_compile.targets.chip import load_chip
 
@@ -174,14 +209,15 @@ def _compile(arguments: argparse.Namespace) -> int:
         conventions=conventions(arguments.convention),
         provenance=provenance,
     )
-    done = compile_stages(
-        model.graph,
-        arguments.target,
-        options,
-        None if calibration is None else calibration.inputs,
-        _tell_stage,
-        arguments.stop_after,
-    )
+    with naming(arguments.model):
+        done = compile_stages(
+            model.graph,
+            arguments.target,
+            options,
+            None if calibration is None else calibration.inputs,
+            _tell_stage,
+            arguments.stop_after,
+        )
     for warning in _warnings(done):
         print(f"snn-compile: warning: {warning}", file=sys.stderr)
     if done.program is None:
@@ -308,10 +344,17 @@ def _show_stage(done: Compilation, arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from snn_compile.compiler.tables import inspection_json, inspection_text
+    from snn_compile.compiler.frontends import naming
+    from snn_compile.compiler.tables import inspection_json, inspection_text, program_json
 
-    model = load_model(arguments.model, arguments.factory)
-    result = inspection_json(model.graph, model.name, conventions(arguments.convention))
+    if is_program(arguments.model):
+        from snn_compile.targets.program_file import load_program
+
+        result = program_json(load_program(arguments.model), Path(arguments.model).name)
+    else:
+        model = load_model(arguments.model, arguments.factory)
+        with naming(arguments.model):
+            result = inspection_json(model.graph, model.name, conventions(arguments.convention))
     print(
         json.dumps(result) if arguments.json else inspection_text(result), end="\n" if arguments.json else ""
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,20 @@ from snn_compile.targets.errors import CompileError
 
 SUFFIXES = {".nir": read_nir, ".net": read_netx}
 """Suffixes that the compiler reads itself; `.pt` checkpoints go through `train`, from the commands."""
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Put a file's name in front of compile errors that do not say it: what is wrong with a node is found
+    where nobody knows the file any more.
+    """
+    file = os.fspath(path)
+    try:
+        yield
+    except CompileError as error:
+        if file in str(error):
+            raise
+        raise type(error)(f"{file}: {error}", **{**error.facts, "path": file}) from error
 
 
 def read_graph(path: str | os.PathLike[str]) -> Any:

@@ -16,8 +16,11 @@ from scipy.sparse import csr_array, diags_array
 from snn_compile.compiler.network import Float, Weight
 from snn_compile.targets.errors import CompileError
 
-MATRIX_MAX = 400_000_000
-"""Entries of the largest sparse map that is built: 5 GB, beyond any chip's synapses."""
+MATRIX_MAX = 1 << 26
+"""Entries of the largest sparse map that is built: three times the 8-bit synapses of a Loihi 2."""
+
+WINDOW_MAX = 1 << 16
+"""Positions of a kernel or window."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,22 +74,32 @@ def convolution_map(
     )
     if min(out) < 1:
         raise CompileError(f"node {name!r}: its kernel does not fit into an input of {shape}", node=name)
-    if channels_out * out[0] * out[1] * kernel[0].size > MATRIX_MAX:
-        raise CompileError(f"node {name!r}: its map of {shape} has too many connections", node=name)
+    if (count := channels_out * out[0] * out[1] * kernel[0].size) > MATRIX_MAX:
+        raise CompileError(
+            f"node {name!r}: its map of {shape} has {count:,} connections; at most {MATRIX_MAX:,} are "
+            "possible",
+            node=name,
+        )
     y, x = np.meshgrid(np.arange(out[0]), np.arange(out[1]), indexing="ij")
-    targets, sources, values = [], [], []
+    planes = np.arange(channels_out)[:, None, None]
+    first = np.arange(channels_out) // (channels_out // groups) * per_group
+    heard = (first[:, None] + np.arange(per_group))[:, :, None]
+    targets: list[Any] = []
+    sources: list[Any] = []
+    values: list[Any] = []
     for ky in range(kernel.shape[2]):
         for kx in range(kernel.shape[3]):
             row = y * stride[0] + ky * dilation[0] - before[0][0]
             column = x * stride[1] + kx * dilation[1] - before[1][0]
             inside = (row >= 0) & (row < shape[1]) & (column >= 0) & (column < shape[2])
             at, place = (y * out[1] + x)[inside], (row * shape[2] + column)[inside]
-            for o in range(channels_out):
-                first = o // (channels_out // groups) * per_group
-                for c in range(per_group):
-                    targets.append(o * out[0] * out[1] + at)
-                    sources.append((first + c) * shape[1] * shape[2] + place)
-                    values.append(np.full(at.size, kernel[o, c, ky, kx]))
+            both = (channels_out, per_group, at.size)
+            for found, index in (
+                (targets, planes * (out[0] * out[1]) + at),
+                (sources, heard * (shape[1] * shape[2]) + place),
+            ):
+                found.append(np.broadcast_to(index, both).astype(np.int32).reshape(-1))
+            values.append(np.broadcast_to(kernel[:, :, ky, kx, None], both).reshape(-1))
     weight = _assemble(targets, sources, values, (channels_out * out[0] * out[1], int(np.prod(shape))))
     spread = None if bias is None else np.repeat(np.asarray(bias, np.float64).reshape(-1), out[0] * out[1])
     if spread is not None and spread.size != weight.shape[0]:
@@ -106,6 +119,10 @@ def pool_map(
     """Return a pool that sums windows of each channel and multiplies by `value`."""
     if len(shape) != 3:
         raise CompileError(f"node {name!r} pools (channels, height, width) and gets {shape}", node=name)
+    if size[0] * size[1] > WINDOW_MAX:
+        raise CompileError(
+            f"node {name!r}: a window of {size}; at most {WINDOW_MAX} positions are possible", node=name
+        )
     kernel = np.full((shape[0], 1, *size), value)
     return convolution_map(kernel, shape, stride, padding, (1, 1), shape[0], None, name)
 
@@ -125,6 +142,11 @@ def _check_convolution(
         raise CompileError(
             f"node {name!r}: a kernel of shape {kernel.shape} on an input of shape {shape}; expected "
             "(out, in, height, width) on (channels, height, width)",
+            node=name,
+        )
+    if kernel.shape[2] * kernel.shape[3] > WINDOW_MAX or not kernel.size:
+        raise CompileError(
+            f"node {name!r}: a kernel of shape {kernel.shape}; 1 to {WINDOW_MAX} positions are possible",
             node=name,
         )
     fits = groups >= 1 and kernel.shape[0] % groups == 0 and shape[0] == kernel.shape[1] * groups

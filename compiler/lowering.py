@@ -16,17 +16,23 @@ from typing import Any
 
 import nir
 import numpy as np
-from scipy.sparse import csr_array, diags_array, eye_array
+from scipy.sparse import csr_array, diags_array, eye_array, issparse
 
 from snn_compile.compiler.conventions import Contract, Readout, graph_digest, resolve
-from snn_compile.compiler.frontends import read_graph
+from snn_compile.compiler.frontends import naming, read_graph
 from snn_compile.compiler.linear_maps import LinearMap
 from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
-from snn_compile.compiler.nodes import Linear, Neuron, lower_node
+from snn_compile.compiler.nodes import DELAY_MAX, Linear, Neuron, lower_node
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 
 Key = tuple[str, int, tuple[str, ...]]
 """Where a term comes from: source, delay in steps, the linear nodes on its path."""
+
+CONNECTIONS_MAX = 1 << 27
+"""Connections of all maps and their products: six times what the 8-bit synapses of a Loihi 2 could be."""
+
+PATHS_MAX, CHAIN_MAX = 1 << 14, 200
+"""Paths between neurons, and linear nodes one behind the other on a path."""
 
 
 def lower(graph_or_path: Any, conventions: Mapping[str, Any] | None = None) -> Network:
@@ -34,9 +40,13 @@ def lower(graph_or_path: Any, conventions: Mapping[str, Any] | None = None) -> N
 
     `conventions` answers what the file leaves open, for example {"dt": 1e-4, "reset": "subtract",
     "reset_timing": "same_step"}. Raises AmbiguousConvention if something stays open, UnsupportedNode,
-    and CompileError on shapes that do not fit, values that are not finite, or contracts not supported.
+    and CompileError on shapes that do not fit, values that are not finite, contracts not supported, or what
+    would take memory without bound. Errors of a file name it.
     """
-    graph = read_graph(graph_or_path) if isinstance(graph_or_path, (str, os.PathLike)) else graph_or_path
+    if isinstance(graph_or_path, (str, os.PathLike)):
+        with naming(graph_or_path):
+            return lower(read_graph(graph_or_path), conventions)
+    graph = graph_or_path
     if isinstance(graph, Network):
         if conventions:
             raise CompileError(
@@ -68,6 +78,8 @@ def flatten_graph(graph: Any, prefix: str = "") -> tuple[dict[str, Any], list[tu
     leave: dict[str, str] = {}
     for name, node in graph.nodes.items():
         full = prefix + name
+        if full in nodes:
+            raise CompileError(f"two nodes are called {full!r} once nested graphs are inlined", node=full)
         if not isinstance(node, nir.NIRGraph):
             nodes[full] = _Identity() if prefix and isinstance(node, (nir.Input, nir.Output)) else node
             continue
@@ -84,6 +96,10 @@ def flatten_graph(graph: Any, prefix: str = "") -> tuple[dict[str, Any], list[tu
                     type="NIRGraph",
                 )
         entry[full], leave[full] = f"{full}.{ends[nir.Input][0]}", f"{full}.{ends[nir.Output][0]}"
+        if both := nodes.keys() & inner.keys():
+            raise CompileError(
+                f"two nodes are called {min(both)!r} once nested graphs are inlined", node=min(both)
+            )
         nodes |= inner
         edges += inside
     for source, target in graph.edges:
@@ -118,6 +134,8 @@ class _Lowering:
             name: item.population.shape for name, item in self.lowered.items() if isinstance(item, Neuron)
         }
         self._found: dict[str, _Sum] = {}
+        self._names: dict[str, int] = {}
+        self._connections = self._paths = 0
 
     def _check_names(self) -> None:
         """Refuse a contract that names what the graph does not have: it would say nothing."""
@@ -181,11 +199,15 @@ class _Lowering:
             steps = max(delay, 1) if source == name else delay
             gain = np.broadcast_to(item.gain, (size,)) * self._amplitude(source)
             scaled = csr_array(diags_array(gain) @ matrix) if _sparse(matrix) else gain[:, None] * matrix
+            if steps > DELAY_MAX:
+                raise CompileError(
+                    f"node {name!r} hears {source!r} {steps} steps late; at most {DELAY_MAX} are possible",
+                    node=name,
+                )
             path_name = "/".join((source, *path, name))
-            taken = sum(edge.name.split("@")[0] == path_name for edge in projections)
-            projections.append(
-                Projection(f"{path_name}@{steps}" if taken else path_name, source, name, scaled, steps)
-            )
+            taken = self._names[path_name] = self._names.get(path_name, 0) + 1
+            title = f"{path_name}@{steps}" if taken > 1 else path_name
+            projections.append(Projection(title, source, name, scaled, steps))
 
     def _amplitude(self, source: str) -> float:
         item = self.lowered.get(source)
@@ -212,6 +234,13 @@ class _Lowering:
             for (origin, steps, path), weight in part.terms.items():
                 key = (origin, steps + delay, path)
                 known = key in total.terms
+                self._paths += 1
+                if self._paths > PATHS_MAX:
+                    raise CompileError(
+                        f"node {name!r}: more than {PATHS_MAX} paths of linear nodes up to here; multiply "
+                        "some of them out, or put neurons between them",
+                        node=name,
+                    )
                 total.terms[key] = self._add(origin, total.terms[key], weight) if known else weight
             if part.constant is not None:
                 total.constant = part.constant if total.constant is None else total.constant + part.constant
@@ -234,6 +263,11 @@ class _Lowering:
             raise CompileError(
                 f"the linear nodes {' -> '.join(loop)} form a loop without a neuron", node=name
             )
+        if len(seen) > CHAIN_MAX:
+            raise CompileError(
+                f"node {name!r}: more than {CHAIN_MAX} linear nodes one behind the other lead from it",
+                node=name,
+            )
         if name not in self._found:
             inner = self._arriving(name, (*seen, name))
             if not inner.terms and inner.constant is None:
@@ -255,8 +289,11 @@ class _Lowering:
                 f"values, and {prod(inner.shape)} arrive from {(path or (origin,))[-1]!r}",
                 node=name,
             )
+        self._count(name, item.weight.nnz if issparse(item.weight) else item.weight.size)
         terms = {
-            (origin, steps, (*path, name)): item.weight if weight is None else item.weight @ weight
+            (origin, steps, (*path, name)): (
+                item.weight if weight is None else self._product(name, item.weight, weight)
+            )
             for (origin, steps, path), weight in inner.terms.items()
         }
         constant = None if inner.constant is None else item.weight @ inner.constant
@@ -264,16 +301,40 @@ class _Lowering:
             constant = item.bias if constant is None else constant + item.bias
         return _Sum(item.shape, terms, constant)
 
+    def _product(self, name: str, left: Weight, right: Weight) -> Weight:
+        """Return left @ right, refused before it is made if it is too large."""
+        size = left.shape[0] * right.shape[1]
+        if issparse(left) and issparse(right):
+            size = min(size, int(np.diff(right.indptr)[left.indices].sum()))
+        self._count(name, size)
+        return left @ right
+
+    def _count(self, name: str, connections: int) -> None:
+        self._connections += connections
+        if self._connections > CONNECTIONS_MAX:
+            raise CompileError(
+                f"node {name!r}: {self._connections:,} connections up to here; at most {CONNECTIONS_MAX:,} "
+                "are possible",
+                node=name,
+            )
+
     def _delayed(self, name: str, delays: Float, inner: _Sum) -> _Sum:
         """Delay elements by their own steps; a constant is there from the first step on."""
         terms: dict[Key, Weight | None] = {}
+        different = np.unique(delays)
+        if len(different) * len(inner.terms) > PATHS_MAX:
+            raise CompileError(
+                f"node {name!r}: {len(different)} different delays on {len(inner.terms)} path(s); at most "
+                f"{PATHS_MAX} of both are possible",
+                node=name,
+            )
         for (origin, steps, path), weight in inner.terms.items():
-            for late in np.unique(delays):
+            for late in different:
                 kept = csr_array(diags_array((delays == late).astype(np.float64)))
                 matrix = self._identity(origin) if weight is None else weight
                 whole = bool((delays == late).all())
                 key = (origin, steps + int(late), (*path, name))
-                part = weight if whole else csr_array(kept @ matrix)
+                part = weight if whole else csr_array(self._product(name, kept, matrix))
                 # Behind another delay the same sum of steps comes about in several ways.
                 terms[key] = self._add(origin, terms[key], part) if key in terms else part
         return _Sum(inner.shape, terms, inner.constant)

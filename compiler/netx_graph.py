@@ -27,9 +27,10 @@ import numpy as np
 from scipy.sparse import csr_array, diags_array, eye_array, issparse
 
 from snn_compile.compiler.conventions import Contract, Readout
+from snn_compile.compiler.entries import VALUES_MAX, Int
 from snn_compile.compiler.linear_maps import convolution_map
 from snn_compile.compiler.network import SIGMA_DELTA, Float, Network, Population, Port, Projection, Weight
-from snn_compile.compiler.netx_file import NEVER, VALUES_MAX, Int, NetxLayer, read_layers
+from snn_compile.compiler.netx_file import NEVER, NetxLayer, read_layers
 from snn_compile.compiler.netx_sigma_delta import scaled_weight, sigma_delta_population
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 from snn_compile.targets.integer import DECAY_ONE

@@ -31,6 +31,9 @@ from snn_compile.targets.errors import CompileError, UnsupportedNode
 
 Shape = tuple[int, ...]
 
+DELAY_MAX = 1 << 14
+"""Steps of a delay; relays repeat what is longer than a chip's delay slots."""
+
 
 @dataclass(frozen=True, eq=False)
 class Neuron:
@@ -272,6 +275,11 @@ def _(node: nir.Delay, name: str, contract: Contract) -> Linear:
             f"node {name!r}: a delay of {float(steps.max()):g} steps; it must be a whole number of steps of "
             f"{contract.dt:g}, 0 or more",
             node=name,
+        )
+
+    if steps.max() > DELAY_MAX:
+        raise CompileError(
+            f"node {name!r}: a delay of {steps.max():g} steps; at most {DELAY_MAX} are possible", node=name
         )
 
     def mapped(shape: Shape) -> LinearMap:

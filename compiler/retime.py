@@ -23,7 +23,10 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_array, eye_array, vstack
 
 from snn_compile.compiler.network import Network, Population, Projection
-from snn_compile.targets.errors import CompileError, TimingInfeasible
+from snn_compile.targets.errors import CompileError, DoesNotFit, TimingInfeasible
+
+RELAYS_MAX, RELAY_NEURONS_MAX = 1024, 1 << 22
+"""Relay populations, and their neurons: four times those of a Loihi 2."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +51,8 @@ def retime(
 
     `delay_max`: delay slots of the chip; None has no limit. `c_slow`: device steps of a logical step; None
     takes the least that every cycle needs. Raises TimingInfeasible if a cycle is shorter in delay than in
-    synapse stages, unless `relax` allows adding the missing steps to it.
+    synapse stages, unless `relax` allows adding the missing steps to it, and DoesNotFit if delays are so
+    long that relays without end were needed.
     """
     relaxed: dict[str, int] = {}
     period = _least_period(network) if c_slow is None else c_slow
@@ -62,12 +66,27 @@ def retime(
     latency = _solve(network, period)
     if delay_max is not None:
         long = [(e, d) for e in network.projections if (d := _device_delay(e, latency, period)) > delay_max]
+        _check_relays(network, long, delay_max)
         for edge, delay in long:
             hops = ceil((delay + 1) / (delay_max + 1))
             network = _relayed(network, edge, hops, delay_max, period)
         latency = _solve(network, period, delay_max) if long else latency
     delays = {e.name: _device_delay(e, latency, period) for e in network.projections}
     return RetimedNetwork(network, latency, delays, relaxed, period)
+
+
+def _check_relays(network: Network, long: list[tuple[Projection, int]], delay_max: int) -> None:
+    """Refuse delays that would take relays without end."""
+    relays = sum(d // (delay_max + 1) for _, d in long)
+    neurons = sum(d // (delay_max + 1) * network.size(e.source) for e, d in long)
+    if relays > RELAYS_MAX or neurons > RELAY_NEURONS_MAX:
+        edge, delay = max(long, key=lambda item: item[1])
+        line = f"{relays} relay populations of {neurons:,} neurons"
+        raise DoesNotFit(
+            f"delays need {line}, the longest that of projection {edge.name!r} ({delay} steps); at most "
+            f"{RELAYS_MAX} of {RELAY_NEURONS_MAX:,} are made",
+            violations=[line],
+        )
 
 
 def _device_delay(edge: Projection, latency: Mapping[str, int], period: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from io import StringIO
@@ -11,8 +12,9 @@ from snn_compile.compiler.conventions import MEANING, Contract, resolve
 from snn_compile.compiler.network import Network
 from snn_compile.compiler.pipeline import Compilation
 from snn_compile.compiler.quantize import QuantizedNetwork
+from snn_compile.compiler.readings import READERS, assumptions, differences
 from snn_compile.targets.chip import load_chip
-from snn_compile.targets.errors import AmbiguousConvention
+from snn_compile.targets.errors import AmbiguousConvention, WrongProgram
 from snn_compile.targets.program import Program
 
 if TYPE_CHECKING:
@@ -177,8 +179,43 @@ def inspection_json(graph: Any, name: str, stated: dict[str, Any]) -> dict[str, 
     try:
         contract, decided = resolve(graph, stated)
     except AmbiguousConvention as error:
-        return {**found, "contract": None, "open": error.facts["missing"], "advice": str(error)}
-    return {**found, "open": {}, "contract": _contract_json(contract, decided)}
+        return {
+            **found,
+            "contract": None,
+            "open": error.facts["missing"],
+            "advice": str(error),
+            "warnings": [],
+        }
+    apart = differences(graph, contract, decided)
+    return {
+        **found,
+        "open": {},
+        "contract": _contract_json(contract, decided),
+        "differences": [item.json() for item in apart],
+        "warnings": [item.text() for item in apart] + list(assumptions(graph, stated)),
+    }
+
+
+def program_json(program: Program, name: str) -> dict[str, Any]:
+    """Return what a program file holds: its description, and the contract that it was compiled under."""
+    facts = program.provenance
+    try:
+        values, decided = json.loads(facts.get("contract", "{}")), json.loads(facts.get("decided", "{}"))
+    except ValueError as error:
+        raise WrongProgram(f"{name}: its provenance holds no contract ({error}); compile it again") from error
+    head = {"schema", "version", "parameters"}
+    return {
+        "schema": {"name": "snn-compile-inspect", "version": 1},
+        "model": name,
+        "program": {"digest": program.digest(), "chip": program.chip, "provenance": dict(facts)},
+        "description": program.describe(),
+        "contract": {
+            key: {"value": value, "decided": decided.get(key, "")}
+            for key, value in values.items()
+            if key not in head
+        },
+        "warnings": [],
+    }
 
 
 def _contract_json(contract: Contract, decided: Mapping[str, str]) -> dict[str, Any]:
@@ -202,12 +239,20 @@ def _network_json(network: Network, name: str) -> dict[str, Any]:
         "edges": edges + [[p.population, p.name] for p in network.outputs],
         "open": {},
         "contract": _contract_json(network.contract, network.decided),
+        "differences": [],
+        "warnings": [],
     }
 
 
 def inspection_text(result: dict[str, Any]) -> str:
     """Return `inspection_json` as tables."""
-    rows: list[Row] = [
+    if "description" in result:
+        rows: list[Row] = [
+            (key, str(item["value"]), item["decided"]) for key, item in result["contract"].items()
+        ]
+        text = f"{result['model']}, digest {result['program']['digest'][:12]}\n{result['description']}"
+        return text + _table("Contract that it was compiled under", ("item", "value", "decided by"), rows)
+    rows = [
         (
             node["name"],
             node["type"],
@@ -218,14 +263,23 @@ def inspection_text(result: dict[str, Any]) -> str:
     ]
     text = f"{result['model']}\n" + _table("Nodes", ("name", "type", "shape", "goes to"), rows)
     if result["contract"] is None:
-        rows = [(item, MEANING.get(item, ""), " | ".join(words)) for item, words in result["open"].items()]
+        rows = [
+            (item, MEANING.get(item, ""), " | ".join(_read_by(item, word) for word in words))
+            for item, words in result["open"].items()
+        ]
         return (
             text
             + _table("Open: the file does not say", ("item", "meaning", "readings"), rows)
             + f"{result['advice']}\n"
         )
     rows = [(key, str(item["value"]), item["decided"]) for key, item in result["contract"].items()]
-    return text + _table("Contract", ("item", "value", "decided by"), rows)
+    warned = "".join(f"warning: {line}\n" for line in result["warnings"])
+    return text + _table("Contract", ("item", "value", "decided by"), rows) + warned
+
+
+def _read_by(item: str, word: Any) -> str:
+    who = READERS.get(item, {}).get(str(word))
+    return f"{word} ({who})" if who else str(word)
 
 
 def _shape(node: Any) -> list[int]:

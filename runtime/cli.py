@@ -250,6 +250,7 @@ def _diverge(arguments: Sequence[str]) -> int:
 
 def _load_network(options: argparse.Namespace, program: Program) -> Network:
     from snn_compile.compiler.cli import conventions, load_model
+    from snn_compile.compiler.frontends import naming
     from snn_compile.compiler.lowering import lower
 
     file = options.against
@@ -261,7 +262,8 @@ def _load_network(options: argparse.Namespace, program: Program) -> Network:
             f"{file}: reading a checkpoint needs {error.name}; install "
             "snn-compile[train], or give the model as .nir"
         ) from error
-    network = lower(model.graph, conventions(options.convention))
+    with naming(file):
+        network = lower(model.graph, conventions(options.convention))
     expected = program.provenance.get("network")
     if expected and network.digest() != expected:
         _talk(

@@ -91,7 +91,7 @@ def chip_violations(program: Program, chip: Chip) -> list[str]:
                 f"input {port.name!r}: {port.bits} bits a message, the chip has {chip.message_bits_max}"
             )
     if len(program.cores) > chip.cores:
-        found.append(f"cores: {len(program.cores)} needed, {chip.cores} available")
+        found.append(f"cores: {len(program.cores)} needed, {chip.cores} available{_filled(program, chip)}")
     return found
 
 
@@ -106,6 +106,25 @@ def _beyond_the_state(population: Population) -> list[str]:
         if key in population.parameters
         and (text := _outside(population.parameters[key].astype(np.int64) << min(shift, 14), -(M - 1), M - 1))
     ]
+
+
+def _filled(program: Program, chip: Chip) -> str:
+    """Return what the cores are needed for: how many each resource alone would fill, and of whom."""
+    limits = {
+        "memory_bits": chip.core_memory_bits,
+        "in_axons": chip.core_in_axons,
+        "out_axons": chip.core_out_axons,
+        "neurons": chip.core_neurons,
+    }
+    fill = {key: sum(core.use.get(key, 0) for core in program.cores) / limit for key, limit in limits.items()}
+    held: dict[str, int] = {}
+    for core in program.cores:
+        for name in {name for name, _, _ in core.slices}:
+            held[name] = held.get(name, 0) + 1
+    most = sorted(held, key=lambda name: -held[name])[:4]
+    alone = ", ".join(f"{key} {value:.0f}" for key, value in sorted(fill.items(), key=lambda item: -item[1]))
+    largest = ", ".join(f"{name} on {held[name]}" for name in most)
+    return f" (each resource alone would fill: {alone}; largest are {largest})"
 
 
 def _wrapping(program: Program, edge: Projection) -> list[str]:

@@ -15,14 +15,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import nir
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from snn_compile.compiler.conventions import graph_digest
-from snn_compile.targets.errors import ExportError
+from snn_compile.compiler.nir_graph import graph_from
+from snn_compile.targets.errors import CompileError, ExportError
 from snn_compile.train.export import to_nir
+from snn_compile.train.plain_file import PlainEntries, one_line, read_plain
 
 SCHEMA = "snn-checkpoint"
 SCHEMA_VERSION = 1
@@ -79,7 +80,7 @@ def save_checkpoint(
         torch.save(body, partial)
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
-        raise ExportError(f"{path}: cannot be written ({_one_line(error)})", path=str(path)) from error
+        raise ExportError(f"{path}: cannot be written ({one_line(error)})", path=str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -122,7 +123,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "builds the network: --model package.module:factory",
             path=str(path),
         )
-    if not isinstance(schema.get("version"), int) or schema["version"] > SCHEMA_VERSION:
+    if type(schema.get("version")) is not int or not 1 <= schema["version"] <= SCHEMA_VERSION:
         raise ExportError(
             f"{path}: checkpoint of version {schema.get('version')}; this reads up to "
             f"{SCHEMA_VERSION}; a newer snn-compile wrote it",
@@ -134,37 +135,46 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             path=str(path),
             missing=missing,
         )
+    _check_kinds(body, path)
     try:
-        graph = nir.NIRGraph.from_dict(_arrays(body["graph"]))
-        intact = graph_digest(graph) == body["graph_digest"]
-    except Exception as error:  # whatever a malformed graph makes nir trip over
+        graph = graph_from(PlainEntries(body["graph"], f"{path}: the graph", str(path)))
+    except CompileError as error:
+        said = str(error).removeprefix(f"{path}: ")
         raise ExportError(
-            f"{path}: the graph in the checkpoint cannot be read ({_one_line(error)})", path=str(path)
+            f"{path}: the graph in the checkpoint cannot be read ({said}); save it again",
+            **{**error.facts, "path": str(path)},
         ) from error
-    if not intact:
-        raise ExportError(f"{path}: the graph does not match its digest; the file is damaged", path=str(path))
+    if graph_digest(graph) != body["graph_digest"]:
+        raise ExportError(
+            f"{path}: the graph does not match its digest; the file is damaged or was edited, save it again",
+            path=str(path),
+        )
     rest = {key: body[key] for key in _KEYS if key not in ("graph", "graph_digest")}
     return Checkpoint(graph=graph, schema=schema, **rest)
 
 
-def read_plain(path: Path) -> dict[str, Any]:
-    """Return the dictionary of tensors and plain values in a file of torch, running no code from it."""
-    try:
-        body = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen classes on files that are not its own
-        reason = _one_line(error)
-        if "weights_only" in reason.lower() or "Unsupported" in reason:
-            raise ExportError(
-                f"{path}: holds objects that need code to be loaded, and was not read; "
-                "save it with train.save_checkpoint",
-                path=str(path),
-            ) from error
-        raise ExportError(f"{path}: damaged or not a checkpoint ({reason[:120]})", path=str(path)) from error
-    if not isinstance(body, dict):
+def _check_kinds(body: Mapping[str, Any], path: Path) -> None:
+    """Refuse entries of a checkpoint that are of another kind than `save_checkpoint` writes."""
+    wrong = [
+        key for key in ("state_dict", "config", "metrics", "versions") if not isinstance(body[key], dict)
+    ]
+    if not wrong:
+        state = body["state_dict"].items()
+        wrong = [f"state_dict.{key}" for key, value in state if not isinstance(value, Tensor)]
+    data = body["data"]
+    spec = data if isinstance(data, dict) else {}
+    if data is not None and not (isinstance(spec.get("name"), str) and isinstance(spec.get("options"), dict)):
+        wrong.append("data")
+    if not isinstance(body["graph"], dict):
+        wrong.append("graph")
+    if wrong:
+        first = wrong[0]
         raise ExportError(
-            f"{path}: not a checkpoint of snn-compile but a {type(body).__name__}", path=str(path)
+            f"{path}: {first} in the checkpoint cannot be read: it is not what save_checkpoint writes; save "
+            "it again",
+            path=str(path),
+            wrong=wrong,
         )
-    return body
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -192,16 +202,6 @@ def _plain(value: Any, where: str) -> Any:
     )
 
 
-def _arrays(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.numpy()
-    if isinstance(value, dict):
-        return {key: _arrays(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_arrays(item) for item in value)
-    return value
-
-
 def _versions(module: nn.Module) -> dict[str, str]:
     found = {}
     packages = ["snn-compile", "torch", "numpy", "nir"]
@@ -213,7 +213,3 @@ def _versions(module: nn.Module) -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "unknown"
     return found
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

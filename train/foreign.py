@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from snn_compile.targets.errors import ExportError
-from snn_compile.train.checkpoint import Checkpoint, checkpoint_of, read_plain
+from snn_compile.train.checkpoint import Checkpoint, checkpoint_of
+from snn_compile.train.plain_file import read_plain
 
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "weights")
 """Where training scripts put the state dict in what they save."""
@@ -102,7 +103,10 @@ def _state_dict(path: Path) -> Mapping[str, Tensor]:
         raise ExportError(
             f"{path}: not a state dict ({what}); save one with torch.save(net.state_dict(), path)"
         )
-    return {str(key).removeprefix("module."): value for key, value in body.items()}
+    found = {str(key).removeprefix("module."): value for key, value in body.items()}
+    if len(found) < len(body):
+        raise ExportError(f"{path}: holds names both with and without 'module.'; save one state dict")
+    return found
 
 
 def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, name: str) -> None:
@@ -114,6 +118,13 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, name: str)
         for key in own.keys() & state.keys()
         if state[key].shape != own[key].shape
     ]
+    problems += [
+        f"{key} is {str(state[key].dtype).removeprefix('torch.')} and the network's "
+        f"{str(own[key].dtype).removeprefix('torch.')}"
+        for key in own.keys() & state.keys()
+        if state[key].is_complex() and not own[key].is_complex()
+    ]
+    problems += [problem for key in sorted(own.keys() & state.keys()) if (problem := _odd(key, state, own))]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise ExportError(
@@ -123,6 +134,15 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, name: str)
         )
     with torch.no_grad():
         module.load_state_dict(dict(state))
+
+
+def _odd(key: str, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
+    """Return what is wrong with a tensor where the network's own is finite."""
+    broken = ~torch.isfinite(state[key])
+    if not broken.any() or not torch.isfinite(own[key]).all():
+        return None
+    first = broken.nonzero()[0].tolist()
+    return f"{key}{first} is {state[key][tuple(first)].item()}, and must be finite"
 
 
 def _line(error: BaseException) -> str:

@@ -118,5 +118,7 @@ def test_the_whole_network_gives_every_recording_from_the_input(network: Network
 def test_a_network_that_the_chip_does_not_hold_is_refused(network: Network) -> None:
     assert [p.shape for p in network.populations[:3]] == [(3, 66, 200), (24, 32, 99), (36, 15, 49)]
     assert (network.outputs[0].readout.signal, network.outputs[0].readout.task) == ("membrane", "regress")
-    with pytest.raises(DoesNotFit, match="120 cores"):
+    with pytest.raises(
+        DoesNotFit, match="needed, 120 available .each resource alone would fill: memory_bits 1"
+    ):
         compile_graph(network)

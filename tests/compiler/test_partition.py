@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from snn_compile.compiler import QuantizedNetwork, compile_graph
+from snn_compile.compiler.linear_maps import convolution_map
 from snn_compile.compiler.partition import partition
 from snn_compile.compiler.place import place
 from snn_compile.compiler.route import HOST, route
@@ -70,11 +72,21 @@ def cases(draw: st.DrawFn):
     return made, chip(**limits)
 
 
-def used(made: QuantizedNetwork, target, cores, core) -> dict[str, int]:
-    """Recompute what one core uses."""
-    sizes = {p.name: p.size for p in (*made.populations, *made.inputs)}
-    heard = {e.source for name, _, _ in core for e in made.projections if e.target == name}
-    in_axons = sum(sizes[name] for name in heard)
+def hears(made: QuantizedNetwork, core) -> set[tuple[str, int]]:
+    """Count by brute force the source neurons that a core has a weight from."""
+    found = set()
+    for name, start, stop in core:
+        for e in made.projections:
+            if e.target == name:
+                for t in e.tables:
+                    found |= {(e.source, int(i)) for i in np.nonzero(t.dense()[start:stop].any(axis=0))[0]}
+    return found
+
+
+def used(made: QuantizedNetwork, target, cores, core, heard=None) -> dict[str, int]:
+    """Recompute what one core uses; `heard` is what each of the cores hears."""
+    heard = [hears(made, other) for other in cores] if heard is None else heard
+    in_axons = len(hears(made, core))
     synapses = out_axons = neurons = 0
     for name, start, stop in core:
         n = stop - start
@@ -84,11 +96,11 @@ def used(made: QuantizedNetwork, target, cores, core) -> dict[str, int]:
                 continue
             for t in e.tables:
                 word = t.bits + (target.delay_bits if e.delay_steps else 0)
-                nonzero = int(np.count_nonzero(t.weights[start:stop]))
-                dense = n * t.weights.shape[1] * word
+                nonzero = int(np.count_nonzero(t.dense()[start:stop]))
+                dense = n * t.shape[1] * word
                 synapses += min(dense, nonzero * (word + ceil(log2(max(n, 2)))))
-        goes_to = {e.target for e in made.projections if e.source == name}
-        out_axons += n * sum(bool(goes_to & {held for held, _, _ in other}) for other in cores)
+        own = {(name, i) for i in range(start, stop)}
+        out_axons += sum(len(own & other) for other in heard)
     memory = neurons * target.neuron_state_bits + synapses + (in_axons + out_axons) * target.axon_bits
     return {
         "neurons": neurons,
@@ -109,8 +121,9 @@ def check(made: QuantizedNetwork, target) -> int:
         assert all(a[1] == b[0] for a, b in zip(pieces, pieces[1:], strict=False))
     limits = {key: getattr(target, f"core_{key}") for key in RESOURCES}
     assert split.limits == limits
+    heard = [hears(made, core) for core in split.cores]
     for core, use in zip(split.cores, split.use, strict=True):
-        assert core and dict(use) == used(made, target, split.cores, core)
+        assert core and dict(use) == used(made, target, split.cores, core, heard)
         assert all(use[key] <= limits[key] for key in RESOURCES)
     cores = place(split, target)
     assert [c.index for c in cores] == list(range(len(split.cores)))
@@ -151,6 +164,81 @@ def test_every_partition_is_whole_within_limits_and_routed(case):
         single = used(made, target, [[(name, 0, 1)]], [(name, 0, 1)])
         over = [f"{key} {single[key]} of {limits[key]}" for key in RESOURCES if single[key] > limits[key]]
         assert over == error.violations or (not over and error.violations[0].startswith("out_axons"))
+
+
+def convolution(rng, shape, channels: int, size: int, stride: int) -> tuple[WeightTable, tuple[int, ...]]:
+    """A table of a random kernel with zeros, and the shape that it makes."""
+    kernel = rng.integers(1, 100, (channels, shape[0], size, size)) * (
+        rng.random((channels, shape[0], 1, 1)) < 0.7
+    )
+    made = convolution_map(2.0 * kernel, shape, (stride, stride), (0, 0), (1, 1), 1, None, "conv")
+    return WeightTable(csr_array(made.weight).astype(np.int16), bits=8), made.shape
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 2), st.integers(40, 120), st.sampled_from([30, 120]))
+def test_axons_of_convolutions_are_those_a_brute_force_count_finds(seed, stride, in_axons, cores):
+    """Both ways of packing: every gap filled, and the slices of a population kept together."""
+    rng = np.random.default_rng(seed)
+    shapes = [(2, 9, 8)]
+    tables = []
+    for channels in (3, 4):
+        table, shape = convolution(rng, shapes[-1], channels, 3, stride)
+        tables.append(table)
+        shapes.append(shape)
+    names = ["in", "a", "b"]
+    made = network(
+        [
+            replace(population(n, int(np.prod(s))), shape=s)
+            for n, s in zip(names[1:], shapes[1:], strict=True)
+        ],
+        [Projection(f"{s}-{t}", s, t, (w,)) for s, t, w in zip(names, names[1:], tables, strict=False)],
+        [InputPort("in", shapes[0])],
+    )
+    target = replace(chip(in_axons=in_axons, out_axons=150, memory_bits=40000), cores=cores)
+    whole = [(p.name, 0, p.size) for p in made.populations]
+    assert check(made, target) > 1 or len(hears(made, whole)) <= in_axons
+
+
+def test_convolutions_share_the_axons_of_a_part_of_the_image():
+    """Layers whose rows hear a few rows: cutting by channels would bring every core the whole image."""
+    rng = np.random.default_rng(0)
+    first, shape = convolution(rng, (3, 20, 20), 4, 3, 1)
+    second, last = convolution(rng, shape, 4, 3, 1)
+    made = network(
+        [
+            replace(population("a", int(np.prod(shape))), shape=shape),
+            replace(population("b", int(np.prod(last))), shape=last),
+        ],
+        [Projection("in-a", "in", "a", (first,)), Projection("a-b", "a", "b", (second,))],
+        [InputPort("in", (3, 20, 20))],
+    )
+    target = chip(in_axons=420, out_axons=3000)
+    cores = partition(made, target).cores
+    assert check(made, target) == len(cores)
+    # A row of b hears 3 rows of 18 in 4 channels, 216 neurons: 3 rows of b fit 420 entries, so 6 cores do.
+    assert 6 <= len([core for core in cores if any(name == "b" for name, _, _ in core)]) <= 9
+
+
+def test_a_chip_with_too_few_cores_says_what_fills_them():
+    rng = np.random.default_rng(0)
+    names = [f"p{i}" for i in range(4)]
+    made = network(
+        [population(name, 1000) for name in names],
+        [projection(rng, a, b, (1000, 1000), 1.0) for a, b in zip(names, names[1:], strict=False)]
+        + [projection(rng, "in", "p0", (1000, 2), 1.0)],
+        [InputPort("in", (2,))],
+    )
+    with pytest.raises(DoesNotFit) as error:
+        partition(made, replace(LOIHI2, cores=2))
+    cores, memory = error.value.violations
+    assert "more than 8 needed for 2 cores" in cores
+    assert memory.startswith("memory_bits: neurons and synapses alone fill 16 cores (p1 5, p2 5, p3 5, p0 0)")
+    cores = place(partition(made, replace(LOIHI2, cores=9)), LOIHI2)
+    with pytest.raises(DoesNotFit) as error:
+        Program("loihi2", 1, made.populations, made.projections, made.inputs, made.outputs, cores * 8)
+    assert "each resource alone would fill: memory_bits 1" in str(error.value)
+    assert "largest are p" in str(error.value)
 
 
 def test_spikes_to_many_cores_spread_the_senders():
@@ -233,7 +321,7 @@ def test_too_many_cores_and_other_limits_are_listed_together():
 def test_a_neuron_with_more_axons_than_a_core():
     made = network(
         [population("p", 3)],
-        [projection(np.random.default_rng(0), "in", "p", (3, 5000))],
+        [projection(np.random.default_rng(0), "in", "p", (3, 5000), 1.0)],
         [InputPort("in", (5000,))],
     )
     with pytest.raises(DoesNotFit) as error:

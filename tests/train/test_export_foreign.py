@@ -150,5 +150,5 @@ def test_weights_that_are_not_finite_are_named(folder):
     state = module.state_dict()
     state["fc.weight"][1, 2] = torch.nan
     torch.save(state, "weights.pt")
-    with pytest.raises(ExportError, match=r"fc: weight\[1, 2\] is nan"):
+    with pytest.raises(ExportError, match=r"fc.weight\[1, 2\] is nan"):
         load_foreign("weights.pt", f"{name}:with_sample")
