@@ -12,12 +12,16 @@ if TYPE_CHECKING:
     from snn_compile.compiler.conventions import Contract, Readout
     from snn_compile.compiler.lowering import lower
     from snn_compile.compiler.network import Network
+    from snn_compile.compiler.onnx_graph import read_onnx
     from snn_compile.compiler.pipeline import STAGES, Compilation, Options, compile_graph, compile_stages
     from snn_compile.compiler.quantize import QuantizedNetwork
+    from snn_compile.compiler.rates import Conversion, ConversionOptions, convert
 
 __all__ = [
     "Compilation",
     "Contract",
+    "Conversion",
+    "ConversionOptions",
     "Network",
     "Options",
     "QuantizedNetwork",
@@ -25,12 +29,16 @@ __all__ = [
     "STAGES",
     "compile_graph",
     "compile_stages",
+    "convert",
     "lower",
+    "read_onnx",
 ]
 
 _HOME = {
     "Compilation": "pipeline",
     "Contract": "conventions",
+    "Conversion": "rates",
+    "ConversionOptions": "rates",
     "Network": "network",
     "Options": "pipeline",
     "QuantizedNetwork": "quantize",
@@ -38,7 +46,9 @@ _HOME = {
     "STAGES": "pipeline",
     "compile_graph": "pipeline",
     "compile_stages": "pipeline",
+    "convert": "rates",
     "lower": "lowering",
+    "read_onnx": "onnx_graph",
 }
 
 

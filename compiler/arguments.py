@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from math import isfinite, nan
 
+STEPS_MAX = 1024
+
 STAGE_NAMES = ("lower", "simplify", "retime", "quantize", "partition", "place", "route")
 """As in `pipeline.STAGES`, which takes too long to import for --help; a test compares the two."""
 
@@ -37,7 +39,9 @@ def compile_parser() -> argparse.ArgumentParser:
         "decided\n  snn-compile export MODEL -o X.nir   the NIR graph of a checkpoint\n\n"
         "exit codes: 0 done, 1 the input or the chip is at fault, 2 usage, 3 a gate failed",
     )
-    parser.add_argument("model", nargs="?", help="a checkpoint (.pt), NIR graph (.nir) or lava-dl .net")
+    parser.add_argument(
+        "model", nargs="?", help="a checkpoint (.pt), NIR graph (.nir), lava-dl .net or .onnx"
+    )
     parser.add_argument("--target", default="loihi2-sim", help="chip profile (default: %(default)s)")
     parser.add_argument("-o", "--output", metavar="FILE", help="write the program here, for snn-run")
     _add_factory(parser)
@@ -94,6 +98,7 @@ def compile_parser() -> argparse.ArgumentParser:
         metavar="STAGE",
         help="stop after one of: " + ", ".join(STAGE_NAMES),
     )
+    _add_conversion(parser)
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument("--list-targets", action="store_true", help="list chip profiles")
     return parser
@@ -124,6 +129,37 @@ def export_parser() -> argparse.ArgumentParser:
     _add_factory(parser)
     parser.add_argument("-o", "--output", required=True, metavar="FILE.nir")
     return parser
+
+
+def _steps(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if not text.isdigit() or not 1 <= int(text) <= STEPS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 'auto' nor a number from 1 to {STEPS_MAX}")
+    return int(text)
+
+
+def _add_conversion(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "ONNX models", "networks of rectifiers, converted to rates on --calibrate DATA of still samples"
+    )
+    group.add_argument(
+        "--steps",
+        type=_steps,
+        metavar="N|auto",
+        help="steps that a sample is shown (default: 64); auto: the fewest that meet --max-drop on --check",
+    )
+    group.add_argument(
+        "--balance",
+        metavar="error|PERCENTILE",
+        help="ranges of the rates: of least square error (default), or a percentile such as 99.9",
+    )
+    group.add_argument(
+        "--max-pool",
+        choices=("refuse", "rectify", "average"),
+        help="what becomes of MaxPool: refused (default), max(a, b) = b + relu(a - b), or the average",
+    )
+    group.add_argument("--curve", metavar="FILE.png", help="draw accuracy and energy against steps")
 
 
 def _add_factory(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +25,10 @@ from snn_compile.targets.errors import CompileError, SnnCompileError, WrongInput
 
 if TYPE_CHECKING:
     from snn_compile.compiler.pipeline import Compilation, Options
+    from snn_compile.runtime.conversion import Prepared
     from snn_compile.runtime.data import Dataset
     from snn_compile.runtime.report import Report
+    from snn_compile.runtime.steps import StepCurve
 
 SCHEMA = {"name": "snn-compile", "version": 1}
 
@@ -73,7 +75,7 @@ def _run(arguments: list[str]) -> int:
     if options.list_targets:
         return _list_targets(options.json)
     if options.model is None:
-        parser.error("name a MODEL (.pt, .nir or .net), or --list-targets")
+        parser.error("name a MODEL (.pt, .nir, .net or .onnx), or --list-targets")
     code = _compile(options)
     sys.stdout.flush()  # a reader that went away is noticed here, not at exit
     return code
@@ -94,12 +96,17 @@ class Model:
     data: dict[str, Any] | None = None
 
 
-def load_model(path: str | Path, factory: str | None = None) -> Model:
-    """Read a checkpoint (.pt), a graph (.nir) or a lava-dl network (.net); no code of the file is run.
+def load_model(path: str | Path, factory: str | None = None, max_pool: str | None = None) -> Model:
+    """Read a checkpoint (.pt), graph (.nir), lava-dl network (.net) or .onnx; no code of the file is run.
 
     With `factory` ("package.module:factory") a .pt is a state dict of the network that this builds.
+    `max_pool` is for ONNX: see `onnx_graph.read_onnx`.
     """
     file = Path(path)
+    if file.suffix.lower() == ".onnx":
+        from snn_compile.compiler.onnx_graph import read_onnx
+
+        return Model(read_onnx(file, max_pool or "refuse"), file.name)
     if factory is not None:
         from snn_compile.train.foreign import load_foreign
 
@@ -193,13 +200,22 @@ def _compile(arguments: argparse.Namespace) -> int:
     _check_output(arguments.output, arguments.model)
     if arguments.stop_after and arguments.output:
         raise CompileError("--stop-after makes no program, so there is nothing to write to -o")
-    model = load_model(arguments.model, arguments.factory)
-    calibration = model_data(arguments.calibrate, "calibration", model.data)
-    checked = None if arguments.stop_after else model_data(arguments.check, "test", model.data)
+    model = load_model(arguments.model, arguments.factory, arguments.max_pool)
+    prepared = _prepare(model, arguments)
+    graph, calibration = model.graph, None
+    if prepared is not None:
+        graph, calibration = prepared.conversion.network, prepared.conversion.shown_calibration()
+        checked = prepared.checked
+    else:
+        shown = model_data(arguments.calibrate, "calibration", model.data)
+        calibration = None if shown is None else shown.inputs
+        checked = None if arguments.stop_after else model_data(arguments.check, "test", model.data)
     if arguments.max_drop is not None and (checked is None or checked.labels is None):
         raise WrongInput("--max-drop needs labelled data to measure the drop on: add --check DATA")
     provenance = {"model": model.name}
-    if checked is not None:
+    if prepared is not None:
+        provenance |= prepared.provenance()
+    elif checked is not None:
         provenance["data"] = json.dumps(checked.spec(), sort_keys=True)
     options = Options(
         weight_bits=arguments.bits,
@@ -211,22 +227,22 @@ def _compile(arguments: argparse.Namespace) -> int:
     )
     with naming(arguments.model):
         done = compile_stages(
-            model.graph,
-            arguments.target,
-            options,
-            None if calibration is None else calibration.inputs,
-            _tell_stage,
-            arguments.stop_after,
+            graph, arguments.target, options, calibration, _tell_stage, arguments.stop_after
         )
     for warning in _warnings(done):
         print(f"snn-compile: warning: {warning}", file=sys.stderr)
     if done.program is None:
         return _show_stage(done, arguments)
-    report = _measure(done, checked, options)
+    if prepared is None:
+        report = _measure(done, checked, options)
+    else:
+        done, report, curve = _measure_steps(done, prepared, arguments)
     if arguments.max_drop is not None and (
         report is None or report.accuracy is None or report.accuracy.drop is None
     ):
         raise WrongInput("--max-drop needs a network that classifies; this one has no accuracy")
+    program = done.program
+    assert program is not None
     failed = (
         arguments.max_drop is not None
         and report is not None
@@ -236,14 +252,20 @@ def _compile(arguments: argparse.Namespace) -> int:
     )
     if arguments.output:
         with _writing(arguments.output):
-            done.program.save(arguments.output)
+            program.save(arguments.output)
     result = _result(done, report, arguments)
+    if prepared is not None:
+        result |= prepared.json(curve)
     if arguments.json:
         print(json.dumps(result))
     else:
         from snn_compile.compiler.tables import compilation_text
 
         print(compilation_text(result, report), end="")
+        if prepared is not None:
+            from snn_compile.compiler.conversion_tables import conversion_text
+
+            print(conversion_text(result["conversion"], result["curve"]), end="")
     if arguments.output:
         print(f"snn-compile: program written to {arguments.output}", file=sys.stderr)
     if failed:
@@ -254,6 +276,37 @@ def _compile(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 3 if failed else 0
+
+
+def _prepare(model: Model, arguments: argparse.Namespace) -> Prepared | None:
+    """Convert an ONNX model on its calibration data; None for models that spike already."""
+    from snn_compile.compiler.rectifiers import RectifierNetwork
+
+    if isinstance(model.graph, RectifierNetwork):
+        from snn_compile.runtime.conversion import prepare_as_asked
+
+        _check_output(arguments.curve, arguments.model)
+        return prepare_as_asked(model.graph, arguments)
+    for option in ("steps", "balance", "max_pool", "curve"):
+        if getattr(arguments, option) is not None:
+            raise CompileError(f"--{option.replace('_', '-')} is for ONNX models; {model.name} is none")
+    return None
+
+
+def _measure_steps(
+    done: Compilation, prepared: Prepared, arguments: argparse.Namespace
+) -> tuple[Compilation, Report | None, StepCurve | None]:
+    """Measure a converted model against its float model, over numbers of steps."""
+    data = prepared.checked
+    if data is None or done.program is None:
+        return done, None, None
+    print(f"snn-compile: running {len(data.inputs)} samples of {data.name} ({data.split})", file=sys.stderr)
+    limit = arguments.max_drop if arguments.steps == "auto" else None
+    program, report, curve = prepared.measure(done.program, limit)
+    if arguments.curve:
+        with _writing(arguments.curve):
+            curve.save(arguments.curve)
+    return replace(done, program=program), report, curve
 
 
 def _check_output(path: str | None, model: str) -> None:
@@ -367,7 +420,7 @@ def _export(arguments: argparse.Namespace) -> int:
     import nir
 
     if not isinstance(model.graph, nir.NIRGraph):
-        raise CompileError(f"{model.name} holds integers without a NIR graph; snn-compile reads it as it is")
+        raise CompileError(f"{model.name} holds no NIR graph; snn-compile reads it as it is")
 
     from snn_compile.targets.program_file import write_whole
 

@@ -1,4 +1,6 @@
-"""Front ends by file suffix: what comes in becomes a NIR graph, or a Network where it leaves nothing open."""
+"""Front ends by file suffix: what comes in becomes a NIR graph, a Network where it leaves nothing open, or a
+network of rectifiers, which `rates.py` converts.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,10 @@ from typing import Any
 
 from snn_compile.compiler.netx_graph import read_netx
 from snn_compile.compiler.nir_graph import read_nir
+from snn_compile.compiler.onnx_graph import read_onnx
 from snn_compile.targets.errors import CompileError
 
-SUFFIXES = {".nir": read_nir, ".net": read_netx}
+SUFFIXES = {".nir": read_nir, ".net": read_netx, ".onnx": read_onnx}
 """Suffixes that the compiler reads itself; `.pt` checkpoints go through `train`, from the commands."""
 
 
@@ -31,7 +34,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def read_graph(path: str | os.PathLike[str]) -> Any:
-    """Return the NIR graph in a file, or the Network in a `.net`, chosen by its suffix."""
+    """Return the NIR graph, Network (`.net`) or RectifierNetwork (`.onnx`) in a file, by its suffix."""
     file = Path(path)
     reader = SUFFIXES.get(file.suffix.lower())
     if reader is None:

@@ -23,6 +23,7 @@ from snn_compile.compiler.frontends import naming, read_graph
 from snn_compile.compiler.linear_maps import LinearMap
 from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
 from snn_compile.compiler.nodes import DELAY_MAX, Linear, Neuron, lower_node
+from snn_compile.compiler.rectifiers import RectifierNetwork
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 
 Key = tuple[str, int, tuple[str, ...]]
@@ -47,6 +48,11 @@ def lower(graph_or_path: Any, conventions: Mapping[str, Any] | None = None) -> N
         with naming(graph_or_path):
             return lower(read_graph(graph_or_path), conventions)
     graph = graph_or_path
+    if isinstance(graph, RectifierNetwork):
+        raise CompileError(
+            f"{graph.name}: a network of rectifiers has no spikes of its own; convert it on calibration data "
+            "(snn-compile MODEL --calibrate DATA, or compiler.convert)"
+        )
     if isinstance(graph, Network):
         if conventions:
             raise CompileError(

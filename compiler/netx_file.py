@@ -176,7 +176,7 @@ def _neuron(node: Hdf5Group) -> NetxNeuron:
     )
 
 
-def _sigma_delta(node: _Node) -> NetxNeuron:
+def _sigma_delta(node: Hdf5Group) -> NetxNeuron:
     node.only(SIGMA_DELTA_ENTRIES, "a neuron 'SDNN'")
     activation = node.text("activation") if "activation" in node else "relu"
     if activation != "relu":

@@ -268,9 +268,13 @@ class _Measure:
         self._bits[piece] = total
         return total
 
+    def _state_bits(self, name: str, n: int) -> int:
+        # The chip's figure is for two states and a bias.
+        return n * self.chip.neuron_state_bits * (self._states[name] + 1) // 3
+
     def least_bits(self, name: str) -> int:
         """Memory that a population's state and synapses take at the least, however it is cut."""
-        total = self._sizes[name] * self.chip.neuron_state_bits
+        total = self._state_bits(name, self._sizes[name])
         for edge in self._arriving[name]:
             for table in edge.tables:
                 word = table.bits + (self.chip.delay_bits if edge.delay_steps else 0)
@@ -286,8 +290,7 @@ class _Measure:
             there = present.get(source)
             in_axons += len(index) if there is None else int(np.count_nonzero(~there[index]))
         out_axons = int(self.reach[name][start:stop].sum())
-        # The chip's figure is for two states and a bias.
-        bits = n * self.chip.neuron_state_bits * (self._states[name] + 1) // 3 + self.synapse_bits(piece)
+        bits = self._state_bits(name, n) + self.synapse_bits(piece)
         bits += (in_axons + out_axons) * self.chip.axon_bits
         return {"neurons": n, "memory_bits": bits, "in_axons": in_axons, "out_axons": out_axons}
 

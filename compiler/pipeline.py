@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from snn_compile.compiler.frontends import read_graph
 from snn_compile.compiler.lowering import lower
 from snn_compile.compiler.network import Float, Network
 from snn_compile.compiler.partition import Partition, partition
 from snn_compile.compiler.place import place
 from snn_compile.compiler.quantize import QuantizedNetwork, quantize
+from snn_compile.compiler.rates import ConversionOptions, convert
+from snn_compile.compiler.rectifiers import RectifierNetwork
 from snn_compile.compiler.reference import as_inputs
 from snn_compile.compiler.retime import RetimedNetwork, retime
 from snn_compile.compiler.route import route
@@ -43,6 +48,7 @@ class Options:
     input messages. `c_slow`: device steps a logical step takes, for cycles that are too short for the chip;
     None is the least that they need. `relax_timing`: add delay to such cycles instead. `conventions`: answers
     to what the graph leaves open. `provenance`: text that travels in the program (model file, data set).
+    `conversion`: how an ONNX model becomes rates (None: the defaults).
     """
 
     weight_bits: int = 8
@@ -52,6 +58,7 @@ class Options:
     relax_timing: bool = False
     conventions: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
+    conversion: ConversionOptions | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +84,11 @@ def compile_graph(
     calibration: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None,
     observe: Observer | None = None,
 ) -> Program:
-    """Compile a NIR graph, a path to one, or a Network for `target`.
+    """Compile a NIR graph, a path to one, a Network or an ONNX model (RectifierNetwork) for `target`.
 
     `calibration`: inputs (batch, steps, *shape), or a mapping of input name to such arrays; scales are
-    chosen on them. Raises CompileError and its kinds.
+    chosen on them. For an ONNX model: still inputs (batch, *shape), on which it is converted. Raises
+    CompileError and its kinds.
     """
     program = compile_stages(graph, target, options, calibration, observe).program
     assert program is not None
@@ -120,6 +128,7 @@ def compile_stages(
             observe(name, value, time.perf_counter() - began)
         return value
 
+    graph, calibration = _converted(graph, calibration, options)
     network = stage("lower", lower, graph, options.conventions)
     data = as_inputs(network, calibration) if calibration is not None else None
     if stop_after == "lower":
@@ -153,6 +162,16 @@ def compile_stages(
         retimed.period,
     )
     return Compilation(network, retimed, quantized, split, cores, program)
+
+
+def _converted(graph: Any, calibration: Any, options: Options) -> tuple[Any, Any]:
+    """Convert an ONNX model on its still calibration inputs; return anything else as it is."""
+    if isinstance(graph, (str, os.PathLike)) and Path(graph).suffix.lower() == ".onnx":
+        graph = read_graph(graph)
+    if not isinstance(graph, RectifierNetwork) or calibration is None:
+        return graph, calibration
+    conversion = convert(graph, calibration, options.conversion)
+    return conversion.network, conversion.shown_calibration()
 
 
 def _quantize(

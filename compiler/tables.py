@@ -13,6 +13,7 @@ from snn_compile.compiler.network import Network
 from snn_compile.compiler.pipeline import Compilation
 from snn_compile.compiler.quantize import QuantizedNetwork
 from snn_compile.compiler.readings import READERS, assumptions, differences
+from snn_compile.compiler.rectifiers import RectifierNetwork
 from snn_compile.targets.chip import load_chip
 from snn_compile.targets.errors import AmbiguousConvention, WrongProgram
 from snn_compile.targets.program import Program
@@ -70,7 +71,7 @@ def compilation_text(result: dict[str, Any], report: Report | None) -> str:
     text = (
         "\n".join(lines)
         + "\n"
-        + _table(
+        + draw_table(
             "Resources (an estimate: the chip's memory layout is not public)",
             ("", "in all", "fullest core", "a core holds"),
             rows,
@@ -95,7 +96,7 @@ def _errors_text(result: dict[str, Any]) -> str:
         )
         for e in result["quantization"]["tensors"]
     ]
-    return _table(
+    return draw_table(
         "Quantization error, in last bits of each format",
         ("tensor", "format", "values", "max", "rms", "relative", "clipped"),
         rows,
@@ -159,7 +160,7 @@ def stage_text(result: dict[str, Any]) -> str:
     for title in [key for key in ("populations", "projections", "cores") if key in result]:
         rows: list[Row] = [tuple(cell(value) for value in row.values()) for row in result[title]]
         heads = tuple(key.replace("_", " ") for key in result[title][0]) if result[title] else ()
-        text += _table(title.capitalize(), heads, rows)
+        text += draw_table(title.capitalize(), heads, rows)
     return text + (_errors_text(result) if "quantization" in result else "")
 
 
@@ -167,6 +168,10 @@ def inspection_json(graph: Any, name: str, stated: dict[str, Any]) -> dict[str, 
     """Return a graph's nodes, edges and contract, each item with how it was decided."""
     if isinstance(graph, Network):
         return _network_json(graph, name)
+    if isinstance(graph, RectifierNetwork):
+        from snn_compile.compiler.conversion_tables import rectifiers_json
+
+        return rectifiers_json(graph, name)
     found: dict[str, Any] = {
         "schema": {"name": "snn-compile-inspect", "version": 1},
         "model": name,
@@ -251,7 +256,7 @@ def inspection_text(result: dict[str, Any]) -> str:
             (key, str(item["value"]), item["decided"]) for key, item in result["contract"].items()
         ]
         text = f"{result['model']}, digest {result['program']['digest'][:12]}\n{result['description']}"
-        return text + _table("Contract that it was compiled under", ("item", "value", "decided by"), rows)
+        return text + draw_table("Contract that it was compiled under", ("item", "value", "decided by"), rows)
     rows = [
         (
             node["name"],
@@ -261,7 +266,7 @@ def inspection_text(result: dict[str, Any]) -> str:
         )
         for node in result["nodes"]
     ]
-    text = f"{result['model']}\n" + _table("Nodes", ("name", "type", "shape", "goes to"), rows)
+    text = f"{result['model']}\n" + draw_table("Nodes", ("name", "type", "shape", "goes to"), rows)
     if result["contract"] is None:
         rows = [
             (item, MEANING.get(item, ""), " | ".join(_read_by(item, word) for word in words))
@@ -269,12 +274,15 @@ def inspection_text(result: dict[str, Any]) -> str:
         ]
         return (
             text
-            + _table("Open: the file does not say", ("item", "meaning", "readings"), rows)
+            + draw_table("Open: the file does not say", ("item", "meaning", "readings"), rows)
             + f"{result['advice']}\n"
         )
     rows = [(key, str(item["value"]), item["decided"]) for key, item in result["contract"].items()]
+    if "notes" in result:
+        notes = ["artificial neurons: --calibrate DATA converts them to rates", *result["notes"]]
+        return text + "".join(f"{note}\n" for note in notes)
     warned = "".join(f"warning: {line}\n" for line in result["warnings"])
-    return text + _table("Contract", ("item", "value", "decided by"), rows) + warned
+    return text + draw_table("Contract", ("item", "value", "decided by"), rows) + warned
 
 
 def _read_by(item: str, word: Any) -> str:
@@ -288,7 +296,8 @@ def _shape(node: Any) -> list[int]:
     return [] if value is None else [int(n) for n in value]
 
 
-def _table(title: str, heads: tuple[str, ...], rows: list[Row]) -> str:
+def draw_table(title: str, heads: tuple[str, ...], rows: list[Row]) -> str:
+    """Return a titled table as text; columns of numbers are flush right."""
     from rich import box
     from rich.console import Console
     from rich.markup import escape

@@ -23,6 +23,7 @@ from snn_compile.targets.errors import SnnCompileError, WrongInput, WrongProgram
 
 if TYPE_CHECKING:
     from snn_compile.compiler.network import Network
+    from snn_compile.compiler.rectifiers import RectifierNetwork
     from snn_compile.runtime.comparison import Check
     from snn_compile.runtime.data import Dataset
     from snn_compile.runtime.report import Report
@@ -95,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         "loihi2-sim (loihi2-sim itself with the oracle); exit 3 if they differ",
     )
     add("--samples", metavar="N", type=int, help="use the first N samples only")
+    add("--steps", metavar="N", type=int, help="converted models: show each sample for N steps")
     add("--threads", metavar="N", type=int, help="threads of loihi2-sim")
     add("--list-devices", action="store_true", help="list the devices and stop")
     return parser
@@ -135,7 +137,7 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
         default="loihi2-sim",
         help="device to run on (default: loihi2-sim; see snn-run --list-devices)",
     )
-    add("--against", metavar="MODEL", help="a .pt, .nir or .net: compare with its float reference")
+    add("--against", metavar="MODEL", help="a .pt, .nir, .net or .onnx: compare with its float reference")
     add(
         "--model",
         dest="factory",
@@ -165,7 +167,7 @@ def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     for name in ("max_drop", "convention"):
         if getattr(options, name) not in (None, []) and options.against is None:
             parser.error(f"--{name.replace('_', '-')} needs --against MODEL")
-    for name in ("samples", "threads"):
+    for name in ("samples", "threads", "steps"):
         value = getattr(options, name)
         if value is not None and value < 1:
             parser.error(f"--{name} is {value}; it must be at least 1")
@@ -213,6 +215,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
 
 def _diverge(arguments: Sequence[str]) -> int:
+    from snn_compile.compiler.rectifiers import RectifierNetwork
     from snn_compile.runtime.divergence import diverge
     from snn_compile.runtime.report import check_format
     from snn_compile.targets.device import device_names, open_device
@@ -230,6 +233,8 @@ def _diverge(arguments: Sequence[str]) -> int:
         open_device(options.device)  # raises, naming the devices there are
     program = load_program(options.program)
     network = _load_network(options, program)
+    if isinstance(network, RectifierNetwork):
+        raise WrongInput(f"{options.against} has no spikes to diverge from; snn-compile says how it converts")
     dataset = _load_dataset(parser, options, program)
     inputs, labels = dataset.inputs[: options.samples], dataset.labels
     if len(dataset.inputs) > len(inputs):
@@ -248,10 +253,11 @@ def _diverge(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _load_network(options: argparse.Namespace, program: Program) -> Network:
+def _load_network(options: argparse.Namespace, program: Program) -> Network | RectifierNetwork:
     from snn_compile.compiler.cli import conventions, load_model
     from snn_compile.compiler.frontends import naming
     from snn_compile.compiler.lowering import lower
+    from snn_compile.compiler.rectifiers import RectifierNetwork
 
     file = options.against
 
@@ -262,26 +268,39 @@ def _load_network(options: argparse.Namespace, program: Program) -> Network:
             f"{file}: reading a checkpoint needs {error.name}; install "
             "snn-compile[train], or give the model as .nir"
         ) from error
-    with naming(file):
-        network = lower(model.graph, conventions(options.convention))
-    expected = program.provenance.get("network")
-    if expected and network.digest() != expected:
+    network: Network | RectifierNetwork
+    if isinstance(model.graph, RectifierNetwork):
+        network = model.graph
+        digest, expected = network.digest, program.provenance.get("graph")
+    else:
+        with naming(file):
+            network = lower(model.graph, conventions(options.convention))
+        digest, expected = network.digest(), program.provenance.get("network")
+    if expected and digest != expected:
         _talk(
             f"{file} is not the network this program was compiled from (digest "
-            f"{network.digest()[:12]}, the program says {expected[:12]})"
+            f"{digest[:12]}, the program says {expected[:12]})"
         )
     return network
 
 
 def _load_dataset(parser: argparse.ArgumentParser, options: argparse.Namespace, program: Program) -> Dataset:
-    from snn_compile.runtime.data import load_data, same_set
+    from snn_compile.runtime.data import load_data, load_still, same_set
 
     spec = _data_spec(program)
     if options.data is None and spec is None:
         parser.error("--data is required: the program does not say what data it was compiled for")
     name = options.data if options.data is not None else (spec or {})["name"]
     chosen = spec["options"] if spec and same_set(name, spec["name"]) else {}
-    dataset = load_data(name, _SPLIT, **chosen)
+    steps = program.provenance.get("steps")
+    wanted = getattr(options, "steps", None)  # diverge has no such option
+    if wanted is not None and steps is None:
+        raise WrongInput("--steps is for converted models; this program takes data with steps of their own")
+    if steps is not None:
+        chosen = {**chosen, "steps": wanted or int(steps)}
+        dataset = load_still(name, _SPLIT, program.inputs[0].shape, **chosen)
+    else:
+        dataset = load_data(name, _SPLIT, **chosen)
     if chosen:
         words = ", ".join(f"{key}={value}" for key, value in chosen.items())
         _talk(f"data {name}, split {dataset.split}, as the program was compiled for: {words}")
@@ -314,11 +333,16 @@ def _execute(program: Program, inputs: Any, options: argparse.Namespace) -> tupl
         return simulate_batches(program, inputs, options.device, options.threads, observe), None
 
 
-def _reference(network: Network | None, inputs: Any) -> RunRecord | None:
+def _reference(network: Network | RectifierNetwork | None, inputs: Any) -> RunRecord | None:
+    from snn_compile.compiler.rectifiers import RectifierNetwork
     from snn_compile.runtime.run import reference_batches
 
     if network is None:
         return None
+    if isinstance(network, RectifierNetwork):
+        from snn_compile.runtime.steps import float_record
+
+        return float_record(network, inputs[:, 0])
     with _progress("float reference") as observe:
         return reference_batches(network, inputs, observe=observe)
 

@@ -19,7 +19,8 @@ from __future__ import annotations
 import inspect
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -111,6 +112,27 @@ def same_set(name: str, other: str) -> bool:
     return name == other or name.partition(":")[0] == other.partition(":")[0] in _REGISTRY
 
 
+def load_still(
+    name_or_path: str | Path, split: str, shape: tuple[int, ...], steps: int = 1, **options: Any
+) -> Dataset:
+    """Return still samples for a model that takes `shape`, each shown for `steps` steps.
+
+    A registered set is taken without its coding in time; an `.npz` holds inputs (batch, *shape). Values
+    are put into `shape` where their number fits. Raises WrongInput for others.
+    """
+    name = str(name_or_path)
+    data = load_data(name, split, **{**options, "steps": 1})
+    given = data.inputs.shape
+    if given[1] != 1 or prod(given[2:]) != prod(shape):
+        raise WrongInput(
+            f"data {name}: samples of shape {given[2:] if given[1] == 1 else given[1:]}; the model takes "
+            f"still ones of shape {shape}",
+            shape=given,
+        )
+    inputs = np.broadcast_to(data.inputs.reshape(-1, 1, *shape), (given[0], steps, *shape))
+    return replace(data, inputs=inputs, options={**data.options, "steps": steps})
+
+
 def data_names() -> dict[str, str]:
     """Return the registered data sets, each with one line that describes it."""
     return {name: summary for name, (summary, _) in _REGISTRY.items()}
@@ -157,8 +179,9 @@ def _digits(
         inputs = _coded(images.reshape(len(images), 1, 64), coding, steps, rng)
     else:
         inputs = _coded(images, coding, repeat, rng)
-    silence = np.zeros((len(inputs), settle, inputs.shape[2]))
-    return Dataset(name, np.concatenate([inputs, silence], axis=1), labels, coding, split, options)
+    if settle:
+        inputs = np.concatenate([inputs, np.zeros((len(inputs), settle, inputs.shape[2]))], axis=1)
+    return Dataset(name, inputs, labels, coding, split, options)
 
 
 def _fashion(
@@ -186,9 +209,15 @@ def _fashion(
     return Dataset(name, inputs, labels, coding, split, options)
 
 
-def _npz(name: str, split: str, partition: bool = False) -> Dataset:
+def _npz(name: str, split: str, partition: bool = False, steps: int = 0) -> Dataset:
+    """Load a file; with `steps` its inputs are still, (batch, *shape), each shown for so many steps."""
     arrays = _read_npz(name)
-    data = Dataset(name, arrays["inputs"], arrays.get("labels"), "none", split, {"partition": partition})
+    inputs, options = arrays["inputs"], {"partition": partition, **({"steps": steps} if steps else {})}
+    if steps:
+        if inputs.ndim < 2 or steps < 0:
+            raise WrongInput(f"data {name}: inputs of shape {inputs.shape} shown for {steps} steps")
+        inputs = np.broadcast_to(inputs[:, None], (len(inputs), steps, *inputs.shape[1:]))
+    data = Dataset(name, inputs, arrays.get("labels"), "none", split, options)
     if not partition:
         return data
     chosen = _split_indices(len(data.inputs), split)

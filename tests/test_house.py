@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("targets", "compiler", "runtime", "train")
 FILES = {floor: sorted((ROOT / floor).glob("*.py")) for floor in FLOORS}
 MODULES = [f"snn_compile.{floor}.{file.stem}" for floor in FLOORS for file in FILES[floor]]
-HEAVY = ("torch", "lava", "numba", "matplotlib", "sklearn")
+HEAVY = ("torch", "lava", "numba", "matplotlib", "sklearn", "onnx", "onnxruntime")
 
 
 def imports(file: Path, top_level_only: bool) -> set[str]:

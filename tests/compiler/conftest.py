@@ -105,3 +105,9 @@ def rng() -> np.random.Generator:
 def spikes() -> np.ndarray:
     """Random spikes for three channels, (batch, steps, channel)."""
     return np.random.default_rng(3).integers(0, 2, (3, 25, 3)).astype(float)
+
+
+@pytest.fixture(scope="session")
+def made() -> ModuleType:
+    """tests/compiler/onnx_models.py: models by hand, and onnxruntime's scores of them."""
+    return _sibling("onnx_models")
