@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from snn_compile.targets.errors import CompileError, SnnCompileError, WrongInput
 
 if TYPE_CHECKING:
     from snn_compile.compiler.pipeline import Compilation, Options
+    from snn_compile.compiler.search import Search
     from snn_compile.runtime.data import Dataset
     from snn_compile.runtime.report import Report
 
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _list_targets(options.json)
         if options.model is None:
             parser.error("name a MODEL (.pt, .nir or .net), or --list-targets")
+        if options.bits == "auto" and options.max_drop is None and options.max_cores is None:
+            parser.error("--bits auto needs a limit to search within: --max-drop PP or --max-cores N")
         code = _compile(options)
         sys.stdout.flush()  # a reader that went away is noticed here, not at exit
         return code
@@ -151,6 +154,7 @@ def _list_targets(as_json: bool) -> int:
 
 
 def _compile(arguments: argparse.Namespace) -> int:
+    from snn_compile.compiler import gates
     from snn_compile.compiler.pipeline import Options, compile_stages
     from snn_compile.targets.chip import load_chip
 
@@ -167,13 +171,18 @@ def _compile(arguments: argparse.Namespace) -> int:
     if checked is not None:
         provenance["data"] = json.dumps(checked.spec(), sort_keys=True)
     options = Options(
-        weight_bits=arguments.bits,
+        weight_bits=8 if arguments.bits == "auto" else arguments.bits,
         tables=arguments.tables,
+        rounding=arguments.rounding,
         c_slow=arguments.c_slow,
         relax_timing=arguments.relax_timing,
         conventions=conventions(arguments.convention),
         provenance=provenance,
     )
+    found = None
+    if arguments.bits == "auto":
+        found = _search(model, arguments, options, calibration, checked)
+        options = replace(options, plan=found.chosen.plan)
     done = compile_stages(
         model.graph,
         arguments.target,
@@ -187,21 +196,11 @@ def _compile(arguments: argparse.Namespace) -> int:
     if done.program is None:
         return _show_stage(done, arguments)
     report = _measure(done, checked, options)
-    if arguments.max_drop is not None and (
-        report is None or report.accuracy is None or report.accuracy.drop is None
-    ):
-        raise WrongInput("--max-drop needs a network that classifies; this one has no accuracy")
-    failed = (
-        arguments.max_drop is not None
-        and report is not None
-        and report.accuracy is not None
-        and report.accuracy.drop is not None
-        and report.accuracy.drop > arguments.max_drop + 1e-9
-    )
+    failed = gates.failures(done, report, found, arguments.max_drop, arguments.max_cores)
     if arguments.output:
         with _writing(arguments.output):
             done.program.save(arguments.output)
-    result = _result(done, report, arguments)
+    result = _result(done, report, arguments, failed, found)
     if arguments.json:
         print(json.dumps(result))
     else:
@@ -210,14 +209,37 @@ def _compile(arguments: argparse.Namespace) -> int:
         print(compilation_text(result, report), end="")
     if arguments.output:
         print(f"snn-compile: program written to {arguments.output}", file=sys.stderr)
-    if failed:
-        assert report is not None and report.accuracy is not None
-        print(
-            f"snn-compile: gate failed: accuracy drops by {report.accuracy.drop:.2f} points, "
-            f"--max-drop allows {arguments.max_drop:g}",
-            file=sys.stderr,
-        )
+    for failure in failed:
+        print(f"snn-compile: gate failed: {failure}", file=sys.stderr)
     return 3 if failed else 0
+
+
+def _search(
+    model: Model,
+    arguments: argparse.Namespace,
+    options: Options,
+    calibration: Dataset | None,
+    checked: Dataset | None,
+) -> Search:
+    """Search bits and tables on calibration data, accuracy measured on the check data."""
+    from snn_compile.runtime.search import search_precision
+
+    if calibration is None:
+        raise WrongInput("--bits auto searches on calibration data: add --calibrate DATA")
+    if arguments.stop_after:
+        raise CompileError("--bits auto runs programs, so it cannot stop early; leave out --stop-after")
+    labelled = checked is not None and checked.labels is not None
+    return search_precision(
+        model.graph,
+        arguments.target,
+        options,
+        calibration.inputs,
+        checked.inputs if checked is not None and labelled else None,
+        checked.labels if checked is not None and labelled else None,
+        arguments.max_drop,
+        arguments.max_cores,
+        lambda text: print(f"snn-compile: measured {text}", file=sys.stderr),
+    )
 
 
 def _check_output(path: str | None, model: str) -> None:
@@ -263,15 +285,32 @@ def _measure(done: Compilation, data: Dataset | None, options: Options) -> Repor
     return compare(done.program, done.network, data.inputs, data.labels, data=data.spec())
 
 
-def _result(done: Compilation, report: Report | None, arguments: argparse.Namespace) -> dict[str, Any]:
+def _result(
+    done: Compilation,
+    report: Report | None,
+    arguments: argparse.Namespace,
+    failed: Sequence[str],
+    found: Search | None,
+) -> dict[str, Any]:
     from snn_compile.compiler.tables import quantization_json, resources_json
 
     assert done.program is not None and done.quantized is not None
     measured = report.json() if report else {}
-    accuracy = measured.get("accuracy")
-    gate = None
-    if arguments.max_drop is not None and accuracy:
-        gate = {"max_drop": arguments.max_drop, "passed": accuracy["drop"] <= arguments.max_drop + 1e-9}
+    gate: dict[str, Any] | None = None
+    if arguments.max_drop is not None or arguments.max_cores is not None:
+        gate = {
+            key: getattr(arguments, key)
+            for key in ("max_drop", "max_cores")
+            if getattr(arguments, key) is not None
+        } | {"passed": not failed}
+    searched: dict[str, Any] = {}
+    if found is not None:
+        from snn_compile.compiler.front import front_json
+
+        searched = {
+            "front": front_json(found),
+            "search": {"measured": len(found.points), "met": found.met, "unmet": list(failed)},
+        }
     return {
         "schema": SCHEMA,
         "model": Path(arguments.model).name,
@@ -282,9 +321,10 @@ def _result(done: Compilation, report: Report | None, arguments: argparse.Namesp
         "resources": resources_json(done.program),
         "latency_steps": done.program.latency_steps,
         "period": done.program.period,
-        "quantization": quantization_json(done.quantized),
+        "quantization": quantization_json(done),
         "gate": gate,
-        "accuracy": accuracy,
+        **searched,
+        "accuracy": measured.get("accuracy"),
         "counts": measured.get("counts"),
         "energy": measured.get("energy"),
         "overflows": measured.get("overflows"),

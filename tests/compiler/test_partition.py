@@ -84,8 +84,9 @@ def used(made: QuantizedNetwork, target, cores, core) -> dict[str, int]:
                 continue
             for t in e.tables:
                 word = t.bits + (target.delay_bits if e.delay_steps else 0)
-                nonzero = int(np.count_nonzero(t.weights[start:stop]))
-                dense = n * t.weights.shape[1] * word
+                there = np.asarray(t.weights[start:stop]) != 0
+                nonzero = int(there.sum())
+                dense = int(there.any(axis=1).sum()) * t.weights.shape[1] * word
                 synapses += min(dense, nonzero * (word + ceil(log2(max(n, 2)))))
         goes_to = {e.target for e in made.projections if e.source == name}
         out_axons += n * sum(bool(goes_to & {held for held, _, _ in other}) for other in cores)
