@@ -21,6 +21,21 @@ def _points(text: str) -> float:
     return value
 
 
+def _bits(text: str) -> int | str:
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of bits nor auto") from None
+
+
+def _cores(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of cores")
+    return int(text)
+
+
 def _whole(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(
@@ -59,15 +74,36 @@ def compile_parser() -> argparse.ArgumentParser:
         "--max-drop",
         type=_points,
         metavar="PP",
-        help="exit with 3 if accuracy drops by more percentage points",
+        help="exit with 3 if accuracy drops by more percentage points; with --bits auto, if the upper "
+        "end of the drop's 95 %% interval does",
     )
-    parser.add_argument("--bits", type=int, default=8, metavar="N", help="weight bits, 1-8 (default: 8)")
+    parser.add_argument(
+        "--max-cores", type=_cores, metavar="N", help="exit with 3 if the program takes more cores"
+    )
+    parser.add_argument(
+        "--bits",
+        type=_bits,
+        default=8,
+        metavar="N",
+        help="weight bits, 1-8 (default: 8), or auto: search bits and tables of each projection for the "
+        "cheapest program (synapse memory, then cores) within --max-drop and --max-cores, and print "
+        "accuracy against memory; needs calibration data, and --check DATA decides: test on other data",
+    )
     parser.add_argument(
         "--tables",
-        choices=("auto", "one", "sign"),
+        choices=("auto", "one", "sign", "group", "residual"),
         default="auto",
-        help="weight tables a projection: one, one for each sign (a bit finer, the same "
-        "synops), or by sign where that takes no more cores (default)",
+        help="weight tables a projection: one; one for each sign (a bit finer, the same synops); one for "
+        "each group of targets of like weights; a coarse and a residual one (twice the bits, memory and "
+        "synops); auto (default): by sign where that takes no more cores, residual where predictions on "
+        "the calibration data need it",
+    )
+    parser.add_argument(
+        "--rounding",
+        choices=("auto", "nearest", "reconstruct"),
+        default="auto",
+        help="round each weight to the nearest value, or up or down so that what neurons receive on the "
+        "calibration data stays; auto (default): the better of the two",
     )
     parser.add_argument(
         "--c-slow",

@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import os
 import sys
 import warnings
-import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_compile.compiler.arguments import compile_parser, export_parser, inspect_parser
+from snn_compile.compiler.command import (
+    check_output,
+    closed_pipe,
+    conventions,
+    is_program,
+    remarks_at_the_end,
+    writing,
+)
 from snn_compile.targets.errors import CompileError, SnnCompileError, WrongInput
 
 if TYPE_CHECKING:
     from snn_compile.compiler.pipeline import Compilation, Options
+    from snn_compile.compiler.search import Search
     from snn_compile.runtime.conversion import Prepared
     from snn_compile.runtime.data import Dataset
     from snn_compile.runtime.report import Report
@@ -37,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's arguments) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with _remarks_at_the_end():
+        with remarks_at_the_end():
             return _run(arguments)
     except SnnCompileError as error:
         print(f"snn-compile: error: {error}", file=sys.stderr)
@@ -47,22 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return closed_pipe()
-
-
-@contextmanager
-def _remarks_at_the_end() -> Iterator[None]:
-    """Tell what the libraries logged once the work is done; where it fails, the error alone is told."""
-    told = logging.StreamHandler(sys.stderr)
-    told.setFormatter(logging.Formatter("snn-compile: %(message)s"))
-    held = MemoryHandler(1 << 10, flushLevel=logging.CRITICAL, target=told, flushOnClose=False)
-    held.setLevel(logging.WARNING)
-    logging.getLogger().addHandler(held)
-    try:
-        yield
-        held.flush()
-    finally:
-        logging.getLogger().removeHandler(held)
-        held.close()
 
 
 def _run(arguments: list[str]) -> int:
@@ -76,15 +64,11 @@ def _run(arguments: list[str]) -> int:
         return _list_targets(options.json)
     if options.model is None:
         parser.error("name a MODEL (.pt, .nir, .net or .onnx), or --list-targets")
+    if options.bits == "auto" and options.max_drop is None and options.max_cores is None:
+        parser.error("--bits auto needs a limit to search within: --max-drop PP or --max-cores N")
     code = _compile(options)
     sys.stdout.flush()  # a reader that went away is noticed here, not at exit
     return code
-
-
-def closed_pipe() -> int:
-    """Return the exit code for a reader that went away, with nothing left to flush into the pipe."""
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it stays open until the process ends
-    return 141
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,18 +108,6 @@ def load_model(path: str | Path, factory: str | None = None, max_pool: str | Non
     return Model(read_graph(file), file.name)
 
 
-def is_program(path: str | Path) -> bool:
-    """Whether a file is a program rather than a model: by its suffix, or else by what it holds."""
-    file = Path(path)
-    if file.suffix.lower() in (".snn", ".pt", ".pth", ".nir", ".net"):
-        return file.suffix.lower() == ".snn"
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return "program.json" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False
-
-
 def model_data(name: str | None, split: str, spec: dict[str, Any] | None) -> Dataset | None:
     """Return the data set `name`, or the model's own if None; options come from the model's spec when
     it names the same set.
@@ -147,26 +119,6 @@ def model_data(name: str | None, split: str, spec: dict[str, Any] | None) -> Dat
     own = spec is not None and (name is None or same_set(name, spec["name"]))
     options = dict(spec["options"]) if own and spec is not None else {}
     return load_data(name if name is not None else spec["name"] if spec else "", split, **options)
-
-
-def conventions(stated: Sequence[str]) -> dict[str, Any]:
-    """Parse `--convention key=value`; delays are written SOURCE:TARGET:STEPS and may be repeated."""
-    found: dict[str, Any] = {}
-    for item in stated:
-        key, equals, text = item.partition("=")
-        if not equals:
-            raise CompileError(f"--convention {item}: write it as key=value, for example dt=1e-4")
-        if key == "delays":
-            parts = text.rsplit(":", 2)
-            if len(parts) != 3 or not parts[2].isdigit():
-                raise CompileError(f"--convention {item}: write it as delays=SOURCE:TARGET:STEPS")
-            found.setdefault("delays", {})[parts[0], parts[1]] = int(parts[2])
-            continue
-        try:
-            found[key] = float(text)
-        except ValueError:
-            found[key] = text
-    return found
 
 
 def _list_targets(as_json: bool) -> int:
@@ -192,12 +144,14 @@ def _list_targets(as_json: bool) -> int:
 
 
 def _compile(arguments: argparse.Namespace) -> int:
+    from snn_compile.compiler import gates
     from snn_compile.compiler.frontends import naming
     from snn_compile.compiler.pipeline import Options, compile_stages
+    from snn_compile.compiler.tables import warnings_of
     from snn_compile.targets.chip import load_chip
 
     load_chip(arguments.target)  # an unknown target is known before the model is read
-    _check_output(arguments.output, arguments.model)
+    check_output(arguments.output, arguments.model)
     if arguments.stop_after and arguments.output:
         raise CompileError("--stop-after makes no program, so there is nothing to write to -o")
     model = load_model(arguments.model, arguments.factory, arguments.max_pool)
@@ -218,18 +172,25 @@ def _compile(arguments: argparse.Namespace) -> int:
     elif checked is not None:
         provenance["data"] = json.dumps(checked.spec(), sort_keys=True)
     options = Options(
-        weight_bits=arguments.bits,
+        weight_bits=8 if arguments.bits == "auto" else arguments.bits,
         tables=arguments.tables,
+        rounding=arguments.rounding,
         c_slow=arguments.c_slow,
         relax_timing=arguments.relax_timing,
         conventions=conventions(arguments.convention),
         provenance=provenance,
     )
+    found = None
+    if arguments.bits == "auto":
+        if prepared is not None:
+            raise CompileError("--bits auto does not search converted models; give --bits N")
+        found = _search(graph, calibration, arguments, options, checked)
+        options = replace(options, plan=found.chosen.plan)
     with naming(arguments.model):
         done = compile_stages(
             graph, arguments.target, options, calibration, _tell_stage, arguments.stop_after
         )
-    for warning in _warnings(done):
+    for warning in warnings_of(done):
         print(f"snn-compile: warning: {warning}", file=sys.stderr)
     if done.program is None:
         return _show_stage(done, arguments)
@@ -237,23 +198,13 @@ def _compile(arguments: argparse.Namespace) -> int:
         report = _measure(done, checked, options)
     else:
         done, report, curve = _measure_steps(done, prepared, arguments)
-    if arguments.max_drop is not None and (
-        report is None or report.accuracy is None or report.accuracy.drop is None
-    ):
-        raise WrongInput("--max-drop needs a network that classifies; this one has no accuracy")
     program = done.program
     assert program is not None
-    failed = (
-        arguments.max_drop is not None
-        and report is not None
-        and report.accuracy is not None
-        and report.accuracy.drop is not None
-        and report.accuracy.drop > arguments.max_drop + 1e-9
-    )
+    failed = gates.failures(done, report, found, arguments.max_drop, arguments.max_cores)
     if arguments.output:
-        with _writing(arguments.output):
+        with writing(arguments.output):
             program.save(arguments.output)
-    result = _result(done, report, arguments)
+    result = _result(done, report, arguments, failed, found)
     if prepared is not None:
         result |= prepared.json(curve)
     if arguments.json:
@@ -268,13 +219,8 @@ def _compile(arguments: argparse.Namespace) -> int:
             print(conversion_text(result["conversion"], result["curve"]), end="")
     if arguments.output:
         print(f"snn-compile: program written to {arguments.output}", file=sys.stderr)
-    if failed:
-        assert report is not None and report.accuracy is not None
-        print(
-            f"snn-compile: gate failed: accuracy drops by {report.accuracy.drop:.2f} points, "
-            f"--max-drop allows {arguments.max_drop:g}",
-            file=sys.stderr,
-        )
+    for failure in failed:
+        print(f"snn-compile: gate failed: {failure}", file=sys.stderr)
     return 3 if failed else 0
 
 
@@ -285,7 +231,7 @@ def _prepare(model: Model, arguments: argparse.Namespace) -> Prepared | None:
     if isinstance(model.graph, RectifierNetwork):
         from snn_compile.runtime.conversion import prepare_as_asked
 
-        _check_output(arguments.curve, arguments.model)
+        check_output(arguments.curve, arguments.model)
         return prepare_as_asked(model.graph, arguments)
     for option in ("steps", "balance", "max_pool", "curve"):
         if getattr(arguments, option) is not None:
@@ -304,38 +250,33 @@ def _measure_steps(
     limit = arguments.max_drop if arguments.steps == "auto" else None
     program, report, curve = prepared.measure(done.program, limit)
     if arguments.curve:
-        with _writing(arguments.curve):
+        with writing(arguments.curve):
             curve.save(arguments.curve)
     return replace(done, program=program), report, curve
 
 
-def _check_output(path: str | None, model: str) -> None:
-    if path is None:
-        return
-    if Path(path).resolve() == Path(model).resolve():
-        raise CompileError(f"cannot write {path}: it is the model itself; name another file")
-    if not Path(path).resolve().parent.is_dir():
-        raise CompileError(f"cannot write {path}: its folder does not exist")
-    if Path(path).is_dir():
-        raise CompileError(f"cannot write {path}: it is a folder")
+def _search(
+    graph: Any, calibration: Any, arguments: argparse.Namespace, options: Options, checked: Dataset | None
+) -> Search:
+    """Search bits and tables on calibration data, accuracy measured on the check data."""
+    from snn_compile.runtime.search import search_precision
 
-
-def _warnings(done: Compilation) -> list[str]:
-    """Return what the user should know: conventions stated against the file, then what rounding did."""
-    against = [
-        f"{item} is {getattr(done.network.contract, item)}: {how}; this is another network"
-        for item, how in done.network.decided.items()
-        if "against" in how
-    ]
-    return [*against, *(done.quantized.warnings if done.quantized else ())]
-
-
-@contextmanager
-def _writing(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise CompileError(f"cannot write {path}: {error.strerror or error}", path=path) from error
+    if calibration is None:
+        raise WrongInput("--bits auto searches on calibration data: add --calibrate DATA")
+    if arguments.stop_after:
+        raise CompileError("--bits auto runs programs, so it cannot stop early; leave out --stop-after")
+    labelled = checked is not None and checked.labels is not None
+    return search_precision(
+        graph,
+        arguments.target,
+        options,
+        calibration,
+        checked.inputs if checked is not None and labelled else None,
+        checked.labels if checked is not None and labelled else None,
+        arguments.max_drop,
+        arguments.max_cores,
+        lambda text: print(f"snn-compile: measured {text}", file=sys.stderr),
+    )
 
 
 def _tell_stage(name: str, value: Any, seconds: float) -> None:
@@ -352,15 +293,32 @@ def _measure(done: Compilation, data: Dataset | None, options: Options) -> Repor
     return compare(done.program, done.network, data.inputs, data.labels, data=data.spec())
 
 
-def _result(done: Compilation, report: Report | None, arguments: argparse.Namespace) -> dict[str, Any]:
-    from snn_compile.compiler.tables import quantization_json, resources_json
+def _result(
+    done: Compilation,
+    report: Report | None,
+    arguments: argparse.Namespace,
+    failed: Sequence[str],
+    found: Search | None,
+) -> dict[str, Any]:
+    from snn_compile.compiler.tables import quantization_json, resources_json, warnings_of
 
     assert done.program is not None and done.quantized is not None
     measured = report.json() if report else {}
-    accuracy = measured.get("accuracy")
-    gate = None
-    if arguments.max_drop is not None and accuracy:
-        gate = {"max_drop": arguments.max_drop, "passed": accuracy["drop"] <= arguments.max_drop + 1e-9}
+    gate: dict[str, Any] | None = None
+    if arguments.max_drop is not None or arguments.max_cores is not None:
+        gate = {
+            key: getattr(arguments, key)
+            for key in ("max_drop", "max_cores")
+            if getattr(arguments, key) is not None
+        } | {"passed": not failed}
+    searched: dict[str, Any] = {}
+    if found is not None:
+        from snn_compile.compiler.front import front_json
+
+        searched = {
+            "front": front_json(found),
+            "search": {"measured": len(found.points), "met": found.met, "unmet": list(failed)},
+        }
     return {
         "schema": SCHEMA,
         "model": Path(arguments.model).name,
@@ -371,9 +329,10 @@ def _result(done: Compilation, report: Report | None, arguments: argparse.Namesp
         "resources": resources_json(done.program),
         "latency_steps": done.program.latency_steps,
         "period": done.program.period,
-        "quantization": quantization_json(done.quantized),
+        "quantization": quantization_json(done),
         "gate": gate,
-        "accuracy": accuracy,
+        **searched,
+        "accuracy": measured.get("accuracy"),
         "counts": measured.get("counts"),
         "energy": measured.get("energy"),
         "overflows": measured.get("overflows"),
@@ -384,7 +343,7 @@ def _result(done: Compilation, report: Report | None, arguments: argparse.Namesp
             "values": json.loads(done.program.provenance["contract"]),
             "decided": dict(done.network.decided),
         },
-        "warnings": _warnings(done),
+        "warnings": warnings_of(done),
     }
 
 
@@ -398,7 +357,7 @@ def _show_stage(done: Compilation, arguments: argparse.Namespace) -> int:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     from snn_compile.compiler.frontends import naming
-    from snn_compile.compiler.tables import inspection_json, inspection_text, program_json
+    from snn_compile.compiler.inspection import inspection_json, inspection_text, program_json
 
     if is_program(arguments.model):
         from snn_compile.targets.program_file import load_program
@@ -415,7 +374,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    _check_output(arguments.output, arguments.model)
+    check_output(arguments.output, arguments.model)
     model = load_model(arguments.model, arguments.factory)
     import nir
 
@@ -424,7 +383,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
     from snn_compile.targets.program_file import write_whole
 
-    with _writing(arguments.output):
+    with writing(arguments.output):
         write_whole(arguments.output, lambda path: nir.write(path, model.graph))
     print(f"snn-compile: graph written to {arguments.output}", file=sys.stderr)
     return 0

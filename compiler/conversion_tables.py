@@ -10,7 +10,7 @@ import numpy as np
 from snn_compile.compiler.network import weight_values
 from snn_compile.compiler.rates import Conversion
 from snn_compile.compiler.rectifiers import RectifierNetwork
-from snn_compile.compiler.tables import Row, draw_table
+from snn_compile.compiler.text_table import Row, table_text
 
 
 def rectifiers_json(network: RectifierNetwork, name: str) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def conversion_text(conversion: Mapping[str, Any], curve: Mapping[str, Any] | No
         )
         for layer in conversion["layers"]
     ]
-    text = draw_table(
+    text = table_text(
         "Conversion to rates: the activation that one spike a step stands for",
         ("layer", "neurons", "connections", "range", "clipped"),
         rows,
@@ -107,7 +107,7 @@ def _curve_text(curve: Mapping[str, Any]) -> str:
         )
         for p in curve["points"]
     ]
-    text = draw_table(
+    text = table_text(
         f"Steps against accuracy ({curve['samples']} samples, float by {curve['reference']}) and energy a "
         f"sample (nJ, {curve['energy_samples']} samples)",
         ("steps", "deployed", "drop, points", "95 % interval", "as float", *names),

@@ -40,7 +40,7 @@ def input_units(population: Population) -> float:
     return 1.0 if population.model == "delta" else STATE_UNITS
 
 
-def integer_population(p: Population, latency: int) -> tuple[IntegerPopulation, list[TensorError]]:
+def sigma_delta_population(p: Population, latency: int) -> tuple[IntegerPopulation, list[TensorError]]:
     """Return the chip's neurons and the error of each register."""
     parameters, errors = {}, []
     for key, register in (("threshold", "vth"), ("bias", "bias")):
@@ -66,7 +66,7 @@ class SigmaDeltaGroup:
 
     def peak(self) -> Peak:
         """Return the largest magnitudes so far, of the sum of input and of the activation."""
-        return Peak(self._u_peak, self._v_peak)
+        return Peak(self._u_peak, self._v_peak, self._v_peak)
 
     def step(self, x: Float) -> Float:
         """Advance by one logical step with synaptic input x; return what is sent."""

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("snn-run: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        from snn_compile.compiler.cli import closed_pipe
+        from snn_compile.compiler.command import closed_pipe
 
         return closed_pipe()
 
@@ -254,7 +254,8 @@ def _diverge(arguments: Sequence[str]) -> int:
 
 
 def _load_network(options: argparse.Namespace, program: Program) -> Network | RectifierNetwork:
-    from snn_compile.compiler.cli import conventions, load_model
+    from snn_compile.compiler.cli import load_model
+    from snn_compile.compiler.command import conventions
     from snn_compile.compiler.frontends import naming
     from snn_compile.compiler.lowering import lower
     from snn_compile.compiler.rectifiers import RectifierNetwork

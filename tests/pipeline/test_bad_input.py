@@ -195,6 +195,6 @@ def test_usage(command, arguments):
 
 def test_other_words_that_do_not_work(refuses, model, tmp_path):
     (tmp_path / "model.onnx").write_text("")
-    assert ".nir" in refuses(tmp_path / "model.onnx")
+    assert "not an ONNX model" in refuses(tmp_path / "model.onnx")
     assert "1 to 8" in refuses(model, "--bits", 9)
     assert "--stop-after" in refuses(model, "--stop-after", "lower", "-o", tmp_path / "x.snn")
