@@ -33,15 +33,21 @@ class TensorError:
     clipped: int = 0
 
 
-def tensor_error(name: str, text: str, exact: Float, kept: Float, lsb: float | Float) -> TensorError:
-    """Compare exact values with what the format kept; both in the same unit, `lsb` its last bit."""
+def tensor_error(
+    name: str, text: str, exact: Float, kept: Float, lsb: float | Float, clipped: int | None = None
+) -> TensorError:
+    """Compare exact values with what the format kept; both in the same unit, `lsb` its last bit.
+
+    `clipped` None counts values more than half a last bit off.
+    """
     if not np.size(exact):
         return TensorError(name, text, 0, 0.0, 0.0, 0.0)
     error = np.abs(np.asarray(kept, np.float64) - exact) / lsb
     size = float(np.sqrt(np.mean(np.square(exact / lsb))))
     rms = float(np.sqrt(np.mean(np.square(error))))
-    # More than half a step off can only come from the end of the range.
-    clipped = int(np.count_nonzero(error > 0.5 + 1e-9))
+    if clipped is None:
+        # To the nearest value, more than half a step off can only come from the end of the range.
+        clipped = int(np.count_nonzero(error > 0.5 + 1e-9))
     return TensorError(
         name, text, int(error.size), float(error.max()), rms, rms / size if size else 0.0, clipped
     )
@@ -79,8 +85,11 @@ class RoundedWeights:
         return self.weights * np.float64(2.0**self.exponent)
 
 
-def round_weights(exact: Float, bits: int, exponents: tuple[int, int]) -> RoundedWeights:
-    """Round weights to one table: the sign mode from their signs, the least exponent that clips none."""
+def round_weights(exact: Float, bits: int, exponents: tuple[int, int], clip: int = 0) -> RoundedWeights:
+    """Round weights to one table: the sign mode from their signs, the least exponent that clips none.
+
+    `clip` takes that much off the exponent: a finer step, and weights beyond the range become its end.
+    """
     low, high = float(np.min(exact, initial=0.0)), float(np.max(exact, initial=0.0))
     mode = "excitatory" if low >= 0 else "inhibitory" if high <= 0 else "mixed"
     bottom, top = weight_range(bits, mode)
@@ -88,20 +97,10 @@ def round_weights(exact: Float, bits: int, exponents: tuple[int, int]) -> Rounde
     # Half a step above the top still rounds onto it.
     needs = [high / (top + step / 2 - 1e-9)] if high > 0 else []
     needs += [low / (bottom - step / 2 + 1e-9)] if low < 0 else []
-    exponent = ceil(log2(max(needs))) if needs else 0
+    exponent = ceil(log2(max(needs))) - clip if needs else 0
     exponent = min(max(exponent, exponents[0]), exponents[1])
     steps = np.rint(exact / (step * 2.0**exponent)) * step
     return RoundedWeights(np.clip(steps, bottom, top).astype(np.int64), exponent, mode, bits)
-
-
-def round_parts(exact: Float, bits: int, split: bool, exponents: tuple[int, int]) -> list[RoundedWeights]:
-    """Round weights to one table, or if `split` and both signs occur to one table for each sign."""
-    if split and np.min(exact, initial=0.0) < 0 < np.max(exact, initial=0.0):
-        return [
-            round_weights(np.maximum(exact, 0), bits, exponents),
-            round_weights(np.minimum(exact, 0), bits, exponents),
-        ]
-    return [round_weights(exact, bits, exponents)]
 
 
 def round_decay(

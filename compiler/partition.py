@@ -3,7 +3,8 @@
 The memory of a core (docs in the chip file) holds neuron state, synapses and axon entries:
 
     neurons  n * neuron_state_bits, a third of it for every state of the model and one for its bias
-    synapses dense n_in * n * (bits + delay bits), or sparse nnz * (bits + delay bits + log2 n) if smaller
+    synapses of a table dense n_in * rows * (bits + delay bits), rows the targets that it reaches, or sparse
+             nnz * (bits + delay bits + log2 n) if smaller
     axons    axon_bits each: one input axon a source neuron that a core has a weight from, one output axon
              a neuron and core that hears it
 
@@ -222,8 +223,9 @@ class _Measure:
         }
         self._bits: dict[Slice, int] = {}
         self._heard: dict[Slice, dict[str, Indices]] = {}
+        # Up to each target: synapses, and targets that have any.
         self._nonzero = {
-            (edge.name, i): np.cumsum([0, *table.fan_in])
+            (edge.name, i): np.cumsum([[0, 0], *np.stack([table.fan_in, table.fan_in > 0], axis=1)], axis=0)
             for edge in network.projections
             for i, table in enumerate(edge.tables)
         }
@@ -262,9 +264,10 @@ class _Measure:
         for edge in self._arriving[name]:
             for i, table in enumerate(edge.tables):
                 word = table.bits + (self.chip.delay_bits if edge.delay_steps else 0)
-                nonzero = self._nonzero[edge.name, i]
-                sparse = int(nonzero[stop] - nonzero[start]) * (word + ceil(log2(max(n, 2))))
-                total += min(n * table.shape[1] * word, sparse)
+                upto = self._nonzero[edge.name, i]
+                synapses, reached = (int(count) for count in upto[stop] - upto[start])
+                sparse = synapses * (word + ceil(log2(max(n, 2))))
+                total += min(reached * table.shape[1] * word, sparse)
         self._bits[piece] = total
         return total
 

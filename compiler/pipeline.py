@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from snn_compile.compiler.frontends import read_graph
@@ -19,22 +18,19 @@ from snn_compile.compiler.lowering import lower
 from snn_compile.compiler.network import Float, Network
 from snn_compile.compiler.partition import Partition, partition
 from snn_compile.compiler.place import place
-from snn_compile.compiler.quantize import QuantizedNetwork, quantize
+from snn_compile.compiler.precision import TABLES, Precision, choose_precision
+from snn_compile.compiler.quantize import Plan, QuantizedNetwork
 from snn_compile.compiler.rates import ConversionOptions, convert
 from snn_compile.compiler.rectifiers import RectifierNetwork
 from snn_compile.compiler.reference import as_inputs
 from snn_compile.compiler.retime import RetimedNetwork, retime
+from snn_compile.compiler.rounding import METHODS
 from snn_compile.compiler.route import route
 from snn_compile.compiler.simplify import simplify
+from snn_compile.compiler.table_split import TableFormat
 from snn_compile.targets.chip import Chip, load_chip
-from snn_compile.targets.device import execute
-from snn_compile.targets.errors import CompileError, DoesNotFit, PrecisionLost
+from snn_compile.targets.errors import CompileError
 from snn_compile.targets.program import Core, Program
-from snn_compile.targets.record import Overflow
-
-TABLES = ("auto", "one", "sign")
-RETRIES = 6
-"""Times the headroom of a population is doubled before its range is given up."""
 
 STAGES = ("lower", "simplify", "retime", "quantize", "partition", "place", "route")
 
@@ -43,16 +39,20 @@ STAGES = ("lower", "simplify", "retime", "quantize", "partition", "place", "rout
 class Options:
     """What a compilation may be asked for.
 
-    `weight_bits`: 1 to 8. `tables` of a projection: "one", "sign" (positive and negative weights apart:
-    a bit more for each), or "auto" (by sign where that takes no more cores). `input_bits`: of graded
-    input messages. `c_slow`: device steps a logical step takes, for cycles that are too short for the chip;
-    None is the least that they need. `relax_timing`: add delay to such cycles instead. `conventions`: answers
-    to what the graph leaves open. `provenance`: text that travels in the program (model file, data set).
-    `conversion`: how an ONNX model becomes rates (None: the defaults).
+    `weight_bits`: 1 to 8. `tables` of a projection: "one", "sign", "group", "residual" (`table_split.py`),
+    or "auto": by sign where that takes no more cores, two that add up where calibration data shows that
+    predictions need them. `rounding`: "nearest", "reconstruct", or "auto", the better of the two on
+    calibration data. `plan`: what a search found, projection by projection; it replaces these three.
+    `input_bits`: of graded input messages. `c_slow`: device steps a logical step takes, for cycles that are
+    too short for the chip; None is the least that they need. `relax_timing`: add delay to such cycles
+    instead. `conventions`: answers to what the graph leaves open. `provenance`: text that travels in the
+    program (model file, data set). `conversion`: how an ONNX model becomes rates (None: the defaults).
     """
 
     weight_bits: int = 8
     tables: str = "auto"
+    rounding: str = "auto"
+    plan: Plan | None = None
     input_bits: int = 8
     c_slow: int | None = 1
     relax_timing: bool = False
@@ -71,6 +71,7 @@ class Compilation:
     partition: Partition | None = None
     cores: tuple[Core, ...] | None = None
     program: Program | None = None
+    precision: Precision | None = None
 
 
 Observer = Callable[[str, Any, float], None]
@@ -107,25 +108,15 @@ def compile_stages(
     options = options or Options()
     if stop_after is not None and stop_after not in STAGES:
         raise CompileError(f"no stage {stop_after!r}; stages are {', '.join(STAGES)}")
-    if options.tables not in TABLES:
-        raise CompileError(f"tables {options.tables!r}; use one of {', '.join(TABLES)}")
-    if options.c_slow is not None and options.c_slow < 1:
-        raise CompileError(f"{options.c_slow} device steps a logical step; 1 or more are possible")
     chip = load_chip(target)
-    low, high = chip.weight_bits
-    if not low <= options.weight_bits <= high:
-        raise CompileError(f"{options.weight_bits} weight bits; {chip.title} has {low} to {high}")
-    # A chip without graded messages refuses a graded input itself, by name.
-    if options.input_bits < 1 or (chip.graded_messages and options.input_bits > chip.message_bits_max):
-        raise CompileError(
-            f"{options.input_bits} bits an input message; {chip.title} has 1 to {chip.message_bits_max}"
-        )
+    _check(options, chip)
 
     def stage(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         began = time.perf_counter()
         value = function(*arguments)
         if observe:
-            observe(name, value, time.perf_counter() - began)
+            made = value.quantized if isinstance(value, Precision) else value
+            observe(name, made, time.perf_counter() - began)
         return value
 
     graph, calibration = _converted(graph, calibration, options)
@@ -139,15 +130,16 @@ def compile_stages(
     retimed = stage("retime", retime, simple, chip.delay_max, options.relax_timing, options.c_slow)
     if stop_after == "retime":
         return Compilation(network, retimed)
-    quantized = stage("quantize", _quantize, retimed, chip, options, data)
+    precision = stage("quantize", _quantize, retimed, chip, options, data)
+    quantized = precision.quantized
     if stop_after == "quantize":
-        return Compilation(network, retimed, quantized)
+        return Compilation(network, retimed, quantized, precision=precision)
     split = stage("partition", partition, quantized, chip)
     if stop_after == "partition":
-        return Compilation(network, retimed, quantized, split)
+        return Compilation(network, retimed, quantized, split, precision=precision)
     cores = stage("place", place, split, chip)
     if stop_after == "place":
-        return Compilation(network, retimed, quantized, split, cores)
+        return Compilation(network, retimed, quantized, split, cores, precision=precision)
     routes = stage("route", route, quantized, cores)
     program = Program(
         chip.name,
@@ -161,7 +153,26 @@ def compile_stages(
         _provenance(network, options, data),
         retimed.period,
     )
-    return Compilation(network, retimed, quantized, split, cores, program)
+    return Compilation(network, retimed, quantized, split, cores, program, precision)
+
+
+def _check(options: Options, chip: Chip) -> None:
+    asked = TableFormat(options.weight_bits, options.tables)
+    for how in (asked, options.plan.format, *options.plan.formats.values()) if options.plan else (asked,):
+        if how.tables not in TABLES:
+            raise CompileError(f"tables {how.tables!r}; use one of {', '.join(TABLES)}")
+        low, high = chip.weight_bits
+        if not low <= how.bits <= high:
+            raise CompileError(f"{how.bits} weight bits; {chip.title} has {low} to {high}")
+    if options.c_slow is not None and options.c_slow < 1:
+        raise CompileError(f"{options.c_slow} device steps a logical step; 1 or more are possible")
+    if options.rounding not in METHODS:
+        raise CompileError(f"rounding {options.rounding!r}; use one of {', '.join(METHODS)}")
+    # A chip without graded messages refuses a graded input itself, by name.
+    if options.input_bits < 1 or (chip.graded_messages and options.input_bits > chip.message_bits_max):
+        raise CompileError(
+            f"{options.input_bits} bits an input message; {chip.title} has 1 to {chip.message_bits_max}"
+        )
 
 
 def _converted(graph: Any, calibration: Any, options: Options) -> tuple[Any, Any]:
@@ -176,18 +187,9 @@ def _converted(graph: Any, calibration: Any, options: Options) -> tuple[Any, Any
 
 def _quantize(
     retimed: RetimedNetwork, chip: Chip, options: Options, data: Mapping[str, Float] | None
-) -> QuantizedNetwork:
-    def made(split: bool) -> QuantizedNetwork:
-        return _in_range(retimed, chip, options, split, data)
-
-    if options.tables != "auto" or retimed.network.fixed:
-        return made(options.tables == "sign")
-    one, by_sign = made(False), made(True)
-    try:
-        more = len(partition(by_sign, chip).cores) > len(partition(one, chip).cores)
-    except DoesNotFit:
-        more = True
-    return one if more else by_sign
+) -> Precision:
+    form = TableFormat(options.weight_bits, options.tables)
+    return choose_precision(retimed, chip, form, options.input_bits, options.rounding, data, options.plan)
 
 
 def _provenance(network: Network, options: Options, data: Mapping[str, Float] | None) -> dict[str, str]:
@@ -195,59 +197,10 @@ def _provenance(network: Network, options: Options, data: Mapping[str, Float] | 
         "snn-compile": version("snn-compile"),
         "network": network.digest(),
         "graph": network.source_digest,
-        "weight_bits": str(options.weight_bits),
+        "weight_bits": options.plan.title() if options.plan else str(options.weight_bits),
         "contract": network.contract.to_json(network.source_digest),
         "decided": json.dumps(dict(network.decided), sort_keys=True),
     }
     if data is not None:
         facts["calibration_samples"] = str(next(iter(data.values())).shape[0])
     return {**facts, **options.provenance}
-
-
-def _in_range(
-    retimed: RetimedNetwork, chip: Chip, options: Options, split: bool, data: Mapping[str, Float] | None
-) -> QuantizedNetwork:
-    """Quantize so that on the calibration data no state leaves 24 bits in integers either.
-
-    The scales leave headroom over what the float network showed; where integers go further than that,
-    as in networks that amplify any difference, the population's headroom is doubled.
-    """
-    headroom: dict[str, float] = {}
-    for _ in range(RETRIES):
-        made = quantize(
-            retimed, chip, options.weight_bits, options.input_bits, split, data, headroom=headroom
-        )
-        if data is None or retimed.network.fixed:
-            return made
-        overflows = _overflows(made, chip, retimed, data)
-        if not overflows:
-            return made
-        for name in overflows:
-            headroom[name] = 2 * headroom.get(name, 1.0)
-    name, overflow = next(iter(overflows.items()))
-    raise PrecisionLost(
-        f"population {name!r} leaves its 24-bit range on the calibration data at any scale: {overflow}; its "
-        "integer dynamics differ too much from the float ones",
-        tensor=name,
-    )
-
-
-def _overflows(
-    made: QuantizedNetwork, chip: Chip, retimed: RetimedNetwork, data: Mapping[str, Float]
-) -> dict[str, Overflow]:
-    program = Program(
-        chip.name,
-        chip.version,
-        made.populations,
-        made.projections,
-        made.inputs,
-        made.outputs,
-        period=retimed.period,
-    )
-    shaped = {
-        port.name: np.reshape(data[port.name], (*data[port.name].shape[:2], *port.shape))
-        for port in retimed.network.inputs
-    }
-    found = execute(program, shaped, "loihi2-sim").overflows
-    scaled = {p.name for p in retimed.network.populations if p.fixed_scale is None}
-    return {name: overflow for name, overflow in found.items() if overflow and name in scaled}

@@ -8,22 +8,13 @@ and exponent, decays 12 bits. `scales.py` chooses S.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 from math import log2
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from snn_compile.compiler.formats import (
-    TensorError,
-    refuse_rounding,
-    round_bias,
-    round_decay,
-    round_parts,
-    tensor_error,
-)
+from snn_compile.compiler.formats import TensorError, refuse_rounding, tensor_error
 from snn_compile.compiler.network import (
     SIGMA_DELTA,
     Float,
@@ -35,16 +26,26 @@ from snn_compile.compiler.network import (
     with_values,
 )
 from snn_compile.compiler.reference import Peak
+from snn_compile.compiler.registers import integer_population, register_warnings
 from snn_compile.compiler.retime import RetimedNetwork
-from snn_compile.compiler.scales import MEMBRANE_BITS, choose_scale, membrane_senders, observe
-from snn_compile.compiler.sigma_delta import MESSAGE_BITS, MESSAGE_UNITS, input_units, integer_population
+from snn_compile.compiler.rounding import affordable, moments, reconstructed
+from snn_compile.compiler.scales import (
+    MEMBRANE_BITS,
+    Observation,
+    choose_scale,
+    importance,
+    membrane_senders,
+    observe,
+    rows,
+)
+from snn_compile.compiler.sigma_delta import MESSAGE_BITS, MESSAGE_UNITS, input_units
+from snn_compile.compiler.sigma_delta import integer_population as sigma_delta_population
+from snn_compile.compiler.table_split import SplitWeights, TableFormat, split_weights
 from snn_compile.targets.chip import Chip
 from snn_compile.targets.errors import CompileError
-from snn_compile.targets.integer import DECAY_BITS, STATE_SHIFT, M
 from snn_compile.targets.population import Population as IntegerPopulation
 from snn_compile.targets.program import InputPort, OutputPort
 from snn_compile.targets.program import Projection as IntegerProjection
-from snn_compile.targets.rule import CHOICES as RULE_CHOICES
 from snn_compile.targets.weights import WeightTable
 
 COUNT_BITS = 8
@@ -68,130 +69,152 @@ class QuantizedNetwork:
         return (*self.populations, *self.inputs)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a quantization is asked for.
+
+    `formats`: of single projections, `format` of all others. `headroom` multiplies the bounds of single
+    populations' states. `floors`: the largest inhibited membrane that has to fit, in the float network's
+    unit; below it v saturates. Populations without one keep all of v. `rounding`: "nearest", or
+    "reconstruct" where there is data and a population is small enough.
+    """
+
+    format: TableFormat = TableFormat()
+    formats: Mapping[str, TableFormat] = field(default_factory=dict)
+    headroom: Mapping[str, float] = field(default_factory=dict)
+    floors: Mapping[str, float] = field(default_factory=dict)
+    rounding: str = "nearest"
+
+    def of(self, projection: str) -> TableFormat:
+        """Return the format of a projection."""
+        return self.formats.get(projection, self.format)
+
+    def title(self) -> str:
+        """Say the formats in short, the most common first: "8 bits sign (2), 4 bits (1)"."""
+        forms = list(self.formats.values()) or [self.format]
+        names = [f"{f.bits} bits" + ("" if f.tables == "one" else f" {f.tables}") for f in forms]
+        counted = sorted({n: names.count(n) for n in names}.items(), key=lambda item: (-item[1], item[0]))
+        return ", ".join(f"{name} ({count})" if len(counted) > 1 else name for name, count in counted)
+
+    def bound(self, name: str, seen: Peak) -> Peak:
+        """Return what has to fit of a population's states."""
+        more = self.headroom.get(name, 1.0)
+        low = max(self.floors[name], seen.v_high * more) if name in self.floors else seen.v * more
+        return Peak(seen.u * more, low, seen.v_high * more)
+
+
 def quantize(
     retimed: RetimedNetwork,
     chip: Chip,
-    bits: int = 8,
+    plan: Plan | None = None,
     input_bits: int = 8,
-    split: bool = False,
     calibration: Mapping[str, Float] | None = None,
-    headroom: Mapping[str, float] | None = None,
+    observed: Observation | None = None,
 ) -> QuantizedNetwork:
     """Return the integer network for `chip`.
 
-    `split` gives positive and negative weights a table each: one bit more for each, the same synops.
     What arrives at a population of fixed scale is split only where one table does not hold it exactly.
     `calibration`: inputs (batch, steps, size) by port; without it inputs are taken as spikes and states
-    are bounded by their worst case. `headroom` multiplies that of single populations. Raises
-    PrecisionLost where no scale fits, CompileError on values the chip has no register for.
+    are bounded by their worst case. `observed`: what `observe` returns for it, if it is known already.
+    Raises PrecisionLost where no scale fits, CompileError on values the chip has no register for.
     """
-    network = retimed.network
+    network, plan = retimed.network, plan or Plan()
     _refuse(network)
-    warnings = (
-        []
-        if calibration or network.fixed
-        else [
-            "no calibration data: inputs are taken as spikes (0 or 1) and states at their worst case; "
-            "--calibrate DATA gives finer scales"
-        ]
-    )
-    warnings += [
-        f"projection {name!r}: {steps} step(s) of delay added, so results are not the network's any more"
-        for name, steps in retimed.relaxed.items()
-    ]
+    observed = observed or observe(network, calibration)
+    warnings = _general_warnings(retimed, calibration)
     inputs = {
         p.name: _input_port(p.name, p.shape, retimed, input_bits, calibration, chip) for p in network.inputs
     }
-    peaks, activity = observe(network, inputs, calibration)
-    peaks |= {
-        name: Peak(peaks[name].u * more, peaks[name].v * more) for name, more in (headroom or {}).items()
-    }
+    bounds = {name: plan.bound(name, bound) for name, bound in observed.bounds.items()}
     errors: list[TensorError] = []
     if calibration:
         errors += [
             _input_error(port, calibration[name]) for name, port in inputs.items() if port.kind == "graded"
         ]
     populations, projections = [], []
-    senders = membrane_senders(network, peaks, chip)
+    senders = membrane_senders(network, bounds, chip)
     units = {p.name: p.scale for p in inputs.values()} | {n: s.unit for n, s in senders.items()}
     units |= {p.name: MESSAGE_UNITS for p in network.populations if p.model in SIGMA_DELTA}
-    for name, sender in senders.items():
-        activity[name] = activity[name] * sender.unit**2
+    activity = observed.activity(network, units)
+    graded = {p.name for p in network.populations if p.graded}
+    graded |= {name for name, port in inputs.items() if port.kind == "graded"}
+    large = {p.name for p in network.populations if p.model in SIGMA_DELTA}
     for population in network.populations:
         arriving = _arriving(network, population.name, units)
         own = senders.get(population.name)
-        fixed = population.fixed_scale is not None
         if own:
             scale = own.scale
-        elif population.fixed_scale is not None:
-            scale = population.fixed_scale
         else:
-            scale = choose_scale(population, arriving, peaks[population.name], activity, chip, bits, split)
-        shift = own.shift if own else 0
+            scale = _scale(population, arriving, plan, bounds, observed, activity, chip, units, graded)
         latency = retimed.latency[population.name]
         if population.model in SIGMA_DELTA:
-            made, population_errors = integer_population(population, latency)
+            made, population_errors = sigma_delta_population(population, latency)
             scale = input_units(population)
         else:
-            made, population_errors = _population(population, scale, latency, chip, shift)
+            shift = own.shift if own else 0
+            made, population_errors = integer_population(population, scale, latency, chip, shift)
         populations.append(made)
-        if lost := _thresholds_lost(population, made):
-            warnings.append(
-                f"population {population.name!r}: {lost} threshold(s) above 0 round to 0, so those "
-                "neurons fire at any membrane above 0"
-            )
-        if lost := _leaks_lost(population, made):
-            warnings.append(
-                f"population {population.name!r}: {lost} leak(s) of the membrane round to 0 in {DECAY_BITS} "
-                "bits, so those neurons do not forget"
-            )
-        if fixed:
+        warnings += register_warnings(population, made)
+        if population.fixed_scale is not None:
             refuse_rounding(population_errors, population.name)
         errors += population_errors
-        for edge, weight in arriving:
-            message_bits = _message_bits(network, inputs, edge)
-            low, high = chip.weight_exponent
-            # Large messages leave no room for sums that are shifted right afterwards.
-            exponents = (0 if message_bits == MESSAGE_BITS else low, high)
-            tables, error = _tables(edge, weight * scale, exponents, bits, split and not fixed, message_bits)
-            if fixed and error.max_lsb:
-                tables, error = _tables(edge, weight * scale, exponents, bits, True, message_bits)
-                refuse_rounding([error], population.name)
-            if not any(table.synapses for table in tables):
-                warnings.append(
-                    f"projection {edge.name!r}: every weight is zero"
-                    + ("" if not edge.values.any() else " after rounding")
-                )
+        found = _splits(population, arriving, scale, plan, observed, units, activity, chip, graded, large)
+        for edge, exact, split in found:
+            if not any(part.weights.any() for part in split.parts):
+                lost = " after rounding" if edge.values.any() else ""
+                warnings.append(f"projection {edge.name!r}: every weight is zero{lost}")
+            tables = _tables(exact, split, _message_bits(network, inputs, edge))
             projections.append(
                 IntegerProjection(edge.name, edge.source, edge.target, tables, retimed.delay_steps[edge.name])
             )
-            errors.append(error)
-    outputs = tuple(
-        OutputPort(p.name, p.population, p.readout.signal, p.readout.readout, p.readout.task)
-        for p in network.outputs
-    )
+            errors.append(_weight_error(edge.name, weight_values(exact), split))
     return QuantizedNetwork(
         tuple(populations),
         tuple(projections),
         tuple(inputs.values()),
-        outputs,
+        tuple(
+            OutputPort(p.name, p.population, p.readout.signal, p.readout.readout, p.readout.task)
+            for p in network.outputs
+        ),
         tuple(errors),
         tuple(warnings),
     )
 
 
-def _thresholds_lost(p: Population, made: IntegerPopulation) -> int:
-    """Return how many thresholds are 0 only after rounding."""
-    if not p.spiking:
-        return 0
-    return int(np.count_nonzero((made.parameters["vth"] == 0) & (p.parameters["threshold"] > 0)))
+def _scale(
+    population: Population,
+    arriving: list[tuple[Projection, Weight]],
+    plan: Plan,
+    bounds: Mapping[str, Peak],
+    observed: Observation,
+    activity: Mapping[str, Float],
+    chip: Chip,
+    units: Mapping[str, float],
+    graded: Set[str],
+) -> float:
+    """Return a population's scale: its fixed one, or the best one, searched for once."""
+    if population.fixed_scale is not None:
+        return population.fixed_scale
+    bound, formats = bounds[population.name], {e.name: plan.of(e.name) for e, _ in arriving}
+    key = (population.name, bound, chip, *formats.items(), *units.items())
+    if key not in observed.chosen:
+        observed.chosen[key] = choose_scale(population, arriving, bound, activity, chip, formats, graded)
+    return observed.chosen[key]
 
 
-def _leaks_lost(p: Population, made: IntegerPopulation) -> int:
-    """Return how many membranes stop leaking only after rounding."""
-    if "dv" not in made.parameters:
-        return 0
-    return int(np.count_nonzero((made.parameters["dv"] == 0) & (p.parameters["voltage_decay"] > 0)))
+def _general_warnings(retimed: RetimedNetwork, calibration: Mapping[str, Float] | None) -> list[str]:
+    found = (
+        []
+        if calibration or retimed.network.fixed
+        else [
+            "no calibration data: inputs are taken as spikes (0 or 1) and states at their worst case; "
+            "--calibrate DATA gives finer scales"
+        ]
+    )
+    return found + [
+        f"projection {name!r}: {steps} step(s) of delay added, so results are not the network's any more"
+        for name, steps in retimed.relaxed.items()
+    ]
 
 
 def _refuse(network: Network) -> None:
@@ -250,59 +273,57 @@ def _arriving(network: Network, name: str, units: Mapping[str, float]) -> list[t
     return [(e, e.weight / units.get(e.source, 1.0)) for e in network.projections if e.target == name]
 
 
-def _population(
-    p: Population, scale: float, latency: int, chip: Chip, shift: int
-) -> tuple[IntegerPopulation, list[TensorError]]:
-    unit = scale * (1 << STATE_SHIFT)
-    du, du_error = round_decay(p.parameters["current_decay"], 1, chip, f"{p.name}.current_decay")
-    dv, dv_error = round_decay(p.parameters["voltage_decay"], 0, chip, f"{p.name}.voltage_decay")
-    mantissa, exponent, bias_error = round_bias(p.parameters["bias"] * unit, chip, f"{p.name}.bias")
-    parameters: dict[str, npt.NDArray[Any]] = {
-        "du": du,
-        "dv": dv,
-        "bias_mant": mantissa,
-        "bias_exp": np.array([exponent]),
-        "v_init": np.rint(p.parameters["v_init"] * unit).astype(np.int64),
-    }
-    errors = [du_error, dv_error, bias_error]
-    if not p.spiking:
-        parameters["message_shift"] = np.array([shift])
-    else:
-        lowest = np.maximum(p.parameters["v_min"] * unit, -(M - 1))
-        parameters["v_min"] = np.rint(lowest).astype(np.int64)
-        exact = p.parameters["threshold"] * scale
-        parameters["vth"] = np.rint(exact).astype(np.int64)
-        errors.append(
-            tensor_error(
-                f"{p.name}.threshold",
-                f"{chip.threshold_bits} bits",
-                exact,
-                parameters["vth"].astype(np.float64),
-                1.0,
-            )
-        )
-    rule = {item: getattr(p, item) for item in RULE_CHOICES}
-    if not p.spiking:
-        rule["reset"] = "none"
-    made = IntegerPopulation(p.name, p.shape, p.model, parameters, start_step=latency, scale=unit, **rule)
-    return made, errors
+def _splits(
+    population: Population,
+    arriving: list[tuple[Projection, Weight]],
+    scale: float,
+    plan: Plan,
+    observed: Observation,
+    units: Mapping[str, float],
+    activity: Mapping[str, Float],
+    chip: Chip,
+    graded: Set[str],
+    large: Set[str],
+) -> list[tuple[Projection, Weight, SplitWeights]]:
+    """Return each projection with its exact weights in the chip's units and the tables they become."""
+    fixed = population.fixed_scale is not None
+    found = []
+    for edge, weight in arriving:
+        exact, how, exponents = weight * scale, plan.of(edge.name), chip.weight_exponent
+        if edge.source in large:
+            # Large messages leave no room for sums that are shifted right afterwards.
+            exponents = (0, exponents[1])
+        weighs, targets = importance(weight, activity[edge.source]), rows(weight)
+        if fixed:
+            how = replace(how, tables="one")
+        split = split_weights(weight_values(exact), how, exponents, weighs, targets, edge.source in graded)
+        if fixed and (split.values() != weight_values(exact)).any():
+            how = replace(how, tables="sign")
+            split = split_weights(weight_values(exact), how, exponents, weighs, targets)
+            refuse_rounding([_weight_error(edge.name, weight_values(exact), split)], population.name)
+        found.append((edge, exact, split))
+    if plan.rounding != "reconstruct" or observed.messages is None or fixed or not found:
+        return found
+    if not affordable([weight for _, weight in arriving]) or all(
+        (split.values() == weight_values(exact)).all() for _, exact, split in found
+    ):
+        return found
+    moment = moments(population, [edge for edge, _ in arriving], observed.messages, units)
+    splits = reconstructed([(exact, split) for _, exact, split in found], moment)
+    return [(edge, exact, split) for (edge, exact, _), split in zip(found, splits, strict=True)]
 
 
-def _tables(
-    edge: Projection, weight: Weight, exponents: tuple[int, int], bits: int, split: bool, message_bits: int
-) -> tuple[tuple[WeightTable, ...], TensorError]:
-    exact = weight_values(weight)
-    parts = round_parts(exact, bits, split, exponents)
-    tables = tuple(
-        WeightTable(with_values(weight, part.weights), part.exponent, bits, part.sign_mode, message_bits)
-        for part in parts
+def _tables(exact: Weight, split: SplitWeights, message_bits: int) -> tuple[WeightTable, ...]:
+    return tuple(
+        WeightTable(with_values(exact, part.weights), part.exponent, part.bits, part.sign_mode, message_bits)
+        for part in split.parts
     )
-    text = f"{bits} bits " + " + ".join(f"{part.sign_mode}, exponent {part.exponent}" for part in parts)
-    kept = np.sum([part.values() for part in parts], axis=0)
-    # Last bits of the table that holds the value.
-    steps = [part.step for part in parts]
-    lsb = np.where(exact < 0, steps[-1], steps[0]) if len(parts) == 2 else np.array(steps[0])
-    return tables, tensor_error(edge.name, text, exact, kept, lsb)
+
+
+def _weight_error(name: str, exact: Float, split: SplitWeights) -> TensorError:
+    text = f"{split.parts[0].bits} bits "
+    text += " + ".join(f"{part.sign_mode}, exponent {part.exponent}" for part in split.parts)
+    return tensor_error(name, text, exact, split.values(), split.lsb, split.clipped(exact))
 
 
 def _input_error(port: InputPort, data: Float) -> TensorError:

@@ -18,10 +18,11 @@ from snn_compile.targets.record import RunRecord, read_out
 
 @dataclass(frozen=True)
 class Peak:
-    """Largest magnitudes that a population's states reached; v before the reset."""
+    """Largest magnitudes that a population's states reached, and the largest v; v before the reset."""
 
     u: float
     v: float
+    v_high: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +119,15 @@ class _Group:
         self.u = np.zeros((batch, population.size))
         self.v = self.u + self.parameters["v_init"]
         self.last = np.zeros_like(self.u)
-        self._u_peak = self._v_peak = 0.0
+        self._u_peak = self._v_peak = self._v_high = 0.0
 
     def peak(self) -> Peak:
-        """Return the largest magnitudes so far."""
-        return Peak(self._u_peak, self._v_peak)
+        """Return the largest states so far."""
+        return Peak(self._u_peak, self._v_peak, self._v_high)
+
+    def _watch(self) -> None:
+        self._v_peak = max(self._v_peak, float(np.abs(self.v).max()))
+        self._v_high = max(self._v_high, float(self.v.max()))
 
     def step(self, x: Float) -> Float:
         """Advance by one logical step with synaptic input x; return what is sent."""
@@ -136,12 +141,12 @@ class _Group:
             self._reset(self.last)
         drive = whole if rule.update_order == "synapse_first" else before
         self.v = (1 - parameters["voltage_decay"]) * self.v + drive + parameters["bias"]
-        self._v_peak = max(self._v_peak, float(np.abs(self.v).max()))
+        self._watch()
         if pending is None:
             return self.v
         if rule.reset_timing == "next_after":
             self._reset(self.last)
-            self._v_peak = max(self._v_peak, float(np.abs(self.v).max()))
+            self._watch()
         self.last = self._spikes(pending)
         if rule.reset_timing in ("same_step", "pending"):
             self._reset(self.last)

@@ -66,7 +66,7 @@ class SigmaDeltaGroup:
 
     def peak(self) -> Peak:
         """Return the largest magnitudes so far, of the sum of input and of the activation."""
-        return Peak(self._u_peak, self._v_peak)
+        return Peak(self._u_peak, self._v_peak, self._v_peak)
 
     def step(self, x: Float) -> Float:
         """Advance by one logical step with synaptic input x; return what is sent."""

@@ -9,9 +9,9 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from snn_compile.compiler.conventions import MEANING, Contract, resolve
+from snn_compile.compiler.front import front_text
 from snn_compile.compiler.network import Network
 from snn_compile.compiler.pipeline import Compilation
-from snn_compile.compiler.quantize import QuantizedNetwork
 from snn_compile.compiler.readings import READERS, assumptions, differences
 from snn_compile.compiler.rectifiers import RectifierNetwork
 from snn_compile.targets.chip import load_chip
@@ -42,9 +42,22 @@ def resources_json(program: Program) -> dict[str, Any]:
     return found
 
 
-def quantization_json(quantized: QuantizedNetwork) -> dict[str, Any]:
-    """Return the error of every tensor in last bits of its format."""
+def quantization_json(done: Compilation) -> dict[str, Any]:
+    """Return the error of every tensor in last bits of its format, and what was tried for it."""
+    quantized, precision = done.quantized, done.precision
+    assert quantized is not None and precision is not None
     return {
+        "rounding": precision.plan.rounding,
+        "too_large_to_reconstruct": list(precision.too_large),
+        "trials": [
+            {
+                "name": trial.name.strip(),
+                "kept": trial.kept,
+                **{key: value for key, value in asdict(trial.fidelity).items() if key != "overflows"},
+            }
+            for trial in precision.trials
+        ],
+        "saturation": [asdict(item) for item in precision.saturations],
         "tensors": [asdict(error) for error in quantized.errors],
         "scales": {p.name: p.scale for p in quantized.populations},
         "inputs": {
@@ -77,7 +90,9 @@ def compilation_text(result: dict[str, Any], report: Report | None) -> str:
             rows,
         )
     )
-    text += _errors_text(result)
+    text += _errors_text(result) + precision_text(result["quantization"])
+    if result.get("front"):
+        text += front_text(result["front"], result["search"]["measured"])
     if report is None:
         return text + "No data to run: --check DATA measures accuracy, spikes and energy.\n"
     return text + "\n" + report.text()
@@ -101,6 +116,37 @@ def _errors_text(result: dict[str, Any]) -> str:
         ("tensor", "format", "values", "max", "rms", "relative", "clipped"),
         rows,
     )
+
+
+def precision_text(found: dict[str, Any]) -> str:
+    """Return what was tried on calibration data, and where membranes may saturate, as tables."""
+    rows: list[Row] = [
+        (
+            trial["name"],
+            "-" if trial["disagreements"] is None else f"{trial['disagreements']} of {trial['predictions']}",
+            f"{trial['changed']:.2%}",
+            f"{trial['error']:.2%}",
+            f"{trial['synapse_bits']:,}",
+            "too many" if trial["cores"] is None else str(trial["cores"]),
+            "kept" if trial["kept"] else "",
+        )
+        for trial in found["trials"]
+    ]
+    heads: Row = ("", "other predictions", "spikes changed", "output error", "synapse bits", "cores", "")
+    text = draw_table("Tried on the calibration data, against the float network", heads, rows) if rows else ""
+    if found["too_large_to_reconstruct"]:
+        text += f"Too large to reconstruct: {', '.join(found['too_large_to_reconstruct'])}.\n"
+    rows = [
+        (
+            item["population"],
+            f"{item['gain']:.2f}",
+            f"{item['spikes_changed']:.3%}",
+            f"{item['times']:,} of {item['of']:,}",
+        )
+        for item in found["saturation"]
+    ]
+    heads = ("population", "scale, times", "float spikes changed by it", "neuron steps on calibration data")
+    return text + (draw_table("Membranes that saturate when deeply inhibited", heads, rows) if rows else "")
 
 
 def stage_json(done: Compilation, stage: str) -> dict[str, Any]:
@@ -131,7 +177,7 @@ def stage_json(done: Compilation, stage: str) -> dict[str, Any]:
         for e in (done.retimed.network if done.retimed else network).projections
     ]
     if done.quantized:
-        found["quantization"] = quantization_json(done.quantized)
+        found["quantization"] = quantization_json(done)
     if done.partition:
         tiles = [list(core.tile) for core in done.cores] if done.cores else [None] * len(done.partition.cores)
         found["cores"] = [
@@ -161,7 +207,9 @@ def stage_text(result: dict[str, Any]) -> str:
         rows: list[Row] = [tuple(cell(value) for value in row.values()) for row in result[title]]
         heads = tuple(key.replace("_", " ") for key in result[title][0]) if result[title] else ()
         text += draw_table(title.capitalize(), heads, rows)
-    return text + (_errors_text(result) if "quantization" in result else "")
+    if "quantization" in result:
+        text += _errors_text(result) + precision_text(result["quantization"])
+    return text
 
 
 def inspection_json(graph: Any, name: str, stated: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from snn_compile.compiler.pipeline import TABLES
+from snn_compile.compiler.precision import TABLES
 from snn_compile.runtime.causes import Cause
 from snn_compile.targets.program import Program
 from snn_compile.targets.rule import CHOICES as RULE_CHOICES

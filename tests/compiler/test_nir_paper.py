@@ -147,3 +147,22 @@ def test_devices_agree_on_the_papers_cnn():
         found = check(program, inputs, device)
         assert found.difference is None, str(found)
     assert all(spikes > 0 for spikes in found.record.counts.spikes.values())
+
+
+@needs_paper
+@pytest.mark.parametrize("name", BRAILLE)
+def test_braille_in_integers_says_what_the_float_network_says(name):
+    """As benchmarks/braille.py, on fewer inputs; test_precision.py does the same on a network of its own."""
+    file = Path(__file__).resolve().parents[2] / "benchmarks" / "braille.py"
+    spec = importlib.util.spec_from_file_location("braille_benchmark", file)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    conventions = {"dt": 1e-4, "reset": BRAILLE[name], "reset_timing": "same_step"}
+    rows = benchmark.measure(name, PAPER / f"braille_noDelay_{name}.nir", conventions, {}, 60, seed=5)
+    assert not benchmark.failures(rows), rows
+    assert [row["rate"] for row in rows] == [0.02, 0.05, 0.1] and max(row["tables"] for row in rows) == 2
+    assert sum(row["v_low"] for row in rows) > 0
+    # Another program fails: the bar is one that can be missed.
+    plain = {"tables": "one", "rounding": "nearest"}
+    coarse = benchmark.measure(name, PAPER / f"braille_noDelay_{name}.nir", conventions, plain, 60, seed=5)
+    assert benchmark.failures(coarse)

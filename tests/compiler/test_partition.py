@@ -96,8 +96,9 @@ def used(made: QuantizedNetwork, target, cores, core, heard=None) -> dict[str, i
                 continue
             for t in e.tables:
                 word = t.bits + (target.delay_bits if e.delay_steps else 0)
-                nonzero = int(np.count_nonzero(t.dense()[start:stop]))
-                dense = n * t.shape[1] * word
+                there = t.dense()[start:stop] != 0
+                nonzero = int(there.sum())
+                dense = int(there.any(axis=1).sum()) * t.shape[1] * word
                 synapses += min(dense, nonzero * (word + ceil(log2(max(n, 2)))))
         own = {(name, i) for i in range(start, stop)}
         out_axons += sum(len(own & other) for other in heard)
