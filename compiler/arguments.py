@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 from math import isfinite, nan
+from pathlib import Path
+
+from snn_compile.targets.errors import CompileError
 
 STEPS_MAX = 1024
 
@@ -19,6 +22,21 @@ def _points(text: str) -> float:
     if not isfinite(value):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of percentage points")
     return value
+
+
+def _bits(text: str) -> int | str:
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of bits nor auto") from None
+
+
+def _cores(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of cores")
+    return int(text)
 
 
 def _whole(text: str) -> int:
@@ -59,15 +77,36 @@ def compile_parser() -> argparse.ArgumentParser:
         "--max-drop",
         type=_points,
         metavar="PP",
-        help="exit with 3 if accuracy drops by more percentage points",
+        help="exit with 3 if accuracy drops by more percentage points; with --bits auto, if the upper "
+        "end of the drop's 95 %% interval does",
     )
-    parser.add_argument("--bits", type=int, default=8, metavar="N", help="weight bits, 1-8 (default: 8)")
+    parser.add_argument(
+        "--max-cores", type=_cores, metavar="N", help="exit with 3 if the program takes more cores"
+    )
+    parser.add_argument(
+        "--bits",
+        type=_bits,
+        default=8,
+        metavar="N",
+        help="weight bits, 1-8 (default: 8), or auto: search bits and tables of each projection for the "
+        "cheapest program (synapse memory, then cores) within --max-drop and --max-cores, and print "
+        "accuracy against memory; needs calibration data, and --check DATA decides: test on other data",
+    )
     parser.add_argument(
         "--tables",
-        choices=("auto", "one", "sign"),
+        choices=("auto", "one", "sign", "group", "residual"),
         default="auto",
-        help="weight tables a projection: one, one for each sign (a bit finer, the same "
-        "synops), or by sign where that takes no more cores (default)",
+        help="weight tables a projection: one; one for each sign (a bit finer, the same synops); one for "
+        "each group of targets of like weights; a coarse and a residual one (twice the bits, memory and "
+        "synops); auto (default): by sign where that takes no more cores, residual where predictions on "
+        "the calibration data need it",
+    )
+    parser.add_argument(
+        "--rounding",
+        choices=("auto", "nearest", "reconstruct"),
+        default="auto",
+        help="round each weight to the nearest value, or up or down so that what neurons receive on the "
+        "calibration data stays; auto (default): the better of the two",
     )
     parser.add_argument(
         "--c-slow",
@@ -170,3 +209,15 @@ def _add_factory(parser: argparse.ArgumentParser) -> None:
         help="for a state dict (.pt) of a network of your own: what builds it, as package.module:factory; "
         "it returns the module and a sample input",
     )
+
+
+def check_output(path: str | None, model: str) -> None:
+    """Raise CompileError if a file could not be written to `path`, or would overwrite the model."""
+    if path is None:
+        return
+    if Path(path).resolve() == Path(model).resolve():
+        raise CompileError(f"cannot write {path}: it is the model itself; name another file")
+    if not Path(path).resolve().parent.is_dir():
+        raise CompileError(f"cannot write {path}: its folder does not exist")
+    if Path(path).is_dir():
+        raise CompileError(f"cannot write {path}: it is a folder")

@@ -20,17 +20,16 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snn_compile.compiler.arguments import compile_parser, export_parser, inspect_parser
+from snn_compile.compiler.arguments import check_output, compile_parser, export_parser, inspect_parser
 from snn_compile.targets.errors import CompileError, SnnCompileError, WrongInput
 
 if TYPE_CHECKING:
     from snn_compile.compiler.pipeline import Compilation, Options
+    from snn_compile.compiler.search import Search
     from snn_compile.runtime.conversion import Prepared
     from snn_compile.runtime.data import Dataset
     from snn_compile.runtime.report import Report
     from snn_compile.runtime.steps import StepCurve
-
-SCHEMA = {"name": "snn-compile", "version": 1}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,6 +75,8 @@ def _run(arguments: list[str]) -> int:
         return _list_targets(options.json)
     if options.model is None:
         parser.error("name a MODEL (.pt, .nir, .net or .onnx), or --list-targets")
+    if options.bits == "auto" and options.max_drop is None and options.max_cores is None:
+        parser.error("--bits auto needs a limit to search within: --max-drop PP or --max-cores N")
     code = _compile(options)
     sys.stdout.flush()  # a reader that went away is noticed here, not at exit
     return code
@@ -192,12 +193,14 @@ def _list_targets(as_json: bool) -> int:
 
 
 def _compile(arguments: argparse.Namespace) -> int:
+    from snn_compile.compiler import gates
     from snn_compile.compiler.frontends import naming
     from snn_compile.compiler.pipeline import Options, compile_stages
+    from snn_compile.compiler.result import result_json, warnings_of
     from snn_compile.targets.chip import load_chip
 
     load_chip(arguments.target)  # an unknown target is known before the model is read
-    _check_output(arguments.output, arguments.model)
+    check_output(arguments.output, arguments.model)
     if arguments.stop_after and arguments.output:
         raise CompileError("--stop-after makes no program, so there is nothing to write to -o")
     model = load_model(arguments.model, arguments.factory, arguments.max_pool)
@@ -218,18 +221,25 @@ def _compile(arguments: argparse.Namespace) -> int:
     elif checked is not None:
         provenance["data"] = json.dumps(checked.spec(), sort_keys=True)
     options = Options(
-        weight_bits=arguments.bits,
+        weight_bits=8 if arguments.bits == "auto" else arguments.bits,
         tables=arguments.tables,
+        rounding=arguments.rounding,
         c_slow=arguments.c_slow,
         relax_timing=arguments.relax_timing,
         conventions=conventions(arguments.convention),
         provenance=provenance,
     )
+    found = None
+    if arguments.bits == "auto":
+        if prepared is not None:
+            raise CompileError("--bits auto is for networks that spike already; give ONNX models --bits N")
+        found = _search(graph, arguments, options, calibration, checked)
+        options = replace(options, plan=found.chosen.plan)
     with naming(arguments.model):
         done = compile_stages(
             graph, arguments.target, options, calibration, _tell_stage, arguments.stop_after
         )
-    for warning in _warnings(done):
+    for warning in warnings_of(done):
         print(f"snn-compile: warning: {warning}", file=sys.stderr)
     if done.program is None:
         return _show_stage(done, arguments)
@@ -237,45 +247,34 @@ def _compile(arguments: argparse.Namespace) -> int:
         report = _measure(done, checked, options)
     else:
         done, report, curve = _measure_steps(done, prepared, arguments)
-    if arguments.max_drop is not None and (
-        report is None or report.accuracy is None or report.accuracy.drop is None
-    ):
-        raise WrongInput("--max-drop needs a network that classifies; this one has no accuracy")
+    failed = gates.failures(done, report, found, arguments.max_drop, arguments.max_cores)
     program = done.program
     assert program is not None
-    failed = (
-        arguments.max_drop is not None
-        and report is not None
-        and report.accuracy is not None
-        and report.accuracy.drop is not None
-        and report.accuracy.drop > arguments.max_drop + 1e-9
-    )
     if arguments.output:
         with _writing(arguments.output):
             program.save(arguments.output)
-    result = _result(done, report, arguments)
+    result = result_json(done, report, arguments, failed, found)
     if prepared is not None:
         result |= prepared.json(curve)
+    _show(result, report, arguments)
+    for failure in failed:
+        print(f"snn-compile: gate failed: {failure}", file=sys.stderr)
+    return 3 if failed else 0
+
+
+def _show(result: dict[str, Any], report: Report | None, arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(result))
     else:
         from snn_compile.compiler.tables import compilation_text
 
         print(compilation_text(result, report), end="")
-        if prepared is not None:
+        if "conversion" in result:
             from snn_compile.compiler.conversion_tables import conversion_text
 
             print(conversion_text(result["conversion"], result["curve"]), end="")
     if arguments.output:
         print(f"snn-compile: program written to {arguments.output}", file=sys.stderr)
-    if failed:
-        assert report is not None and report.accuracy is not None
-        print(
-            f"snn-compile: gate failed: accuracy drops by {report.accuracy.drop:.2f} points, "
-            f"--max-drop allows {arguments.max_drop:g}",
-            file=sys.stderr,
-        )
-    return 3 if failed else 0
 
 
 def _prepare(model: Model, arguments: argparse.Namespace) -> Prepared | None:
@@ -285,7 +284,7 @@ def _prepare(model: Model, arguments: argparse.Namespace) -> Prepared | None:
     if isinstance(model.graph, RectifierNetwork):
         from snn_compile.runtime.conversion import prepare_as_asked
 
-        _check_output(arguments.curve, arguments.model)
+        check_output(arguments.curve, arguments.model)
         return prepare_as_asked(model.graph, arguments)
     for option in ("steps", "balance", "max_pool", "curve"):
         if getattr(arguments, option) is not None:
@@ -309,25 +308,28 @@ def _measure_steps(
     return replace(done, program=program), report, curve
 
 
-def _check_output(path: str | None, model: str) -> None:
-    if path is None:
-        return
-    if Path(path).resolve() == Path(model).resolve():
-        raise CompileError(f"cannot write {path}: it is the model itself; name another file")
-    if not Path(path).resolve().parent.is_dir():
-        raise CompileError(f"cannot write {path}: its folder does not exist")
-    if Path(path).is_dir():
-        raise CompileError(f"cannot write {path}: it is a folder")
+def _search(
+    graph: Any, arguments: argparse.Namespace, options: Options, calibration: Any, checked: Dataset | None
+) -> Search:
+    """Search bits and tables on calibration data, accuracy measured on the check data."""
+    from snn_compile.runtime.search import search_precision
 
-
-def _warnings(done: Compilation) -> list[str]:
-    """Return what the user should know: conventions stated against the file, then what rounding did."""
-    against = [
-        f"{item} is {getattr(done.network.contract, item)}: {how}; this is another network"
-        for item, how in done.network.decided.items()
-        if "against" in how
-    ]
-    return [*against, *(done.quantized.warnings if done.quantized else ())]
+    if calibration is None:
+        raise WrongInput("--bits auto searches on calibration data: add --calibrate DATA")
+    if arguments.stop_after:
+        raise CompileError("--bits auto runs programs, so it cannot stop early; leave out --stop-after")
+    labelled = checked is not None and checked.labels is not None
+    return search_precision(
+        graph,
+        arguments.target,
+        options,
+        calibration,
+        checked.inputs if checked is not None and labelled else None,
+        checked.labels if checked is not None and labelled else None,
+        arguments.max_drop,
+        arguments.max_cores,
+        lambda text: print(f"snn-compile: measured {text}", file=sys.stderr),
+    )
 
 
 @contextmanager
@@ -350,42 +352,6 @@ def _measure(done: Compilation, data: Dataset | None, options: Options) -> Repor
 
     print(f"snn-compile: running {len(data.inputs)} samples of {data.name} ({data.split})", file=sys.stderr)
     return compare(done.program, done.network, data.inputs, data.labels, data=data.spec())
-
-
-def _result(done: Compilation, report: Report | None, arguments: argparse.Namespace) -> dict[str, Any]:
-    from snn_compile.compiler.tables import quantization_json, resources_json
-
-    assert done.program is not None and done.quantized is not None
-    measured = report.json() if report else {}
-    accuracy = measured.get("accuracy")
-    gate = None
-    if arguments.max_drop is not None and accuracy:
-        gate = {"max_drop": arguments.max_drop, "passed": accuracy["drop"] <= arguments.max_drop + 1e-9}
-    return {
-        "schema": SCHEMA,
-        "model": Path(arguments.model).name,
-        "target": arguments.target,
-        "program": {"digest": done.program.digest(), "file": arguments.output},
-        "fits": True,
-        "cores": len(done.program.cores),
-        "resources": resources_json(done.program),
-        "latency_steps": done.program.latency_steps,
-        "period": done.program.period,
-        "quantization": quantization_json(done.quantized),
-        "gate": gate,
-        "accuracy": accuracy,
-        "counts": measured.get("counts"),
-        "energy": measured.get("energy"),
-        "overflows": measured.get("overflows"),
-        "input_clipped": measured.get("input_clipped"),
-        "agreement": measured.get("agreement"),
-        "data": measured.get("data"),
-        "contract": {
-            "values": json.loads(done.program.provenance["contract"]),
-            "decided": dict(done.network.decided),
-        },
-        "warnings": _warnings(done),
-    }
 
 
 def _show_stage(done: Compilation, arguments: argparse.Namespace) -> int:
@@ -415,7 +381,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    _check_output(arguments.output, arguments.model)
+    check_output(arguments.output, arguments.model)
     model = load_model(arguments.model, arguments.factory)
     import nir
 

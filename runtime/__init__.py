@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from snn_compile.runtime.figure import Trace, trace
     from snn_compile.runtime.report import Report
     from snn_compile.runtime.run import reference, simulate
+    from snn_compile.runtime.search import search_precision
 
 __all__ = [
     "Accuracy",
@@ -36,6 +37,7 @@ __all__ = [
     "load_data",
     "paired_interval",
     "reference",
+    "search_precision",
     "simulate",
     "trace",
 ]
@@ -49,6 +51,7 @@ _MODULES = {
     "figure": ("Trace", "trace"),
     "report": ("Report",),
     "run": ("reference", "simulate"),
+    "search": ("search_precision",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
