@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from snn_compile.runtime.report import Report
     from snn_compile.runtime.steps import StepCurve
 
-SCHEMA = {"name": "snn-compile", "version": 1}
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's arguments) and return its exit code."""
@@ -147,7 +145,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     from snn_compile.compiler import gates
     from snn_compile.compiler.frontends import naming
     from snn_compile.compiler.pipeline import Options, compile_stages
-    from snn_compile.compiler.tables import warnings_of
+    from snn_compile.compiler.result import result_json, warnings_of
     from snn_compile.targets.chip import load_chip
 
     load_chip(arguments.target)  # an unknown target is known before the model is read
@@ -204,7 +202,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     if arguments.output:
         with writing(arguments.output):
             program.save(arguments.output)
-    result = _result(done, report, arguments, failed, found)
+    result = result_json(done, report, arguments, failed, found)
     if prepared is not None:
         result |= prepared.json(curve)
     if arguments.json:
@@ -291,60 +289,6 @@ def _measure(done: Compilation, data: Dataset | None, options: Options) -> Repor
 
     print(f"snn-compile: running {len(data.inputs)} samples of {data.name} ({data.split})", file=sys.stderr)
     return compare(done.program, done.network, data.inputs, data.labels, data=data.spec())
-
-
-def _result(
-    done: Compilation,
-    report: Report | None,
-    arguments: argparse.Namespace,
-    failed: Sequence[str],
-    found: Search | None,
-) -> dict[str, Any]:
-    from snn_compile.compiler.tables import quantization_json, resources_json, warnings_of
-
-    assert done.program is not None and done.quantized is not None
-    measured = report.json() if report else {}
-    gate: dict[str, Any] | None = None
-    if arguments.max_drop is not None or arguments.max_cores is not None:
-        gate = {
-            key: getattr(arguments, key)
-            for key in ("max_drop", "max_cores")
-            if getattr(arguments, key) is not None
-        } | {"passed": not failed}
-    searched: dict[str, Any] = {}
-    if found is not None:
-        from snn_compile.compiler.front import front_json
-
-        searched = {
-            "front": front_json(found),
-            "search": {"measured": len(found.points), "met": found.met, "unmet": list(failed)},
-        }
-    return {
-        "schema": SCHEMA,
-        "model": Path(arguments.model).name,
-        "target": arguments.target,
-        "program": {"digest": done.program.digest(), "file": arguments.output},
-        "fits": True,
-        "cores": len(done.program.cores),
-        "resources": resources_json(done.program),
-        "latency_steps": done.program.latency_steps,
-        "period": done.program.period,
-        "quantization": quantization_json(done),
-        "gate": gate,
-        **searched,
-        "accuracy": measured.get("accuracy"),
-        "counts": measured.get("counts"),
-        "energy": measured.get("energy"),
-        "overflows": measured.get("overflows"),
-        "input_clipped": measured.get("input_clipped"),
-        "agreement": measured.get("agreement"),
-        "data": measured.get("data"),
-        "contract": {
-            "values": json.loads(done.program.provenance["contract"]),
-            "decided": dict(done.network.decided),
-        },
-        "warnings": warnings_of(done),
-    }
 
 
 def _show_stage(done: Compilation, arguments: argparse.Namespace) -> int:

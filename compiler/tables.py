@@ -202,13 +202,3 @@ def stage_text(result: dict[str, Any]) -> str:
     if "quantization" in result:
         text += _errors_text(result) + precision_text(result["quantization"])
     return text
-
-
-def warnings_of(done: Compilation) -> list[str]:
-    """Return what the user should know: conventions stated against the file, then what rounding did."""
-    against = [
-        f"{item} is {getattr(done.network.contract, item)}: {how}; this is another network"
-        for item, how in done.network.decided.items()
-        if "against" in how
-    ]
-    return [*against, *(done.quantized.warnings if done.quantized else ())]
