@@ -66,7 +66,9 @@ class Contract:
 
     `delays` gives the logical delay in steps of edges (source node, target node) that are not 0; every
     cycle of the graph needs at least one. `nodes` overrides items for single neuron nodes. `v_init` is a
-    number, "v_leak" or "v_reset".
+    number, "v_leak" or "v_reset". `integers` says of nodes that were trained as a chip's integers what one
+    unit of theirs is in it: of a neuron node `scale` (threshold units of the chip) and `weight_bits` of what
+    reaches it, of an input node `scale` (messages), `message_bits` (0: spikes) and `signed`.
     """
 
     dt: float
@@ -85,6 +87,7 @@ class Contract:
     delays: Mapping[tuple[str, str], int] = field(default_factory=dict)
     readouts: Mapping[str, Readout] = field(default_factory=dict)
     nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    integers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.dt) and self.dt > 0):
@@ -110,6 +113,8 @@ class Contract:
         for name, items in self.nodes.items():
             for item in items.keys() & CHOICES.keys():
                 _check_choice(item, items[item], f"contract of node {name!r}")
+        for name, items in self.integers.items():
+            _check_integers(name, items)
 
     def of(self, node: str) -> Contract:
         """Return the contract as it holds for one node, its overrides applied."""
@@ -124,7 +129,8 @@ class Contract:
         """Return the metadata string, bound to the digest of the graph's parameters."""
         body = asdict(self)
         body["delays"] = [[a, b, int(n)] for (a, b), n in sorted(self.delays.items())]
-        body["nodes"] = {name: dict(items) for name, items in sorted(self.nodes.items())}
+        for item in ("nodes", "integers"):
+            body[item] = {name: dict(items) for name, items in sorted(getattr(self, item).items())}
         head = {"schema": SCHEMA, "version": SCHEMA_VERSION, "parameters": parameters}
         return json.dumps({**head, **body}, sort_keys=True)
 
@@ -141,6 +147,25 @@ _PER_NODE = {
     "v_min",
     "v_init",
 }
+
+
+_INTEGERS: dict[str, tuple[type, ...]] = {
+    "scale": (int, float),
+    "weight_bits": (int,),
+    "message_bits": (int,),
+    "signed": (bool,),
+}
+
+
+def _check_integers(name: str, items: Mapping[str, Any]) -> None:
+    known = isinstance(items, Mapping) and "scale" in items and items.keys() <= _INTEGERS.keys()
+    typed = known and all(isinstance(value, _INTEGERS[item]) for item, value in items.items())
+    if not typed or not (np.isfinite(items["scale"]) and items["scale"] > 0):
+        raise CompileError(
+            f"contract: integers of node {name!r} are {items!r}; expected a positive scale, and "
+            "weight_bits, or message_bits and signed",
+            node=name,
+        )
 
 
 def _check_choice(item: str, value: object, where: str = "contract") -> None:
@@ -242,7 +267,7 @@ def _detected(found: Detection) -> dict[str, str]:
 
 def _typed(values: dict[str, Any]) -> dict[str, Any]:
     typed = dict(values)
-    for item in ("readouts", "nodes"):
+    for item in ("readouts", "nodes", "integers"):
         if not isinstance(typed.get(item, {}), Mapping):
             raise CompileError(f"contract: {item} is {typed[item]!r}; it maps node names to items", item=item)
     delays = typed.get("delays", {})
@@ -287,5 +312,5 @@ def _from_metadata(graph: Any, stated: Mapping[str, Any]) -> dict[str, Any]:
                 stale=body,
             )
         # What does not depend on the parameters (edges, read-outs, the rest) still holds.
-        return {key: value for key, value in body.items() if key not in PARAMETRIC}
+        return {key: value for key, value in body.items() if key not in PARAMETRIC | {"integers"}}
     return dict(body)

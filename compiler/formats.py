@@ -15,6 +15,9 @@ from snn_compile.targets.chip import Chip
 from snn_compile.targets.errors import PrecisionLost
 from snn_compile.targets.integer import DECAY_ONE, weight_range, weight_step
 
+FLOAT_NOISE = 1e-3
+"""Of a last bit: whole numbers that were stored as floats of another unit come back so close to whole."""
+
 
 @dataclass(frozen=True)
 class TensorError:
@@ -54,9 +57,9 @@ def tensor_error(
 
 
 def refuse_rounding(errors: Iterable[TensorError], owner: str) -> None:
-    """Raise PrecisionLost if a tensor that has to stay as it is was rounded."""
+    """Raise PrecisionLost if a tensor that has to stay as it is was rounded, by more than float noise."""
     for error in errors:
-        if error.max_lsb:
+        if error.max_lsb > FLOAT_NOISE:
             raise PrecisionLost(
                 f"{error.tensor!r} holds the chip's integers already, and {error.format} do not hold them: "
                 f"up to {error.max_lsb:g} last bits are lost in {owner!r}",

@@ -150,6 +150,7 @@ class _Lowering:
             ("delays", delays),
             ("nodes", {name: name in self.nodes for name in self.contract.nodes}),
             ("readouts", {name: name in self.nodes for name in self.contract.readouts}),
+            ("integers", {name: name in self.nodes for name in self.contract.integers}),
         ):
             if unknown := sorted(name for name, there in named.items() if not there):
                 what = "edges" if item == "delays" else "nodes"
@@ -173,7 +174,7 @@ class _Lowering:
         return Network(
             tuple(populations),
             tuple(projections),
-            tuple(Port(name, self.shapes[name]) for name in self.inputs),
+            tuple(self._input(name) for name in self.inputs),
             outputs,
             self.contract,
             self.decided,
@@ -184,6 +185,10 @@ class _Lowering:
         self, name: str, item: Neuron, populations: list[Population], projections: list[Projection]
     ) -> None:
         population, arriving = item.population, self._arriving(name, (name,))
+        if known := self.contract.integers.get(name):
+            population = replace(
+                population, fixed_scale=float(known["scale"]), weight_bits=known.get("weight_bits")
+            )
         size = population.size
         if arriving.constant is not None:
             if arriving.constant.size != size:
@@ -214,6 +219,14 @@ class _Lowering:
             taken = self._names[path_name] = self._names.get(path_name, 0) + 1
             title = f"{path_name}@{steps}" if taken > 1 else path_name
             projections.append(Projection(title, source, name, scaled, steps))
+
+    def _input(self, name: str) -> Port:
+        if not (known := self.contract.integers.get(name)):
+            return Port(name, self.shapes[name])
+        bits, signed = known.get("message_bits", 0), known.get("signed", False)
+        return Port(
+            name, self.shapes[name], fixed_scale=float(known["scale"]), message_bits=bits, signed=signed
+        )
 
     def _amplitude(self, source: str) -> float:
         item = self.lowered.get(source)

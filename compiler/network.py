@@ -103,7 +103,8 @@ class Population:
     """Neurons of one model; parameters are float64 of shape (1,) or (size,).
 
     `fixed_scale`: threshold units of the chip per unit of the membrane, for populations whose values are
-    the chip's integers already; None lets `quantize` choose.
+    the chip's integers already; None lets `quantize` choose. `weight_bits`: of the tables that hold what
+    reaches such a population, if that is known.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Population:
     update_order: str = "synapse_first"
     current_decay: str = "before"
     fixed_scale: float | None = None
+    weight_bits: int | None = None
 
     def __post_init__(self) -> None:
         self.rule  # noqa: B018 - checks its words
@@ -193,12 +195,19 @@ class Projection:
 
 @dataclass(frozen=True)
 class Port:
-    """An input of the network, or an output that reads `population`."""
+    """An input of the network, or an output that reads `population`.
+
+    `fixed_scale`: messages per unit of an input whose encoding is settled already, of `message_bits` bits
+    and a sign if `signed`; no bits mean spikes. None lets `quantize` choose.
+    """
 
     name: str
     shape: tuple[int, ...] = ()
     population: str = ""
     readout: Readout = field(default_factory=Readout)
+    fixed_scale: float | None = None
+    message_bits: int = 0
+    signed: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from snn_compile.compiler.rounding import METHODS
 from snn_compile.compiler.route import route
 from snn_compile.compiler.simplify import simplify
 from snn_compile.compiler.table_split import TableFormat
+from snn_compile.compiler.trained import released
 from snn_compile.targets.chip import Chip, load_chip
 from snn_compile.targets.errors import CompileError
 from snn_compile.targets.program import Core, Program
@@ -124,13 +125,14 @@ def compile_stages(
     data = as_inputs(network, calibration) if calibration is not None else None
     if stop_after == "lower":
         return Compilation(network)
-    simple = stage("simplify", simplify, network)
+    free, told = released(network, options.weight_bits)
+    simple = stage("simplify", simplify, free)
     if stop_after == "simplify":
         return Compilation(simple)
     retimed = stage("retime", retime, simple, chip.delay_max, options.relax_timing, options.c_slow)
     if stop_after == "retime":
         return Compilation(network, retimed)
-    precision = stage("quantize", _quantize, retimed, chip, options, data)
+    precision = stage("quantize", _quantize, retimed, chip, options, data, told)
     quantized = precision.quantized
     if stop_after == "quantize":
         return Compilation(network, retimed, quantized, precision=precision)
@@ -186,10 +188,15 @@ def _converted(graph: Any, calibration: Any, options: Options) -> tuple[Any, Any
 
 
 def _quantize(
-    retimed: RetimedNetwork, chip: Chip, options: Options, data: Mapping[str, Float] | None
+    retimed: RetimedNetwork,
+    chip: Chip,
+    options: Options,
+    data: Mapping[str, Float] | None,
+    told: tuple[str, ...],
 ) -> Precision:
     form = TableFormat(options.weight_bits, options.tables)
-    return choose_precision(retimed, chip, form, options.input_bits, options.rounding, data, options.plan)
+    made = choose_precision(retimed, chip, form, options.input_bits, options.rounding, data, options.plan)
+    return replace(made, quantized=replace(made.quantized, warnings=(*told, *made.quantized.warnings)))
 
 
 def _provenance(network: Network, options: Options, data: Mapping[str, Float] | None) -> dict[str, str]:

@@ -40,6 +40,7 @@ from snn_compile.compiler.scales import (
 )
 from snn_compile.compiler.sigma_delta import MESSAGE_BITS, MESSAGE_UNITS, input_units, sigma_delta_population
 from snn_compile.compiler.table_split import SplitWeights, TableFormat, split_weights
+from snn_compile.compiler.trained import message_scale, trained_input, whole
 from snn_compile.targets.chip import Chip
 from snn_compile.targets.errors import CompileError
 from snn_compile.targets.population import Population as IntegerPopulation
@@ -240,22 +241,19 @@ def _input_port(
 ) -> InputPort:
     """Choose how an input is encoded: spikes if the data holds only 0 and 1, else graded messages.
 
-    Of the two scales that fill the range, the largest value on the highest message or a power of two,
-    the one with the smaller error is taken: images of k/16 are exact with the second, k/255 with the
-    first. Only a power of two leaves weights that are integers already exact.
+    Only a power of two as scale leaves weights exact that are integers already.
     """
     start = retimed.latency[name]
+    if settled := trained_input(next(p for p in retimed.network.inputs if p.name == name), start):
+        return settled
     data = calibration[name] if calibration else np.zeros((1, 1, 1))
     if np.isin(data, (0.0, 1.0)).all():
         return InputPort(name, shape, start_step=start)
-    top, largest = (1 << bits) - 1, float(np.abs(data).max())
-    values = np.unique(np.abs(data))
-    scales = [top / largest, 2.0 ** np.floor(log2(top / largest))]
-    error = [float(np.mean((np.rint(values * s) / s - values) ** 2)) for s in scales]
-    best = scales[1] if error[1] <= error[0] else scales[0]
+    best = message_scale(data, bits)
     targets = [retimed.network.population(e.target) for e in retimed.network.projections if e.source == name]
     if any(p.fixed_scale is not None for p in targets):
-        best = min(scales[1], 2.0 ** -chip.weight_exponent[0])
+        power = 2.0 ** np.floor(log2(((1 << bits) - 1) / float(np.abs(data).max())))
+        best = min(power, 2.0 ** -chip.weight_exponent[0])
     return InputPort(name, shape, "graded", best, bits, bool((data < 0).any()), start)
 
 
@@ -294,7 +292,8 @@ def _splits(
         exact, how = weight * scale, plan.of(edge.name)
         weighs, targets = importance(weight, activity[edge.source]), rows(weight)
         if fixed:
-            how = replace(how, tables="one")
+            exact = whole(exact)
+            how = replace(how, tables="one", bits=population.weight_bits or how.bits)
         split = split_weights(
             weight_values(exact), how, exponents[edge.name], weighs, targets, edge.source in graded
         )

@@ -83,6 +83,12 @@ def planted_faults() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def idx_images() -> ModuleType:
+    """tests/idx_images.py: `write_set(folder)`, `idx(array)`, files like those of Fashion-MNIST."""
+    return _module("idx_images")
+
+
+@pytest.fixture(scope="session")
 def comparing() -> ModuleType:
     """tests/comparing.py: `run_all(program, inputs, device)`, `first_difference(a, b)`."""
     return _module("comparing")

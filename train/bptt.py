@@ -20,12 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from snn_compile.compiler.trained import message_scale
 from snn_compile.runtime.data import Dataset, load_data
 from snn_compile.targets.errors import SnnCompileError, WrongInput
-from snn_compile.train.checkpoint import save_checkpoint
-from snn_compile.train.networks import LayerConfig, NetworkConfig, SpikingNetwork
+from snn_compile.train.checkpoint import load_checkpoint, save_checkpoint
+from snn_compile.train.networks import LayerConfig, NetworkConfig, Run, SpikingNetwork
 from snn_compile.train.presets import TrainConfig
-from snn_compile.train.rounding import rounded
+from snn_compile.train.rounding import IntegerConfig
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,13 @@ Observe = Callable[[Progress], None]
 EVALUATED = 500
 """Samples run at a time where nothing is learned."""
 
+INPUT_BITS = 8
+SCALED = 1000
+"""Samples on which the scale of graded input is chosen."""
+
+FORMATS_EVERY = 20
+"""Batches between two choices of the scales of a network that computes in integers."""
+
 
 def fit(config: TrainConfig, path: str | Path | None = None, observe: Observe | None = None) -> Training:
     """Train as `config` says, keep the best epoch, measure it on the test split.
@@ -79,6 +87,8 @@ def fit(config: TrainConfig, path: str | Path | None = None, observe: Observe | 
         validation = _labelled(load_data(config.data, "validation", **config.data_options()))
         torch.manual_seed(config.seed)
         network = SpikingNetwork(network_config(config, train))
+        if config.init:
+            _start_from(network, config.init)
         keeper = _Keeper(config, network, train, path)
         interrupted = False
         try:
@@ -118,18 +128,45 @@ def network_config(config: TrainConfig, data: Dataset) -> NetworkConfig:
     if config.channels:
         last = len(convolutions)
         layers[last] = replace(layers[last], pool=config.pool)
-    return NetworkConfig(tuple(data.inputs.shape[2:]), tuple(layers))
+    return NetworkConfig(tuple(data.inputs.shape[2:]), tuple(layers), _integers(config, data))
+
+
+def _integers(config: TrainConfig, data: Dataset) -> IntegerConfig | None:
+    """Return the integers to train in: the input's encoding fits `data`, its scale some samples of it."""
+    if not config.weight_bits:
+        return None
+    shared: dict[str, Any] = {"weight_bits": config.weight_bits, "tables": config.tables}
+    low, high = float(data.inputs.min()), float(data.inputs.max())
+    some = np.append(data.inputs[:SCALED], [low, high])
+    if np.isin(some, (0.0, 1.0)).all() and np.isin(data.inputs, (0.0, 1.0)).all():
+        return IntegerConfig(**shared)
+    return IntegerConfig(
+        **shared, input_scale=message_scale(some, INPUT_BITS), input_bits=INPUT_BITS, input_signed=low < 0
+    )
+
+
+def _start_from(network: SpikingNetwork, path: str) -> None:
+    """Load the parameters of a checkpoint into a network; raises SnnCompileError if they do not fit."""
+    try:
+        network.load_state_dict(dict(load_checkpoint(path).state_dict))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split()).partition(": ")[2]
+        raise SnnCompileError(
+            f"init={path}: its parameters are not those of the network to train ({reason[:200]}); give the "
+            "layers it was trained with",
+            path=path,
+        ) from error
 
 
 def evaluate(network: SpikingNetwork, data: Dataset, config: TrainConfig) -> Score:
     """Return the score of a network on labelled data."""
     inputs, labels = _tensors(_labelled(data))
-    right, loss = 0, 0.0
+    right, loss, formats = 0, 0.0, network.formats()
     sent: dict[str, float] = {}
     for first in range(0, len(inputs), EVALUATED):
         chosen = slice(first, first + EVALUATED)
         with torch.no_grad():
-            run = network.run(_samples(inputs, chosen))
+            run = network.run(_samples(inputs, chosen), formats)
             logits = run.outputs.mean(dim=1)
             loss += float(
                 nn.functional.cross_entropy(config.logit_scale * logits, labels[chosen], reduction="sum")
@@ -205,6 +242,8 @@ def _epochs(
     observe: Observe | None,
 ) -> None:
     inputs, labels = _tensors(train)
+    if config.flip and inputs.ndim != 5:
+        raise SnnCompileError("flip: only images (channels, height, width) can be mirrored; use layout=image")
     order = torch.Generator().manual_seed(config.seed)
     batches = math.ceil(len(inputs) / config.batch_size)
     optimizer = torch.optim.AdamW(
@@ -218,31 +257,40 @@ def _epochs(
         shuffled = torch.randperm(len(inputs), generator=order)
         for step in range(batches):
             chosen = shuffled[step * config.batch_size : (step + 1) * config.batch_size]
-            with rounded(network, config.weight_bits):
-                loss = _loss(config, network, _samples(inputs, chosen), labels[chosen])
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-            if not torch.isfinite(loss.detach()):
+            if step % FORMATS_EVERY == 0:
+                formats = network.formats()
+            shown = _samples(inputs, chosen)
+            if config.flip:
+                shown = _mirrored(shown, torch.rand(len(chosen), generator=order) < 0.5)
+            loss = _loss(config, network.run(shown, formats), labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = float(nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm))
+            if not math.isfinite(norm) or not math.isfinite(float(loss.detach())):
                 raise SnnCompileError(
-                    f"training: the loss is {float(loss.detach())} at epoch {epoch}, step {step}; "
-                    f"try a learning_rate below {config.learning_rate:g}",
+                    f"training: the loss is {float(loss.detach())} and its gradient {norm} at epoch {epoch}, "
+                    f"step {step}; try a learning_rate below {config.learning_rate:g}",
                     epoch=epoch,
                     step=step,
                 )
-            nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
             optimizer.step()
             schedule.step()
             total += float(loss.detach()) * len(chosen)
-        with rounded(network, config.weight_bits):
-            score = evaluate(network, validation, config)
-            improved = keeper.offer(epoch, score)
+        score = evaluate(network, validation, config)
+        improved = keeper.offer(epoch, score)
         if observe is not None:
             best = float(keeper.metrics["validation_accuracy"])
             observe(Progress(epoch, config.epochs, total / len(inputs), score, best, improved))
 
 
-def _loss(config: TrainConfig, network: SpikingNetwork, inputs: Tensor, labels: Tensor) -> Tensor:
-    run = network.run(inputs)
+def _mirrored(images: Tensor, which: Tensor) -> Tensor:
+    """Return images (batch, steps, channels, height, width), those of `which` mirrored left to right."""
+    if images.shape[1] > 1 and images.stride(1) == 0:
+        return _mirrored(images[:, :1], which).expand(images.shape)
+    return torch.where(which[:, None, None, None, None], images.flip(-1), images)
+
+
+def _loss(config: TrainConfig, run: Run, labels: Tensor) -> Tensor:
     loss = nn.functional.cross_entropy(config.logit_scale * run.outputs.mean(dim=1), labels)
     if config.rate_weight:
         for spikes in run.spikes.values():

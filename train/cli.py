@@ -51,7 +51,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="snn-train",
         description="Train a spiking network and write its best checkpoint.",
         epilog="Any key of the configuration can be set: --set epochs=5 --set seed=1 "
-        "--set data=my.npz --set recurrent=false. A .toml file holds the same keys.",
+        "--set data=my.npz --set recurrent=false. --set weight_bits=4 trains in the chip's integers, "
+        "--set init=model.pt starts from a checkpoint. A .toml file holds the same keys.",
     )
     parser.add_argument(
         "config",

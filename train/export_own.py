@@ -9,13 +9,14 @@
 
 so that a forward Euler step of length dt is the module's step. A recurrent layer becomes a cycle
 through a Linear node; the edge into it has a logical delay of one step. Neuron parameters are
-float64, so that 1 - dt / tau gives the decay back; weights keep their type.
+float64, so that 1 - dt / tau gives the decay back; weights keep their type. A network that computes in a
+chip's integers is exported as the float64 numbers that they stand for, with its scales in the contract.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import singledispatch
 from typing import Any
 
@@ -28,6 +29,7 @@ from snn_compile.compiler.conventions import Contract, Readout, attach
 from snn_compile.targets.errors import ExportError
 from snn_compile.train.convolution import AvgPool2d, Conv2d
 from snn_compile.train.export_layers import convolution_node, linear_node, numbers
+from snn_compile.train.integers import deployed, trained_integers
 from snn_compile.train.networks import SpikingNetwork
 from snn_compile.train.neurons import LI, LIF, CubaLIF, Decay
 
@@ -65,11 +67,15 @@ def own_to_nir(module: nn.Module, sample_input: Tensor, dt: float | None = None)
         )
     shape = tuple(sample_input.shape[2:])
     graph = _Graph(dt or 1.0, shape, {"input": nir.Input({"input": np.array(shape)})})
+    integers: dict[str, dict[str, Any]] = {}
+    if isinstance(module, SpikingNetwork) and module.config.integers:
+        integers = trained_integers(module.stages(), module.config.integers)
+        module = deployed(module, module.stages(), module.config.integers)
     for name, layer in _named_layers(module):
         _add(layer, name, graph)
     graph.add("output", nir.Output({"output": np.array(graph.shape)}))
     result = nir.NIRGraph(nodes=graph.nodes, edges=graph.edges)
-    attach(result, _contract(graph, "s" if dt else "step"))
+    attach(result, replace(_contract(graph, "s" if dt else "step"), integers=integers))
     return result
 
 

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.convolution import AvgPool2d, Conv2d, each_step
-from snn_compile.train.neurons import LI, LIF, CubaLIF, Firing
+from snn_compile.train.integers import Stage, formats_of, run_integers
+from snn_compile.train.neurons import LI, LIF, CubaLIF, Firing, Spiking
+from snn_compile.train.rounding import Format, IntegerConfig
 
 NEURONS = ("lif", "cuba_lif", "li")
 
@@ -84,10 +86,14 @@ class LayerConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The shape of one step of input, and the layers from input to read-out."""
+    """The shape of one step of input, and the layers from input to read-out.
+
+    With `integers` the network computes in a chip's integers (see `integers.py`).
+    """
 
     input_shape: tuple[int, ...]
     layers: tuple[LayerConfig, ...]
+    integers: IntegerConfig | None = None
 
     def __post_init__(self) -> None:
         """Raise SnnCompileError for an impossible row of layers."""
@@ -99,7 +105,9 @@ class NetworkConfig:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> NetworkConfig:
         """Return the configuration that `dataclasses.asdict` made plain."""
-        return cls(tuple(plain["input_shape"]), tuple(LayerConfig(**layer) for layer in plain["layers"]))
+        layers = tuple(LayerConfig(**layer) for layer in plain["layers"])
+        integers = plain.get("integers")
+        return cls(tuple(plain["input_shape"]), layers, IntegerConfig(**integers) if integers else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,16 +149,37 @@ class SpikingNetwork(nn.Module):
         """Return the last layer's output (batch, steps, size)."""
         return self.run(inputs).outputs
 
-    def run(self, inputs: Tensor) -> Run:
-        """Return the outputs with the spikes of every spiking layer."""
+    def stages(self) -> list[Stage]:
+        """Return the populations in order, each with what is before it."""
+        found: list[Stage] = []
+        before: dict[type, Any] = {}
+        for name, module in self.layers.named_children():
+            if isinstance(module, (Spiking, LI)):
+                projection = before.get(Conv2d) or before[nn.Linear]
+                found.append(Stage(name, before.get(AvgPool2d), projection, module, not found))
+                before = {}
+            before[type(module)] = module
+        return found
+
+    def formats(self) -> dict[str, Format] | None:
+        """Return the formats of the integers that the network computes in now, None in floats."""
+        return formats_of(self.stages(), self.config.integers) if self.config.integers else None
+
+    def run(self, inputs: Tensor, formats: dict[str, Format] | None = None) -> Run:
+        """Return the outputs with the spikes of every spiking layer.
+
+        `formats`: those to compute in, if they are known; see `integers.run_integers`.
+        """
         if inputs.ndim < 3 or tuple(inputs.shape[2:]) != self.config.input_shape:
             raise SnnCompileError(
                 f"the network takes (batch, steps, *{self.config.input_shape}), not {tuple(inputs.shape)}"
             )
+        if self.config.integers:
+            return Run(*run_integers(self.stages(), self.config.integers, inputs, formats))
         x, spikes = inputs, {}
         for name, module in self.layers.named_children():
             x = each_step(module, x) if isinstance(module, nn.Linear) else module(x)
-            if isinstance(module, (LIF, CubaLIF)):
+            if isinstance(module, Spiking):
                 spikes[name] = x
         return Run(x, spikes)
 

@@ -110,6 +110,13 @@ class Decay(nn.Module):
         else:
             self.register_buffer("value", torch.full(shape, value))
 
+    @classmethod
+    def of(cls, value: Tensor) -> Decay:
+        """Return fixed factors, one or (size,)."""
+        made = cls(0.5)
+        made.value = value.detach().clone()
+        return made
+
     def forward(self) -> Tensor:
         """Return the factor, a scalar or (size,)."""
         return torch.sigmoid(self.logit) if self.learn else self.get_buffer("value")
@@ -148,7 +155,7 @@ class _Layer(nn.Module):
         return "x".join(map(str, self.shape))
 
 
-class _Spiking(_Layer):
+class Spiking(_Layer):
     """A layer that spikes; `decays` are its factors (alpha, beta) of current and membrane."""
 
     firing: Firing
@@ -199,7 +206,7 @@ def run_steps(
     return torch.stack(out, dim=1)
 
 
-class LIF(_Spiking):
+class LIF(Spiking):
     """A layer of leaky integrate-and-fire neurons: (batch, steps, *shape) in, spikes out.
 
     `size` is the number of neurons or their shape (channels, height, width). `recurrent` adds weights
@@ -229,7 +236,7 @@ class LIF(_Spiking):
         return torch.zeros_like(beta.detach()), beta
 
 
-class CubaLIF(_Spiking):
+class CubaLIF(Spiking):
     """A layer of current-based LIF neurons: (batch, steps, *shape) in, spikes of that shape out.
 
     `alpha` is the decay of the synaptic current, `beta` that of the membrane; the rest is as in

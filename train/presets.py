@@ -27,8 +27,10 @@ class TrainConfig:
     `channels` lists the convolutions (of width `kernel`, padded by half of it, with `stride`, the later ones
     behind averages over `pool`), `hidden` the sizes of the dense layers behind them; decays are per step;
     `rate_target` is in spikes per neuron and step and acts with `rate_weight`; `logit_scale` multiplies the
-    mean read-out membrane in the loss only; `weight_bits` above 0 trains on weights and decays that a chip's
-    tables hold exactly (see `rounding`).
+    mean read-out membrane in the loss only; `weight_bits` above 0 trains in a chip's integers with tables
+    of that many bits, one a projection or one a sign as `tables` says (see `integers`). `init` is a
+    checkpoint of the same layers to start from, for example one trained in floats. `flip` mirrors half of the
+    training images, left to right.
     """
 
     preset: str = "custom"
@@ -64,6 +66,9 @@ class TrainConfig:
     rate_target: float = 0.1
     rate_weight: float = 0.0
     weight_bits: int = 0
+    tables: str = "one"
+    init: str = ""
+    flip: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -79,7 +84,7 @@ class TrainConfig:
             self._require(key, 0 < getattr(self, key) < 1, "between 0 and 1")
         for key in ("channels", "hidden"):
             self._require(key, all(size >= 1 for size in getattr(self, key)), "sizes of at least 1")
-        self._require("weight_bits", self.weight_bits in (0, *range(2, 17)), "0, or from 2 to 16")
+        self._require("weight_bits", self.weight_bits in (0, *range(2, 9)), "0, or from 2 to 8")
         for key, allowed in _CHOICES.items():
             self._require(key, getattr(self, key) in allowed, f"one of {', '.join(allowed)}")
 
@@ -102,6 +107,7 @@ class TrainConfig:
 _CHOICES = {
     "neuron": ("lif", "cuba_lif"),
     "reset": ("value", "subtract"),
+    "tables": ("one", "sign"),
     "surrogate": ("arctan", "multi-gaussian", "double-gaussian", "linear", "exponential"),
 }
 
@@ -139,9 +145,10 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             hidden=(128,),
             beta=0.5,
             readout_decay=0.5,
-            epochs=12,
+            epochs=20,
             batch_size=128,
             learning_rate=0.005,
+            flip=True,
         ),
     ),
 }

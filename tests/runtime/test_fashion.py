@@ -12,31 +12,9 @@ from snn_compile.runtime.idx_files import read_idx
 from snn_compile.targets.errors import WrongInput
 
 
-def idx(array, kind=8):
-    head = struct.pack(">HBB", 0, kind, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
-    return head + array.astype(np.uint8).tobytes()
-
-
-def write(folder, train=40, test=12, packed=True):
-    """Write a set of random images; every image is its own. Return the arrays by part."""
-    rng = np.random.default_rng(7)
-    made = {}
-    for part, count in (("train", train), ("t10k", test)):
-        images = rng.integers(0, 256, (count, 28, 28))
-        labels = rng.integers(0, 10, count)
-        made[part] = images, labels
-        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
-            path = folder / f"{part}-{name}-ubyte"
-            if packed:
-                path.with_name(path.name + ".gz").write_bytes(gzip.compress(idx(array)))
-            else:
-                path.write_bytes(idx(array))
-    return made
-
-
 @pytest.mark.parametrize("packed", [True, False])
-def test_the_test_split_is_the_test_files_and_the_others_part_the_training_files(tmp_path, packed):
-    made = write(tmp_path, packed=packed)
+def test_the_test_split_is_the_test_files_and_others_part_the_training_files(idx_images, tmp_path, packed):
+    made = idx_images.write_set(tmp_path, packed=packed)
     name = f"fashion-mnist:{tmp_path}"
     data = {split: load_data(name, split, steps=3) for split in SPLITS}
     images, labels = made["t10k"]
@@ -55,16 +33,16 @@ def test_the_test_split_is_the_test_files_and_the_others_part_the_training_files
     assert len(seen["validation"]) == 4 and seen["calibration"] <= seen["train"]
 
 
-def test_an_image_shown_at_every_step_is_kept_once_and_cannot_be_written(tmp_path):
-    write(tmp_path)
+def test_an_image_shown_at_every_step_is_kept_once_and_cannot_be_written(idx_images, tmp_path):
+    idx_images.write_set(tmp_path)
     data = load_data(f"fashion-mnist:{tmp_path}", "test", steps=50)
     assert data.inputs.strides[1] == 0 and not data.inputs.flags.writeable
     again = load_data(f"fashion-mnist:{tmp_path}", "test", **data.spec()["options"])
     np.testing.assert_array_equal(again.inputs, data.inputs)
 
 
-def test_codings_and_layouts(tmp_path):
-    made = write(tmp_path, test=400)
+def test_codings_and_layouts(idx_images, tmp_path):
+    made = idx_images.write_set(tmp_path, test=400)
     name = f"fashion-mnist:{tmp_path}"
     flat = load_data(name, "test", layout="flat", steps=2).inputs
     np.testing.assert_array_equal(flat[:, 1] * 255, made["t10k"][0].reshape(400, 784))
@@ -106,6 +84,11 @@ def test_a_wrong_request_is_told(tmp_path, monkeypatch, name, options, says):
         load_data(name, "test", **options)
 
 
+def idx(array, kind=8):
+    head = struct.pack(">HBB", 0, kind, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    return head + array.astype(np.uint8).tobytes()
+
+
 GOOD = idx(np.arange(24).reshape(2, 3, 4))
 
 
@@ -145,8 +128,8 @@ def test_a_damaged_archive_is_told(tmp_path, content):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_labels_must_fit_the_images(tmp_path):
-    write(tmp_path)
+def test_labels_must_fit_the_images(idx_images, tmp_path):
+    idx_images.write_set(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros(11))))
     with pytest.raises(WrongInput, match=r"11 labels for the 12 images of t10k-images-idx3-ubyte\.gz"):
         load_data(f"fashion-mnist:{tmp_path}", "test")

@@ -110,7 +110,7 @@ def test_integers_are_the_oracle_s_beyond_the_edges_of_24_bits(seed):
     a = rng.integers(-(1 << (8 + seed)), 1 << (8 + seed), (BATCH, steps, size))
     expected = {"sent": [], "u": [], "v": []}
     for t in range(steps):
-        expected["sent"].append(neurons.step(t, a[:, t]))
+        expected["sent"].append(neurons.step(a[:, t]))
         expected["u"].append(neurons.u.copy())
         expected["v"].append(neurons.v.copy())
 
