@@ -1,0 +1,123 @@
+"""Rewrites of a Network that leave its spikes as they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.sparse import eye_array
+
+from snn_compile.compiler.network import SIGMA_DELTA, Network, Population, Projection
+
+
+def settle_input_bias(network: Network) -> Network:
+    """Turn constant synaptic input into what a chip has.
+
+    Without a synaptic state (current_decay 1) it is a bias of the membrane. Otherwise it would have to
+    pass through the current's filter, which no bias does, so one always-on neuron delivers it: exact
+    from the first step.
+    """
+    populations, projections = list(network.populations), list(network.projections)
+    for index, population in enumerate(network.populations):
+        constant = population.parameters["input_bias"]
+        if not constant.any():
+            continue
+        parameters = {**population.parameters, "input_bias": np.zeros(1)}
+        if population.model not in SIGMA_DELTA and (population.parameters["current_decay"] == 1).all():
+            parameters["bias"] = population.parameters["bias"] + constant
+        else:
+            on = _always_on(f"{population.name}.bias", population.fixed_scale is not None)
+            populations.append(on)
+            weight = np.broadcast_to(constant, (population.size,))[:, None]
+            projections.append(Projection(f"{on.name}/{population.name}", on.name, population.name, weight))
+        populations[index] = replace(population, parameters=parameters)
+    return replace(network, populations=tuple(populations), projections=tuple(projections))
+
+
+def fuse_thresholds(network: Network) -> Network:
+    """Merge a leaky integrator that only a Threshold node hears with it: the chip's neuron is both.
+
+    The threshold sees the membrane in the same step, while a message would take one, and would have to
+    carry the membrane.
+    """
+    for edge in network.projections:
+        source = next((p for p in network.populations if p.name == edge.source), None)
+        target = network.population(edge.target)
+        if source is None or source.spiking or not _is_comparison(network, target, edge):
+            continue
+        if sum(e.source == source.name for e in network.projections) > 1:
+            continue
+        parameters = {**source.parameters, "threshold": target.parameters["threshold"]}
+        fused = replace(
+            target,
+            parameters={**parameters, "threshold": parameters["threshold"] - source.parameters["offset"]},
+            update_order=source.update_order,
+            current_decay=source.current_decay,
+        )
+        return fuse_thresholds(_merged(network, source, fused, edge))
+    return network
+
+
+def _is_comparison(network: Network, target: Population, edge: Projection) -> bool:
+    """Whether a population does nothing but compare what one edge brings it, one to one."""
+    p = target.parameters
+    identity = (
+        edge.weight.shape[0] == edge.weight.shape[1]
+        and not abs(edge.weight - eye_array(edge.weight.shape[0])).max()
+    )
+    return (
+        identity
+        and edge.delay_steps == 0
+        and target.spiking
+        and target.reset == "none"
+        and target.spikes_per_step == "one"
+        and sum(e.target == target.name for e in network.projections) == 1
+        and bool((p["voltage_decay"] == 1).all() and (p["current_decay"] == 1).all())
+        and not (p["bias"].any() or p["input_bias"].any())
+    )
+
+
+def _merged(network: Network, source: Population, fused: Population, edge: Projection) -> Network:
+    populations = [p for p in network.populations if p.name != source.name]
+    populations[[p.name for p in populations].index(fused.name)] = fused
+    projections = [
+        replace(e, target=fused.name) if e.target == source.name else e
+        for e in network.projections
+        if e is not edge
+    ]
+    outputs = [
+        replace(p, population=fused.name) if p.population == source.name else p for p in network.outputs
+    ]
+    return replace(
+        network, populations=tuple(populations), projections=tuple(projections), outputs=tuple(outputs)
+    )
+
+
+def _always_on(name: str, fixed: bool) -> Population:
+    """Return a neuron that fires at every step; `fixed` gives it integers that nothing has to choose."""
+    one, zero = np.ones(1), np.zeros(1)
+    return Population(
+        name,
+        (1,),
+        "lif",
+        {
+            "current_decay": one,
+            "voltage_decay": zero + 0.5,  # any leak does: v starts each step at 0; it bounds v
+            "threshold": zero + 0.5,
+            "bias": one,
+            "input_bias": zero,
+            "v_init": zero,
+            "offset": zero,
+        },
+        fixed_scale=2.0 if fixed else None,
+    )
+
+
+PASSES = (fuse_thresholds, settle_input_bias)
+
+
+def simplify(network: Network) -> Network:
+    """Apply every rewrite in turn."""
+    for rewrite in PASSES:
+        network = rewrite(network)
+    return network
