@@ -24,6 +24,7 @@ from snn_compile.compiler.linear_maps import LinearMap
 from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
 from snn_compile.compiler.nodes import DELAY_MAX, Linear, Neuron, lower_node
 from snn_compile.compiler.rectifiers import RectifierNetwork
+from snn_compile.compiler.trained import settled_input, settled_population
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 
 Key = tuple[str, int, tuple[str, ...]]
@@ -174,7 +175,7 @@ class _Lowering:
         return Network(
             tuple(populations),
             tuple(projections),
-            tuple(self._input(name) for name in self.inputs),
+            tuple(settled_input(Port(n, self.shapes[n]), self.contract.integers) for n in self.inputs),
             outputs,
             self.contract,
             self.decided,
@@ -185,10 +186,7 @@ class _Lowering:
         self, name: str, item: Neuron, populations: list[Population], projections: list[Projection]
     ) -> None:
         population, arriving = item.population, self._arriving(name, (name,))
-        if known := self.contract.integers.get(name):
-            population = replace(
-                population, fixed_scale=float(known["scale"]), weight_bits=known.get("weight_bits")
-            )
+        population = settled_population(population, self.contract.integers)
         size = population.size
         if arriving.constant is not None:
             if arriving.constant.size != size:
@@ -219,14 +217,6 @@ class _Lowering:
             taken = self._names[path_name] = self._names.get(path_name, 0) + 1
             title = f"{path_name}@{steps}" if taken > 1 else path_name
             projections.append(Projection(title, source, name, scaled, steps))
-
-    def _input(self, name: str) -> Port:
-        if not (known := self.contract.integers.get(name)):
-            return Port(name, self.shapes[name])
-        bits, signed = known.get("message_bits", 0), known.get("signed", False)
-        return Port(
-            name, self.shapes[name], fixed_scale=float(known["scale"]), message_bits=bits, signed=signed
-        )
 
     def _amplitude(self, source: str) -> float:
         item = self.lowered.get(source)

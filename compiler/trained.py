@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import floor, log2
+from typing import Any
 
 import numpy as np
 
 from snn_compile.compiler.formats import FLOAT_NOISE
-from snn_compile.compiler.network import Float, Network, Port, Weight, weight_values, with_values
+from snn_compile.compiler.network import Float, Network, Population, Port, Weight, weight_values, with_values
 from snn_compile.targets.program import InputPort
+
+Known = Mapping[str, Mapping[str, Any]]
+"""What a contract says of nodes whose integers were trained; see `Contract.integers`."""
+
+
+def settled_population(population: Population, integers: Known) -> Population:
+    """Return a population with the scale and bits that a contract gives it."""
+    if not (known := integers.get(population.name)):
+        return population
+    return replace(population, fixed_scale=float(known["scale"]), weight_bits=known.get("weight_bits"))
+
+
+def settled_input(port: Port, integers: Known) -> Port:
+    """Return an input with the encoding that a contract gives it."""
+    if not (known := integers.get(port.name)):
+        return port
+    bits, signed = known.get("message_bits", 0), known.get("signed", False)
+    return replace(port, fixed_scale=float(known["scale"]), message_bits=bits, signed=signed)
 
 
 def whole(weight: Weight) -> Weight:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from snn_compile.targets.integer import DECAY_ONE, M
-from snn_compile.targets.oracle import _Neurons
+from snn_compile.targets.neurons_lif import LeakyIntegrators, LeakyNeurons
 from snn_compile.targets.population import Population
 from snn_compile.train.neurons import (
     CubaLIFParameters,
@@ -106,11 +106,12 @@ def test_integers_are_the_oracle_s_beyond_the_edges_of_24_bits(seed):
     if spiking:
         parameters["vth"] = vth
     reset = ("value" if seed % 2 else "subtract") if spiking else "none"
-    neurons = _Neurons(Population("p", (size,), "lif" if spiking else "li", parameters, reset), BATCH)
+    kind = LeakyNeurons if spiking else LeakyIntegrators
+    neurons = kind(Population("p", (size,), "lif" if spiking else "li", parameters, reset), BATCH)
     a = rng.integers(-(1 << (8 + seed)), 1 << (8 + seed), (BATCH, steps, size))
     expected = {"sent": [], "u": [], "v": []}
     for t in range(steps):
-        expected["sent"].append(neurons.step(a[:, t]))
+        expected["sent"].append(neurons.step([a[:, t]]))
         expected["u"].append(neurons.u.copy())
         expected["v"].append(neurons.v.copy())
 
