@@ -58,7 +58,7 @@ def conventions(stated: Sequence[str]) -> dict[str, Any]:
             raise CompileError(f"--convention {item}: write it as key=value, for example dt=1e-4")
         if key == "delays":
             parts = text.rsplit(":", 2)
-            if len(parts) != 3 or not parts[2].isdigit():
+            if len(parts) != 3 or not parts[2].isdecimal():
                 raise CompileError(f"--convention {item}: write it as delays=SOURCE:TARGET:STEPS")
             found.setdefault("delays", {})[parts[0], parts[1]] = int(parts[2])
             continue

@@ -227,7 +227,11 @@ def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contra
         stated["v_min"] = None
     known = {f.name for f in fields(Contract)}
     if unknown := stated.keys() - known:
-        raise CompileError(f"unknown convention {sorted(unknown)}; known are {sorted(known)}")
+        raise CompileError(
+            f"unknown convention {', '.join(map(repr, sorted(unknown)))}; known are "
+            f"{', '.join(sorted(known | {'maker'}))}"
+        )
+    _made({"dt": 1.0, **stated})  # wrong words are told before what is missing is asked for
     from_file = _from_metadata(graph, stated)
     if isinstance(from_file.get("nodes"), Mapping):  # what is stated holds for every node
         from_file["nodes"] = {
@@ -254,8 +258,12 @@ def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contra
         flags = " ".join(f"--convention {item}=..." for item in missing)
         raise AmbiguousConvention(f"the graph does not say: {lines}. Settle it with {flags}", missing=missing)
     values.setdefault("dt", 1.0)
+    return _made(values), decided
+
+
+def _made(values: dict[str, Any]) -> Contract:
     try:
-        return Contract(**_typed(values)), decided
+        return Contract(**_typed(values))
     except (TypeError, ValueError, AttributeError) as error:
         raise CompileError(f"contract: {error}") from error
 

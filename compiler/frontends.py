@@ -42,6 +42,8 @@ def read_graph(path: str | os.PathLike[str]) -> Any:
         hint = (
             "; load a checkpoint with train.load_checkpoint(path).graph"
             if file.suffix.lower() == ".pt"
+            else "; snn-run runs a program, snn-compile inspect describes it"
+            if file.suffix.lower() == ".snn"
             else ""
         )
         raise CompileError(

@@ -272,9 +272,14 @@ class Network:
             return tuple(nx.lexicographical_topological_sort(graph, key=rank.__getitem__))
         except nx.NetworkXUnfeasible:
             cycle = [a for a, _ in nx.find_cycle(graph)]
+            back = next(
+                e for e in self.projections if (e.source, e.target, e.delay_steps) == (cycle[-1], cycle[0], 0)
+            )
+            nodes = back.name.split("/")  # of a graph's projection, the way it takes
+            example = f", for example delays={nodes[0]}:{nodes[1]}:1" if len(nodes) > 1 else ""
             raise AmbiguousConvention(
                 f"the cycle {' -> '.join([*cycle, cycle[0]])} has no delay, so no step can be computed; "
-                f"state the delay of one of its edges with --convention delays=SOURCE:TARGET:STEPS",
+                f"state the delay of one of its edges with --convention delays=SOURCE:TARGET:STEPS{example}",
                 missing={"delays": ("1",)},
                 cycle=cycle,
             ) from None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,9 @@ READERS: dict[str, dict[str, str]] = {
 }
 """Who reads an item how."""
 
+SAME = 1e-6
+"""Relative difference up to which numbers are the same: files hold float32."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -57,9 +61,10 @@ class Difference:
 
     def text(self) -> str:
         """Return the warning in one line."""
+        stated = quote(f"{self.item}={self.other}")  # a shell takes > for a redirection
         return (
             f"{self.item} is {self.value} ({self.decided}); {self.other}, which {self.readers} mean, would "
-            f"change {self.changes}: --convention {self.item}={self.other}"
+            f"change {self.changes}: --convention {stated}"
         )
 
     def json(self) -> dict[str, str]:
@@ -126,8 +131,12 @@ def _apart(a: Neuron, b: Neuron) -> tuple[str, float] | None:
     pairs |= {
         key: (a.population.parameters[key], b.population.parameters[key]) for key in a.population.parameters
     }
-    gaps = {key: float(np.max(np.abs(x - y))) for key, (x, y) in pairs.items() if np.isfinite(x).all()}
-    key = max(gaps, key=gaps.__getitem__)
-    if gaps[key] > 1e-9:
+    gaps = {
+        key: float(np.max(np.abs(x - y)))
+        for key, (x, y) in pairs.items()
+        if np.isfinite(x).all() and not np.allclose(x, y, rtol=SAME, atol=SAME**2)
+    }
+    if gaps:
+        key = max(gaps, key=gaps.__getitem__)
         return key.replace("_", " "), gaps[key]
     return ("", 0.0) if a.population.rule != b.population.rule else None

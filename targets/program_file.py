@@ -105,7 +105,9 @@ def load_program(path: str | os.PathLike[str]) -> Program:
     except SnnCompileError:
         raise
     except (OSError, zipfile.BadZipFile, EOFError) as error:
-        raise WrongProgram(f"{file} is not a whole program file ({error})") from error
+        raise WrongProgram(
+            f"{file} is not a whole program file ({error}); snn-compile MODEL -o FILE.snn makes one"
+        ) from error
     except (
         KeyError,
         IndexError,

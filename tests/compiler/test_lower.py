@@ -232,7 +232,8 @@ def test_a_cycle_of_populations_needs_a_delay(build, rng):
     }
     edges = [("input", "a"), ("a", "b"), ("b", "a"), ("b", "output")]
     graph = build.graph(nodes, edges)
-    error = refused(AmbiguousConvention, graph, "a -> b -> a", "--convention delays=SOURCE:TARGET:STEPS")
+    advice = "--convention delays=SOURCE:TARGET:STEPS, for example delays=b:a:1"
+    error = refused(AmbiguousConvention, graph, "a -> b -> a", advice)
     assert set(error.cycle) == {"a", "b"}
     assert lower(graph, {"delays": {("b", "a"): 1}}).order == ("a", "b")
 

@@ -175,6 +175,14 @@ def test_conventions_in_wrong_words(refuses, model, text, words):
     assert words in refuses(model, "--convention", text)
 
 
+def test_wrong_words_are_told_before_what_is_missing(refuses, model, tmp_path):
+    graph = load_checkpoint(model).graph
+    graph.metadata.clear()
+    nir.write(tmp_path / "bare.nir", graph)
+    line = refuses(tmp_path / "bare.nir", "--convention", "dt=soon")
+    assert "'soon'" in line and "does not say" not in line
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
