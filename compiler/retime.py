@@ -24,6 +24,7 @@ from scipy.sparse import csr_array, eye_array, vstack
 
 from snn_compile.compiler.network import Network, Population, Projection
 from snn_compile.targets.errors import CompileError, DoesNotFit, TimingInfeasible
+from snn_compile.targets.program import PERIOD_MAX
 
 RELAYS_MAX, RELAY_NEURONS_MAX = 1024, 1 << 22
 """Relay populations, and their neurons: four times those of a Loihi 2."""
@@ -51,11 +52,18 @@ def retime(
 
     `delay_max`: delay slots of the chip; None has no limit. `c_slow`: device steps of a logical step; None
     takes the least that every cycle needs. Raises TimingInfeasible if a cycle is shorter in delay than in
-    synapse stages, unless `relax` allows adding the missing steps to it, and DoesNotFit if delays are so
-    long that relays without end were needed.
+    synapse stages, unless `relax` allows adding the missing steps to it, DoesNotFit if delays are so long
+    that relays without end were needed, and CompileError if a logical step is to take device steps without
+    end.
     """
     relaxed: dict[str, int] = {}
     period = _least_period(network) if c_slow is None else c_slow
+    if period > PERIOD_MAX:
+        raise CompileError(
+            f"c-slow: {period} device steps a logical step; at most {PERIOD_MAX} are possible, and "
+            f"{_least_period(network)} would do",
+            c_slow=period,
+        )
     while (cycle := _short_cycle(network, period)) is not None:
         names, missing = cycle
         if not relax:

@@ -30,6 +30,10 @@ READOUTS = ("count", "mean", "last", "max", "per_step")
 TASKS = ("classify", "regress")
 
 
+PERIOD_MAX = 1 << 12
+"""Device steps of a logical step: a cycle needs no more of them than it has populations."""
+
+
 @dataclass(frozen=True, eq=False)
 class Projection:
     """An edge between populations (or from an input port), split into tables that add up.
@@ -187,8 +191,10 @@ class Program:
                 f"compiled for {self.chip} version {self.chip_version}; this "
                 f"installation has version {chip.version}; compile again"
             )
-        if self.period < 1:
-            raise WrongProgram(f"a period of {self.period} device steps a logical step; it is 1 or more")
+        if not 1 <= self.period <= PERIOD_MAX:
+            raise WrongProgram(
+                f"a period of {self.period} device steps a logical step; 1 to {PERIOD_MAX} are possible"
+            )
         self._check_names()
         violations = chip_violations(self, chip)
         if violations:

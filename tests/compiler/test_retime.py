@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from snn_compile.compiler.conventions import Contract
 from snn_compile.compiler.network import Network, Population, Port, Projection
 from snn_compile.compiler.retime import retime
-from snn_compile.targets.errors import TimingInfeasible
+from snn_compile.targets.errors import CompileError, TimingInfeasible
+from snn_compile.targets.program import PERIOD_MAX
 
 ONE, ZERO = np.ones(1), np.zeros(1)
 LIF = {
@@ -215,3 +216,10 @@ def test_relaxed_timing_adds_what_cycles_miss_and_tells_where(case):
     assert dict(found.relaxed) == {name: steps for name, steps in added.items() if steps}
     assert bool(found.relaxed) == (missing_steps(edges) > 0)
     assert max(added.values()) <= sum(range(count + 2))
+
+
+def test_a_logical_step_has_an_end():
+    made = network(2, [(-1, 0, 0), (0, 1, 0), (1, 0, 1)])
+    assert retime(made, c_slow=PERIOD_MAX).period == PERIOD_MAX
+    with pytest.raises(CompileError, match=f"at most {PERIOD_MAX} are possible, and 2 would do"):
+        retime(made, c_slow=PERIOD_MAX + 1)
