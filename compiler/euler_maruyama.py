@@ -22,7 +22,7 @@ reference is the same scheme `refine` times finer than the finest step compared.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import exp, sqrt
@@ -182,7 +182,7 @@ def converge(
     streams = np.random.SeedSequence(seed).spawn(BLOCKS)
     widest = 5.0 * float(np.max(np.abs(system.mu)) + np.max(system.sigma) * sqrt(system.tau_s) + 1)
 
-    def block(index: int) -> tuple[Any, ...]:
+    def block(index: int) -> Any:
         return _paths(
             np.random.Generator(np.random.SFC64(streams[index])),
             sizes[index],
@@ -214,28 +214,26 @@ def converge(
 
 
 def _summary(
-    blocks: Sequence[tuple[Any, ...]],
-    sizes: Sequence[int],
-    finest: float,
-    levels: int,
-    refine: int,
-    widest: float,
+    blocks: Sequence[Any], sizes: Sequence[int], finest: float, levels: int, refine: int, widest: float
 ) -> Convergence:
     """Return the curves, and slopes with intervals from resampled blocks of paths."""
     count = np.asarray(sizes, np.float64)
-    steps = finest * 2.0 ** np.arange(levels)
+    steps: Float = finest * 2.0 ** np.arange(levels, dtype=np.float64)
     sums, squares, differ, late, crossings = (np.stack([b[i] for b in blocks]) for i in range(5))
     paths, matched = int(count.sum()), late[:, :, 1].sum(0)
     mean = sums.sum(0) / paths
     variance = squares.sum(0) / paths - mean**2
-    last = {"strong": squares[:, -1], "weak": sums[:, -1], "mismatch": differ}
-    curve = {"strong": np.sqrt, "weak": np.abs, "mismatch": np.asarray}
+    curves: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+        "strong": (squares[:, -1], np.sqrt),
+        "weak": (sums[:, -1], np.abs),
+        "mismatch": (differ, np.asarray),
+    }
     weak, weak_se = np.abs(mean), np.sqrt(np.maximum(variance, 0) / paths)
     weights = {"weak": (weak[-1] / np.maximum(weak_se[-1], 1e-300)) ** 2}
     each = np.broadcast_to(count[:, None], differ.shape)
     fits = {
-        name: bootstrap_slope(steps, values, each, curve[name], weights.get(name))
-        for name, values in last.items()
+        name: bootstrap_slope(steps, values, each, curve, weights.get(name))
+        for name, (values, curve) in curves.items()
     }
     fits["spike_time"] = bootstrap_slope(steps, late[:, :, 0], late[:, :, 1], np.sqrt)
     return Convergence(

@@ -20,7 +20,6 @@ from snn_compile.compiler.euler_maruyama import (
 )
 from snn_compile.compiler.lyapunov import lyapunov
 from snn_compile.compiler.slopes import Slope
-from snn_compile.targets.errors import SnnCompileError
 
 SCHEMA = {"name": "snn-dynamics", "version": 1}
 EXPECTED = {"strong": 0.5, "weak": 1.0, "mismatch": 1.0, "lyapunov at sigma = 0": 0.0}
@@ -44,16 +43,17 @@ def lyapunov_settings() -> dict[str, LifSystem]:
 
 
 def run_dynamics(
-    paths: int = 20_000, levels: int = 7, seed: int = 0, tell: Callable[[str], None] = lambda text: None
+    paths: int = 20_000,
+    levels: int = 7,
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda text: None,
+    finest: float = 2.0**-10,
 ) -> tuple[dict[str, Any], dict[str, Convergence]]:
     """Return the result as plain values, and the convergence of each system by name.
 
     `paths` of the two-layer network; the recurrent loop and the control take half as many.
     """
-    if levels > 12:
-        raise SnnCompileError(f"{levels} levels of the step; up to 12 fit the horizon", levels=levels)
     began = time.process_time()
-    finest = 2.0 ** -(levels + 3)
     found: dict[str, Convergence] = {}
     for name, system, count in (
         ("two_layers", two_layers(), paths),
