@@ -146,6 +146,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     from snn_compile.compiler.frontends import naming
     from snn_compile.compiler.pipeline import Options, compile_stages
     from snn_compile.compiler.result import result_json, warnings_of
+    from snn_compile.compiler.sensitivity import report_json
     from snn_compile.targets.chip import load_chip
 
     load_chip(arguments.target)  # an unknown target is known before the model is read
@@ -205,6 +206,8 @@ def _compile(arguments: argparse.Namespace) -> int:
     result = result_json(done, report, arguments, failed, found)
     if prepared is not None:
         result |= prepared.json(curve)
+    data = calibration if calibration is not None else None if checked is None else checked.inputs
+    result["sensitivity"] = report_json(graph, data, options.conventions, arguments.max_mismatch)
     if arguments.json:
         print(json.dumps(result))
     else:
@@ -311,10 +314,21 @@ def _inspect(arguments: argparse.Namespace) -> int:
         model = load_model(arguments.model, arguments.factory)
         with naming(arguments.model):
             result = inspection_json(model.graph, model.name, conventions(arguments.convention))
+            if arguments.data and not result["open"]:
+                result["sensitivity"] = _inspect_steps(model, arguments)
     print(
         json.dumps(result) if arguments.json else inspection_text(result), end="\n" if arguments.json else ""
     )
     return 0
+
+
+def _inspect_steps(model: Model, arguments: argparse.Namespace) -> dict[str, Any]:
+    from snn_compile.compiler.sensitivity import sensitivity
+
+    data = model_data(arguments.data, "test", model.data)
+    assert data is not None
+    stated = conventions(arguments.convention)
+    return sensitivity(model.graph, data.inputs, stated, arguments.max_mismatch).json()
 
 
 def _export(arguments: argparse.Namespace) -> int:
