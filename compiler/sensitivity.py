@@ -2,15 +2,10 @@
 
 The graph's own equations run at a ladder of steps around the contract's dt, on the same inputs, against a
 reference many times finer (`refinement.py`). A mismatch is a neuron of a sample whose spike count differs
-from the reference's. Its share is modelled as
-
-    P(dt) = 1 - exp(-c dt^p)
-
-the chance that one of many rare events happens, c and p by maximum likelihood (a binomial model with a
-complementary log-log link, which takes counts of 0 as they are) on the three steps of the ladder whose
-mismatch is nearest the limit: p falls where sensitive neurons have all changed already. The reference has an
-error of its own, taken off as if of first order: a step h counts as dt = h - h_ref. Why mismatches are what a
-step costs: near-tangential crossings, see Dou, Chen, Lin, Xiao (`euler_maruyama.py`).
+from the reference's. A power law of dt is fitted to its share (`mismatch.py`), and says how large a step may
+be. The reference has an error of its own, taken off as if of first order: a step h counts as dt = h - h_ref.
+Why mismatches are what a step costs: near-tangential crossings, see Dou, Chen, Lin, Xiao
+(`euler_maruyama.py`).
 """
 
 from __future__ import annotations
@@ -18,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
-from math import ceil, exp, expm1, floor, isnan, log, nan
+from math import ceil, floor, isnan, nan
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from snn_compile.compiler.conventions import resolve
+from snn_compile.compiler.crossings import Crossings, Watch
+from snn_compile.compiler.mismatch import MismatchModel, event_rate, fit_nearest
 from snn_compile.compiler.network import Float, Network
 from snn_compile.compiler.reference import as_inputs, run_float
 from snn_compile.compiler.refinement import has_spikes, inputs_at, network_at, tied_to_steps
@@ -40,14 +37,8 @@ MARGIN = 8
 COARSEST = 4
 """The coarsest step compared, in units of dt; steps without room in graph or data are left out."""
 
-NEAREST = 3
-"""Steps of the ladder that the model is fitted to."""
-
 SAMPLES, LOOPS, VALUES = 32, 120_000, 3_000_000
 """At most so many samples; turns of the reference's loop over steps and populations; numbers held at once."""
-
-TANGENTIAL = 0.1
-"""A crossing is near-tangential below this share of the median crossing speed."""
 
 
 @dataclass(frozen=True)
@@ -59,22 +50,6 @@ class Level:
     spike_time_rms: float
     spikes: int
     matched: int
-
-
-@dataclass(frozen=True)
-class Crossings:
-    """How the reference's membranes meet their thresholds; speeds in thresholds per dt.
-
-    `smooth`: spikes whose crossing the membrane's rise announces; the others come with an input's jump.
-    `tangential`: share of the smooth ones that cross at less than `TANGENTIAL` of the median speed.
-    `near_misses`: maxima below the threshold by less than that speed climbs in one dt, per spike.
-    """
-
-    spikes: int
-    smooth: int
-    median_speed: float
-    tangential: float
-    near_misses: float
 
 
 @dataclass(frozen=True)
@@ -198,7 +173,7 @@ class _Ladder:
         width = sum(p.size for p in network.populations) * (2 if watched else 1)
         width += sum(d.shape[2] for d in self.data.values())
         many = max(1, int(VALUES / (width * steps)))
-        units, times, watch = [], [], _Watch(float(1 / ratio))
+        units, times, watch = [], [], Watch(float(1 / ratio))
         names = [p.name for p in self.spiking]
         for start in range(0, self.samples, many):
             part = inputs_at({n: d[start : start + many] for n, d in self.data.items()}, ratio)
@@ -260,7 +235,7 @@ class _Ladder:
         lengths = (h - 1 / self.fine) * dt
         differ, squares, count = (np.stack(x, axis=1) for x in (wrong, late, matched))
         cases = np.full_like(differ, self.neurons)
-        model = _nearest_fit(lengths, differ.sum(0), cases.sum(0), max_mismatch)
+        model = fit_nearest(lengths, differ.sum(0), cases.sum(0), max_mismatch)
         spikes = len(self.reference.unit)
         levels = tuple(
             Level(
@@ -282,7 +257,7 @@ class _Ladder:
             dt / self.fine,
             levels,
             {
-                "mismatch": bootstrap_slope(lengths, differ, cases, _rate),
+                "mismatch": bootstrap_slope(lengths, differ, cases, event_rate),
                 "spike_time": bootstrap_slope(lengths, squares, count, np.sqrt),
             },
             self.crossings,
@@ -307,97 +282,3 @@ class _Ladder:
                 ratio -= 1
         predicted = model.share(float(ratio) * dt)
         return Advice(limit, float(ratio) * dt, predicted, measured, measured is None)
-
-
-def _nearest_fit(steps: Float, differ: Float, cases: Float, limit: float) -> MismatchModel:
-    """Return the model of the steps whose mismatch is nearest the limit."""
-    far = np.abs(np.log((differ + 0.5) / (cases + 1) / limit))
-    first = min(max(int(far.argmin()) - NEAREST // 2, 0), max(len(steps) - NEAREST, 0))
-    there = slice(first, first + NEAREST)
-    return fit_mismatch(steps[there], differ[there], cases[there])
-
-
-def _rate(share: Float) -> Float:
-    """Return -log(1 - share): what grows as a power of the step while shares approach 1."""
-    return -np.log1p(-np.minimum(share, 1 - 1e-12))
-
-
-@dataclass(frozen=True)
-class MismatchModel:
-    """P(dt) = 1 - exp(-exp(level) dt^order)."""
-
-    level: float
-    order: float
-
-    def share(self, dt: float) -> float:
-        """Return the predicted mismatch at a step."""
-        return -expm1(-exp(min(self.level + self.order * log(dt), 30.0)))
-
-    def step_for(self, share: float) -> float:
-        """Return the step at which the predicted mismatch is `share`."""
-        return exp(min(max((log(-np.log1p(-share)) - self.level) / self.order, -600.0), 600.0))
-
-
-def fit_mismatch(steps: Float, differ: Float, cases: Float) -> MismatchModel:
-    """Return the model that makes `differ` of `cases` at each of `steps` most likely.
-
-    Without any mismatch the level is that of one more case that might have differed, and the order 1. The
-    order is held between 0.25 and 4.
-    """
-    from scipy.optimize import minimize
-
-    if not differ.any():
-        return MismatchModel(log(1 / cases.max()) - log(steps.max()), 1.0)
-    x = np.log(steps)
-    middle = float(x.mean())
-
-    def cost(at: Float) -> float:
-        rate = np.exp(np.minimum(at[0] + at[1] * (x - middle), 30.0))
-        hit = np.log(np.maximum(-np.expm1(-rate), 1e-300))
-        return float(-(differ * hit - (cases - differ) * rate).sum() / cases.sum())
-
-    share = float((differ.sum() + 0.5) / (cases.sum() + 1))
-    start = np.array([log(-np.log1p(-min(share, 0.999))), 1.0])
-    done = minimize(cost, start, method="L-BFGS-B", bounds=[(-60, 20), (0.25, 4.0)], tol=1e-14)
-    level, order = (float(value) for value in done.x)
-    return MismatchModel(level - order * middle, order)
-
-
-class _Watch:
-    """How membranes of a fine run meet their thresholds."""
-
-    def __init__(self, steps_a_dt: float) -> None:
-        self.scale = steps_a_dt
-        self.spikes = 0
-        self.speeds: list[Float] = []
-        self.gaps: list[Float] = []
-
-    def add(self, v: Float, fired: npt.NDArray[np.bool_], threshold: Float) -> None:
-        """Take membranes (batch, steps, size), shifted so that the reset is to 0, and their spikes."""
-        self.spikes += int(fired.sum())
-        level = np.broadcast_to(threshold, v.shape[2:])
-        if v.shape[1] < 4 or not (level > 0).all():
-            return
-        share = v / level
-        rise = share[:, 1:-1] - share[:, :-2]
-        calm = ~(fired[:, 1:-1] | fired[:, :-2])
-        at = fired[:, 2:] & calm
-        near = share[:, 1:-1][at] + 3 * rise[at] >= 1
-        self.speeds.append(rise[at][near & (rise[at] > 0)] * self.scale)
-        top = calm & ~fired[:, 2:] & (rise > 0) & (share[:, 2:] <= share[:, 1:-1]) & (share[:, 1:-1] > 0.5)
-        self.gaps.append(1 - share[:, 1:-1][top])
-
-    def crossings(self) -> Crossings:
-        """Return the summary of what was added."""
-        speeds = np.concatenate(self.speeds) if self.speeds else np.zeros(0)
-        gaps = np.concatenate(self.gaps) if self.gaps else np.zeros(0)
-        if not len(speeds):
-            return Crossings(self.spikes, 0, nan, nan, nan)
-        median = float(np.median(speeds))
-        return Crossings(
-            self.spikes,
-            len(speeds),
-            median,
-            float((speeds < TANGENTIAL * median).mean()),
-            float((gaps < TANGENTIAL * median).sum() / max(self.spikes, 1)),
-        )

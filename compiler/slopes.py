@@ -63,7 +63,7 @@ def bootstrap_slope(
 
     `totals` and `counts` are (units, levels); units (blocks of paths, samples) are drawn with replacement,
     the same ones for all levels, and the interval is between percentiles of the slopes (scipy's bootstrap).
-    It is undefined where so few units err that some draw has none that does.
+    It is undefined with one unit, and where so few units err that some draw has none that does.
     """
     from scipy.stats import bootstrap
 
@@ -74,8 +74,8 @@ def bootstrap_slope(
 
     units = np.arange(len(totals))
     whole = float(slope(units))
-    if not np.isfinite(whole):
-        return Slope(nan, nan, nan)
+    if not np.isfinite(whole) or len(units) < 2:
+        return Slope(whole, nan, nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scipy's remark on slopes that are undefined
         drawn = bootstrap(

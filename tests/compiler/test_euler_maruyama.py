@@ -206,6 +206,8 @@ def test_slope_of_a_power_law_and_its_interval() -> None:
         fit = bootstrap_slope(steps, totals, np.ones_like(totals), np.asarray)
         inside += fit.low <= 1.0 <= fit.high
     assert 32 <= inside <= 40
+    single = bootstrap_slope(steps, steps[None], np.ones((1, 6)), np.asarray)
+    assert single.slope == pytest.approx(1.0) and single.text() == "1.00"
     nothing = bootstrap_slope(steps, np.zeros((9, 6)), np.ones((9, 6)), np.asarray)
     assert nothing.json() == {"slope": None, "low": None, "high": None} and nothing.text() == "-"
 

@@ -16,9 +16,10 @@ import pytest
 from snn_compile.compiler.cli import main
 from snn_compile.compiler.conventions import Contract, resolve
 from snn_compile.compiler.lowering import lower
+from snn_compile.compiler.mismatch import MismatchModel, fit_mismatch
 from snn_compile.compiler.reference import as_inputs, run_float
 from snn_compile.compiler.refinement import inputs_at, network_at, tied_to_steps
-from snn_compile.compiler.sensitivity import MismatchModel, Sensitivity, fit_mismatch, sensitivity
+from snn_compile.compiler.sensitivity import Sensitivity, sensitivity
 from snn_compile.targets.errors import CompileError, SnnCompileError
 
 DT = 1e-3
