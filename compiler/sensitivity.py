@@ -37,8 +37,11 @@ MARGIN = 8
 COARSEST = 4
 """The coarsest step compared, in units of dt; steps without room in graph or data are left out."""
 
-SAMPLES, LOOPS, VALUES = 32, 120_000, 3_000_000
-"""At most so many samples; turns of the reference's loop over steps and populations; numbers held at once."""
+SAMPLES, LOOPS, WIDTH = 32, 120_000, 2_000
+"""At most so many samples; turns of the reference's loop over steps and populations; neurons a turn, in all."""
+
+VALUES, MOST_VALUES = 3_000_000, 20_000_000
+"""Numbers held at once where samples can be run apart, and for a single one."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,8 @@ def sensitivity(
 ) -> Sensitivity:
     """Return how a NIR graph's spikes depend on its dt on inputs (batch, steps, *shape).
 
-    At most `samples` samples are run, and as many of their steps as `loops` turns of a reference take.
+    At most `samples` samples are run, and as many of their steps as `loops` turns of a reference take; fewer
+    where the network is large.
     Raises as `lower` does, WrongInput on inputs that do not fit, and SnnCompileError on a limit that is no
     share.
     """
@@ -154,8 +158,11 @@ class _Ladder:
         network = self._network(Fraction(1))
         data = as_inputs(network, inputs)
         batch, steps = next(iter(data.values())).shape[:2]
-        self.samples = min(batch, samples)
-        self.steps = min(steps, max(8, loops // (fine * len(network.populations))))
+        width = sum(network.size(p.name) for p in network.nodes)
+        self.steps = min(
+            steps, max(8, loops // (fine * len(network.populations))), max(8, MOST_VALUES // (fine * width))
+        )
+        self.samples = min(batch, samples, max(1, loops * WIDTH // (self.steps * fine * width)))
         if (self.samples, self.steps) != (batch, steps):
             self.notes.append(f"{self.samples} of {batch} samples, {self.steps} of {steps} steps were run")
         self.data = {name: d[: self.samples, : self.steps] for name, d in data.items()}

@@ -144,8 +144,8 @@ def _draw_orders(axis: Any, done: Convergence, title: str) -> None:
         label = f"{item.replace('_', ' ')}: {fit.text()}"
         axis.loglog(done.steps, values, "o-", color=f"C{colour}", ms=4, lw=1.2, label=label)
     axis.errorbar(done.steps, done.weak[-1], 1.96 * done.weak_se[-1], fmt="none", color="C1", capsize=3)
-    for order, style in ((0.5, ":"), (1.0, "--")):
+    for order, style, slope in ((0.5, ":", "1/2"), (1.0, "--", "1")):
         guide = done.steps**order * (done.strong[-1][-1] / done.steps[-1] ** order)
-        axis.loglog(done.steps, guide, style, color="0.6", lw=1)
+        axis.loglog(done.steps, guide, style, color="0.6", lw=1, label=f"slope {slope}")
     axis.set(xlabel="step h", ylabel="error, probability", title=f"{title}: slope (95 % interval)")
     axis.legend(fontsize=8)

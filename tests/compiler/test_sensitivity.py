@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from snn_compile.compiler.cli import main
-from snn_compile.compiler.conventions import Contract, resolve
+from snn_compile.compiler.conventions import Contract, attach, resolve
 from snn_compile.compiler.lowering import lower
 from snn_compile.compiler.mismatch import MismatchModel, fit_mismatch
 from snn_compile.compiler.reference import as_inputs, run_float
@@ -73,6 +73,18 @@ def test_at_its_own_dt_a_graph_is_itself(build: SimpleNamespace, seed: int) -> N
     for name in ("h", "o"):
         np.testing.assert_array_equal(a.messages[name], b.messages[name])
     np.testing.assert_array_equal(a.states["o.v"], b.states["o.v"])
+
+
+def test_at_its_own_dt_any_random_graph_is_itself(random_graphs: Any, pickers: Any) -> None:
+    compared = 0
+    for seed in range(60):
+        case = random_graphs.graph(seed, pickers)
+        contract = Contract(**case.contract)
+        if case.timing != "open":
+            attach(case.graph, contract)
+            assert network_at(case.graph, contract, Fraction(1)).digest() == lower(case.graph).digest()
+            compared += 1
+    assert compared > 40
 
 
 @pytest.mark.parametrize("k", [3, 8])
