@@ -120,24 +120,9 @@ def model_data(name: str | None, split: str, spec: dict[str, Any] | None) -> Dat
 
 
 def _list_targets(as_json: bool) -> int:
-    from snn_compile.targets.chip import chip_names, load_chip
+    from snn_compile.compiler.tables import targets_text
 
-    chips = [load_chip(name) for name in chip_names()]
-    if as_json:
-        rows = [
-            {
-                "target": f"{c.name}-sim",
-                "chip": c.name,
-                "title": c.title,
-                "cores": c.cores,
-                "device": c.default_device,
-            }
-            for c in chips
-        ]
-        print(json.dumps({"schema": {"name": "snn-compile-targets", "version": 1}, "targets": rows}))
-    else:
-        for chip in chips:
-            print(f"{chip.name}-sim   {chip.title}: {chip.cores} cores; runs on {chip.default_device}")
+    print(targets_text(as_json), end="")
     return 0
 
 
@@ -146,7 +131,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     from snn_compile.compiler.frontends import naming
     from snn_compile.compiler.pipeline import Options, compile_stages
     from snn_compile.compiler.result import result_json, warnings_of
-    from snn_compile.compiler.sensitivity import report_json
+    from snn_compile.compiler.sensitivity import REPORT, sensitivity_json
     from snn_compile.targets.chip import load_chip
 
     load_chip(arguments.target)  # an unknown target is known before the model is read
@@ -206,8 +191,10 @@ def _compile(arguments: argparse.Namespace) -> int:
     result = result_json(done, report, arguments, failed, found)
     if prepared is not None:
         result |= prepared.json(curve)
-    data = calibration if calibration is not None else None if checked is None else checked.inputs
-    result["sensitivity"] = report_json(graph, data, options.conventions, arguments.max_mismatch)
+    data = (calibration, checked)
+    result["sensitivity"] = sensitivity_json(
+        graph, data, options.conventions, arguments.max_mismatch, *REPORT
+    )
     if arguments.json:
         print(json.dumps(result))
     else:
@@ -305,6 +292,7 @@ def _show_stage(done: Compilation, arguments: argparse.Namespace) -> int:
 def _inspect(arguments: argparse.Namespace) -> int:
     from snn_compile.compiler.frontends import naming
     from snn_compile.compiler.inspection import inspection_json, inspection_text, program_json
+    from snn_compile.compiler.sensitivity import sensitivity_json
 
     if is_program(arguments.model):
         from snn_compile.targets.program_file import load_program
@@ -313,22 +301,15 @@ def _inspect(arguments: argparse.Namespace) -> int:
     else:
         model = load_model(arguments.model, arguments.factory)
         with naming(arguments.model):
-            result = inspection_json(model.graph, model.name, conventions(arguments.convention))
-            if arguments.data and not result["open"]:
-                result["sensitivity"] = _inspect_steps(model, arguments)
+            stated = conventions(arguments.convention)
+            result = inspection_json(model.graph, model.name, stated)
+            if arguments.data and not result.get("open"):
+                data = (model_data(arguments.data, "test", model.data),)
+                result["sensitivity"] = sensitivity_json(model.graph, data, stated, arguments.max_mismatch)
     print(
         json.dumps(result) if arguments.json else inspection_text(result), end="\n" if arguments.json else ""
     )
     return 0
-
-
-def _inspect_steps(model: Model, arguments: argparse.Namespace) -> dict[str, Any]:
-    from snn_compile.compiler.sensitivity import sensitivity
-
-    data = model_data(arguments.data, "test", model.data)
-    assert data is not None
-    stated = conventions(arguments.convention)
-    return sensitivity(model.graph, data.inputs, stated, arguments.max_mismatch).json()
 
 
 def _export(arguments: argparse.Namespace) -> int:

@@ -33,8 +33,6 @@ UNIT = 1e-5
 
 def tied_to_steps(graph: Any, contract: Contract) -> list[str]:
     """Return why a graph is defined in discrete steps only, one reason a line; none if it is not."""
-    if isinstance(graph, Network):
-        return ["the file holds integers and a rule for each step, no equations in time"]
     found = []
     if contract.time_unit == "step":
         found.append("its time constants are counted in steps (time_unit step)")
@@ -52,6 +50,8 @@ def _of_node(name: str, node: Any, contract: Contract) -> Iterator[str]:
     if isinstance(node, nir.Threshold):
         yield f"Threshold node {name!r} emits in every step in which it is past: more steps, more spikes"
         return
+    if isinstance(node, nir.NIRNode) and type(node).__module__.partition(".")[0] != "nir":
+        yield f"node {name!r} is a {type(node).__name__}, which is no node of NIR and is defined by its step"
     if not isinstance(node, NEURONS):
         return
     spiking = isinstance(node, SPIKING)

@@ -10,12 +10,13 @@ Why mismatches are what a step costs: near-tangential crossings, see Dou, Chen, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from math import ceil, floor, isnan, nan
 from typing import Any
 
+import nir
 import numpy as np
 import numpy.typing as npt
 
@@ -38,7 +39,10 @@ COARSEST = 4
 """The coarsest step compared, in units of dt; steps without room in graph or data are left out."""
 
 SAMPLES, LOOPS, WIDTH = 32, 120_000, 2_000
-"""At most so many samples; turns of the reference's loop over steps and populations; neurons a turn, in all."""
+"""At most so many samples; turns of the reference's loop over steps and populations; neurons in one."""
+
+REPORT = (16, 20_000)
+"""Samples and loops that a compilation spends; `inspect` spends more."""
 
 VALUES, MOST_VALUES = 3_000_000, 20_000_000
 """Numbers held at once where samples can be run apart, and for a single one."""
@@ -124,10 +128,8 @@ def sensitivity(
         raise SnnCompileError(
             f"a mismatch of {max_mismatch:g}; it is a share of the neurons, over 0 and below 1"
         )
-    if isinstance(graph, Network):
-        return Sensitivity(
-            graph.contract.dt, graph.contract.time_unit, tuple(tied_to_steps(graph, graph.contract))
-        )
+    if not isinstance(graph, nir.NIRGraph):
+        return Sensitivity(nan, "step", ("the model holds a rule for each step, no equations in time",))
     contract, _ = resolve(graph, conventions)
     reasons = tied_to_steps(graph, contract)
     if not reasons and not has_spikes(graph):
@@ -139,6 +141,16 @@ def sensitivity(
         if found.levels[0].mismatch <= max_mismatch:
             break
     return found
+
+
+def sensitivity_json(
+    graph: Any, data: Sequence[Any], stated: Mapping[str, Any], max_mismatch: float, *limits: int
+) -> dict[str, Any] | None:
+    """Return the result for a command as plain values, on the first inputs or data set that is not None."""
+    found = next((getattr(item, "inputs", item) for item in data if item is not None), None)
+    if found is None:
+        return None
+    return sensitivity(graph, found, stated, max_mismatch, *limits).json()
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,10 +75,10 @@ def test_at_its_own_dt_a_graph_is_itself(build: SimpleNamespace, seed: int) -> N
     np.testing.assert_array_equal(a.states["o.v"], b.states["o.v"])
 
 
-def test_at_its_own_dt_any_random_graph_is_itself(random_graphs: Any, pickers: Any) -> None:
+def test_at_its_own_dt_any_random_graph_is_itself(random_graphs: Any, random_programs: Any) -> None:
     compared = 0
     for seed in range(60):
-        case = random_graphs.graph(seed, pickers)
+        case = random_graphs.graph(seed, random_programs)
         contract = Contract(**case.contract)
         if case.timing != "open":
             attach(case.graph, contract)
