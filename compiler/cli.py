@@ -120,9 +120,24 @@ def model_data(name: str | None, split: str, spec: dict[str, Any] | None) -> Dat
 
 
 def _list_targets(as_json: bool) -> int:
-    from snn_compile.compiler.tables import targets_text
+    from snn_compile.targets.chip import chip_names, load_chip
 
-    print(targets_text(as_json), end="")
+    chips = [load_chip(name) for name in chip_names()]
+    if as_json:
+        rows = [
+            {
+                "target": f"{c.name}-sim",
+                "chip": c.name,
+                "title": c.title,
+                "cores": c.cores,
+                "device": c.default_device,
+            }
+            for c in chips
+        ]
+        print(json.dumps({"schema": {"name": "snn-compile-targets", "version": 1}, "targets": rows}))
+    else:
+        for chip in chips:
+            print(f"{chip.name}-sim   {chip.title}: {chip.cores} cores; runs on {chip.default_device}")
     return 0
 
 

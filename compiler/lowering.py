@@ -61,12 +61,7 @@ def lower(graph_or_path: Any, conventions: Mapping[str, Any] | None = None) -> N
             )
         return graph
     contract, decided = resolve(graph, conventions)
-    return lower_under(graph, contract, decided)
-
-
-def lower_under(graph: Any, contract: Contract, decided: Mapping[str, str] | None = None) -> Network:
-    """Return the Network that a NIR graph means under a contract; raises as `lower` does."""
-    return _Lowering(graph, contract, decided or {}).network()
+    return _Lowering(graph, contract, decided).network()
 
 
 @dataclass(eq=False)

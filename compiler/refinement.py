@@ -10,6 +10,7 @@ step is computed, and shrinks with it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -18,8 +19,8 @@ import networkx as nx
 import nir
 import numpy as np
 
-from snn_compile.compiler.conventions import Contract
-from snn_compile.compiler.lowering import flatten_graph, lower_under
+from snn_compile.compiler.conventions import Contract, attach
+from snn_compile.compiler.lowering import flatten_graph, lower
 from snn_compile.compiler.network import Float, Network
 from snn_compile.compiler.nodes import Neuron, lower_node
 from snn_compile.targets.errors import CompileError
@@ -93,7 +94,10 @@ def network_at(graph: Any, contract: Contract, ratio: Fraction) -> Network:
         spike_amplitude=contract.spike_amplitude / float(ratio),
         delays=delays,
     )
-    return lower_under(graph, there)
+    made = copy(graph)
+    made.metadata = {}
+    attach(made, there)
+    return lower(made)
 
 
 def _waits(graph: Any, contract: Contract) -> set[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,34 +9,13 @@ from snn_compile.compiler.front import front_text
 from snn_compile.compiler.pipeline import Compilation
 from snn_compile.compiler.sensitivity_text import sensitivity_text
 from snn_compile.compiler.text_table import Row, table_text
-from snn_compile.targets.chip import chip_names, load_chip
+from snn_compile.targets.chip import load_chip
 from snn_compile.targets.program import Program
 
 if TYPE_CHECKING:
     from snn_compile.runtime.report import Report
 
 RESOURCES = ("neurons", "memory_bits", "in_axons", "out_axons")
-
-
-def targets_text(as_json: bool) -> str:
-    """Return the chip profiles, one a line or as JSON."""
-    chips = [load_chip(name) for name in chip_names()]
-    if not as_json:
-        return "".join(
-            f"{chip.name}-sim   {chip.title}: {chip.cores} cores; runs on {chip.default_device}\n"
-            for chip in chips
-        )
-    rows = [
-        {
-            "target": f"{c.name}-sim",
-            "chip": c.name,
-            "title": c.title,
-            "cores": c.cores,
-            "device": c.default_device,
-        }
-        for c in chips
-    ]
-    return json.dumps({"schema": {"name": "snn-compile-targets", "version": 1}, "targets": rows}) + "\n"
 
 
 def resources_json(program: Program) -> dict[str, Any]:
