@@ -22,8 +22,8 @@ NEAREST = 3
 
 
 def event_rate(share: Float) -> Float:
-    """Return -log(1 - share): what grows as a power of the step while shares approach 1."""
-    return -np.log1p(-np.minimum(share, 1 - 1e-12))
+    """Return -log(1 - share), a power of the step in the model; NaN where everything differs."""
+    return -np.log1p(-np.where(share < 1, share, np.nan))
 
 
 @dataclass(frozen=True)

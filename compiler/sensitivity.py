@@ -50,7 +50,11 @@ VALUES, MOST_VALUES = 3_000_000, 20_000_000
 
 @dataclass(frozen=True)
 class Level:
-    """One step length against the reference; spike times in the graph's unit of time."""
+    """One step length against the reference; spike times in the graph's unit of time.
+
+    `spikes`: all of the run; `matched`: those of neurons and samples whose counts agree, over which
+    `spike_time_rms` is taken.
+    """
 
     dt: float
     mismatch: float
@@ -212,8 +216,8 @@ class _Ladder:
         order = np.lexsort((time, unit))
         return _Spikes(unit[order], time[order]), watch.crossings() if watched else None
 
-    def _compared(self, ratio: Fraction) -> tuple[Float, Float, Float]:
-        """Return per sample the mismatched neurons, squared spike-time errors and matched spikes."""
+    def _compared(self, ratio: Fraction) -> tuple[Float, Float, Float, int]:
+        """Return per sample the mismatched neurons, squared spike-time errors and matched spikes; and all."""
         found, _ = self._run(ratio)
         # Steps that do not fill a longer one are left out, and with them what the reference did there.
         end = floor(self.steps / ratio) * ratio * self.contract.dt
@@ -228,6 +232,7 @@ class _Ladder:
             (~same).reshape(self.samples, -1).sum(1).astype(np.float64),
             np.bincount(owner, late, self.samples).astype(np.float64),
             np.bincount(owner, minlength=self.samples).astype(np.float64),
+            len(found.unit),
         )
 
     def _ratios(self) -> list[Fraction]:
@@ -236,12 +241,12 @@ class _Ladder:
 
     def measured(self, max_mismatch: float) -> Sensitivity:
         """Return everything: the ladder, the orders and the advice."""
-        ratios, wrong, late, matched = [], [], [], []
+        ratios, wrong, late, matched, spikes = [], [], [], [], []
         for ratio in self._ratios():
             if self.steps < 2 * ratio:
                 continue
             try:
-                differ, squares, count = self._compared(ratio)
+                differ, squares, count, emitted = self._compared(ratio)
             except CompileError as error:
                 self.notes.append(f"no run at {float(ratio):g} dt: {error}")
                 continue
@@ -249,19 +254,19 @@ class _Ladder:
             wrong.append(differ)
             late.append(squares)
             matched.append(count)
+            spikes.append(emitted)
         dt = self.contract.dt
         h = np.array([float(r) for r in ratios])
         lengths = (h - 1 / self.fine) * dt
         differ, squares, count = (np.stack(x, axis=1) for x in (wrong, late, matched))
         cases = np.full_like(differ, self.neurons)
         model = fit_nearest(lengths, differ.sum(0), cases.sum(0), max_mismatch)
-        spikes = len(self.reference.unit)
         levels = tuple(
             Level(
                 float(r) * dt,
                 float(differ[:, i].sum() / cases[:, i].sum()),
                 float(np.sqrt(squares[:, i].sum() / count[:, i].sum())) if count[:, i].sum() else nan,
-                spikes,
+                spikes[i],
                 int(count[:, i].sum()),
             )
             for i, r in enumerate(ratios)
@@ -295,7 +300,7 @@ class _Ladder:
         measured = None
         while ratio >= ratios[0] and measured is None:
             try:
-                differ, _, _ = self._compared(ratio)
+                differ = self._compared(ratio)[0]
                 measured = float(differ.sum() / (self.samples * self.neurons))
             except CompileError:  # steps that do not divide a delay; dt itself always runs
                 ratio -= 1

@@ -22,8 +22,8 @@ def sensitivity_text(found: dict[str, Any]) -> str:
             f"{level['dt']:.4g}" + (" (dt)" if level["dt"] == found["dt"] else ""),
             f"{level['mismatch']:.3%}",
             "-" if level["spike_time_rms"] is None else f"{level['spike_time_rms']:.3g}",
-            f"{level['matched']:,}",
             f"{level['spikes']:,}",
+            f"{level['matched']:,}",
         )
         for level in found["levels"]
     ]
@@ -32,7 +32,7 @@ def sensitivity_text(found: dict[str, Any]) -> str:
         table_text(
             f"Sensitivity to dt: {found['samples']} samples of {found['steps']} steps, {found['neurons']} "
             f"spiking neurons, against steps of {found['reference_dt']:.4g} {unit}",
-            (f"step, {unit}", "mismatch", f"spike time rms, {unit}", "spikes matched", "of"),
+            (f"step, {unit}", "mismatch", f"spike time rms, {unit}", "spikes", "matched"),
             rows,
         )
         + "\n".join([*_orders_text(found), _advice_text(found["advice"], unit), *found["notes"]])
@@ -52,8 +52,8 @@ def _orders_text(found: dict[str, Any]) -> list[str]:
     crossed = found["crossings"]
     if crossed["smooth"]:
         lines.append(
-            f"{crossed['smooth']:,} of {crossed['spikes']:,} spikes cross smoothly, at a median of "
-            f"{crossed['median_speed']:.3g} thresholds a dt; {crossed['tangential']:.2%} of them "
+            f"{crossed['smooth']:,} of the reference's {crossed['spikes']:,} spikes cross smoothly, at a "
+            f"median of {crossed['median_speed']:.3g} thresholds a dt; {crossed['tangential']:.2%} of them "
             f"near-tangentially; {crossed['near_misses']:.2g} near misses a spike"
         )
     return lines
