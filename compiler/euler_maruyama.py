@@ -300,7 +300,8 @@ def _paths(
 ) -> Any:
     """Return sums over paths of output errors and their squares (layers, levels), of differing counts
     (levels,), of squared spike-time errors with their number (levels, 2), the histogram of crossing
-    speeds, and the most spikes of a neuron. Level 0 inside is the reference.
+    speeds, and the most spikes of a neuron. Level 0 inside is the reference. One function, because all
+    levels of a path step while its increments are at hand.
     """
     n, all_levels = mu.shape[0], levels + 1
     leak, decay, deviation = 1.0 / tau_m, 1.0 / tau_s, sqrt(reference)
