@@ -146,6 +146,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     from snn_compile.compiler.frontends import naming
     from snn_compile.compiler.pipeline import Options, compile_stages
     from snn_compile.compiler.result import result_json, warnings_of
+    from snn_compile.compiler.sensitivity import REPORT, sensitivity_json
     from snn_compile.targets.chip import load_chip
 
     load_chip(arguments.target)  # an unknown target is known before the model is read
@@ -205,6 +206,10 @@ def _compile(arguments: argparse.Namespace) -> int:
     result = result_json(done, report, arguments, failed, found)
     if prepared is not None:
         result |= prepared.json(curve)
+    data = (calibration, checked)
+    result["sensitivity"] = sensitivity_json(
+        graph, data, options.conventions, arguments.max_mismatch, *REPORT
+    )
     if arguments.json:
         print(json.dumps(result))
     else:
@@ -302,6 +307,7 @@ def _show_stage(done: Compilation, arguments: argparse.Namespace) -> int:
 def _inspect(arguments: argparse.Namespace) -> int:
     from snn_compile.compiler.frontends import naming
     from snn_compile.compiler.inspection import inspection_json, inspection_text, program_json
+    from snn_compile.compiler.sensitivity import sensitivity_json
 
     if is_program(arguments.model):
         from snn_compile.targets.program_file import load_program
@@ -310,7 +316,11 @@ def _inspect(arguments: argparse.Namespace) -> int:
     else:
         model = load_model(arguments.model, arguments.factory)
         with naming(arguments.model):
-            result = inspection_json(model.graph, model.name, conventions(arguments.convention))
+            stated = conventions(arguments.convention)
+            result = inspection_json(model.graph, model.name, stated)
+            if arguments.data and not result.get("open"):
+                data = (model_data(arguments.data, "test", model.data),)
+                result["sensitivity"] = sensitivity_json(model.graph, data, stated, arguments.max_mismatch)
     print(
         json.dumps(result) if arguments.json else inspection_text(result), end="\n" if arguments.json else ""
     )
