@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from snn_compile.train.networks import LayerConfig, NetworkConfig, Run, SpikingNetwork
     from snn_compile.train.neurons import LI, LIF, CubaLIF, Firing
     from snn_compile.train.presets import PRESETS, TrainConfig, read_config
+    from snn_compile.train.resonators import Resonance, divergence_boundary, resonator_step
     from snn_compile.train.surrogate import SURROGATES, spike
 
 __all__ = [
@@ -28,17 +29,20 @@ __all__ = [
     "NetworkConfig",
     "PRESETS",
     "Progress",
+    "Resonance",
     "Run",
     "SURROGATES",
     "Score",
     "SpikingNetwork",
     "TrainConfig",
     "Training",
+    "divergence_boundary",
     "evaluate",
     "fit",
     "load_checkpoint",
     "load_foreign",
     "read_config",
+    "resonator_step",
     "save_checkpoint",
     "spike",
     "to_nir",
@@ -52,6 +56,7 @@ _MODULES = {
     "networks": ("LayerConfig", "NetworkConfig", "Run", "SpikingNetwork"),
     "neurons": ("CubaLIF", "Firing", "LI", "LIF"),
     "presets": ("PRESETS", "TrainConfig", "read_config"),
+    "resonators": ("Resonance", "divergence_boundary", "resonator_step"),
     "surrogate": ("SURROGATES", "spike"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
