@@ -212,21 +212,22 @@ class _Fused(torch.autograd.Function):
     def forward(ctx: Any, kind: Any, x: Tensor, weight: Tensor | None, *rest: Tensor) -> tuple[Tensor, ...]:
         family, parameters = _FAMILIES[type(kind)], [_array(p) for p in rest[:2]]
         steps = len(x)
-        traces = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in rest[2:]]
-        z = traces.pop()
-        heard = torch.empty_like(z if family.reads_input else z[:1])
+        kept = steps if any(ctx.needs_input_grad) else min(2, steps)
+        z = torch.empty_like(x, memory_format=torch.contiguous_format)
+        traces = [torch.empty_like(z[:kept]) for _ in rest[2:-1]]
+        heard = torch.empty_like(z[: kept if family.reads_input else 1])
         spikes = _Spikes(rest[-1], steps, weight)
         tracks, x_array, z_array, h_array = [_array(t) for t in traces], _array(x), _array(z), _array(heard)
         before, last, sent = [_array(s) for s in rest[2:-1]], _array(rest[-1]), rest[-1]
         for t in range(steps):
-            now, after, fired = h_array[t % len(heard)], [a[t] for a in tracks], z_array[t]
+            now, after, fired = h_array[t % len(heard)], [a[t % kept] for a in tracks], z_array[t]
             spikes.hear(t, sent, x_array[t], now)
             family.forward(kind, parameters, now, before, last, after, fired)
             spikes.mark(t + 1, fired)
             before, last, sent = after, fired, z[t]
         ctx.save_for_backward(weight, *rest, heard, z, *traces)
         ctx.kind, ctx.spikes = kind, spikes
-        return (z, *(trace[-1].clone() for trace in traces))
+        return (z, *(trace[(steps - 1) % kept].clone() for trace in traces))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
