@@ -156,6 +156,7 @@ def _result(config: TrainConfig, training: Training, path: Path, seconds: float)
         "cpu_seconds": round(seconds, 2),
         "spike_rate": metrics["spike_rate"],
         "spike_rates": metrics["spike_rates"],
+        **{key: metrics[key] for key in ("clamped_neurons",) if key in metrics},
         "interrupted": training.interrupted,
     }
 

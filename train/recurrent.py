@@ -4,8 +4,8 @@
     z_t                                  the layer's step (`resonators.py`, `adaptive.py`)
     y_t = a y_(t-1) + (1 - a) W_out z_t  a = exp(-1 / |tau|), a tau for every class
 
-The read-out is linear, so all its steps are one product with a causal filter. The LSTM has one layer of the same
-size and a linear head at every step. Initial values and their sources are in Higuchi et al. (2024).
+The LSTM has one layer of the same size and a linear head at every step. Initial values are those of Higuchi
+et al. (2024).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.adaptive import Adaptation
 from snn_compile.train.fused import run_adaptive, run_resonators
+from snn_compile.train.leaky import integrated
 from snn_compile.train.networks import Run
 from snn_compile.train.resonators import Resonance, clamped, damping, izhikevich_step
 
@@ -62,15 +63,16 @@ class RecurrentConfig:
         most = self.delta * (self.offset[1] + 1 / (1 - Resonance.gamma))
         if self.neuron == "brf" and self.boundary and self.smooth_reset and most > slack:
             raise SnnCompileError(
-                f"delta {self.delta:g}, omega to {self.omega[1]:g}, offset to {self.offset[1]:g}: with q at its "
-                f"largest, 10, the smooth reset damps by delta (b' + q) = {most:.3g}, which is past 2 sqrt(1 - "
-                f"(delta omega)^2) = {slack:.3g}, so that it makes the state grow; use a smaller delta or omega"
+                f"delta {self.delta:g}, omega to {self.omega[1]:g}, offset to {self.offset[1]:g}: with q at "
+                f"its largest the smooth reset damps by delta (b' + q) = {most:.3g}, past 2 sqrt(1 - (delta "
+                f"omega)^2) = {slack:.3g}, where it makes the state grow; use a smaller delta or omega"
             )
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> RecurrentConfig:
         """Return the configuration that `dataclasses.asdict` made plain."""
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in plain.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+        return cls(**values)
 
     def resonance(self) -> Resonance:
         """Return the kind of resonator."""
@@ -89,17 +91,7 @@ class LeakyReadout(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the membranes of all steps."""
-        return filtered(nn.functional.linear(z, self.weight), self.tau)
-
-
-def filtered(x: Tensor, tau: Tensor) -> Tensor:
-    """Return leaky integrals of x (steps, batch, classes) with time constants tau (classes,), in steps."""
-    steps = len(x)
-    lag = torch.arange(steps)[:, None] - torch.arange(steps)
-    rate = 1 / tau.abs()
-    share = torch.exp(-lag.clamp(min=0) * rate[:, None, None]) * (1 - torch.exp(-rate))[:, None, None]
-    kernel = torch.where(lag >= 0, share, share.new_zeros(()))
-    return torch.einsum("cts,sbc->tbc", kernel, x)
+        return integrated(nn.functional.linear(z, self.weight), torch.exp(-1 / self.tau.abs()))
 
 
 class RecurrentNetwork(nn.Module):
@@ -128,7 +120,7 @@ class RecurrentNetwork(nn.Module):
         """Return the read-out of all steps."""
         return self.run(inputs).outputs
 
-    def run(self, inputs: Tensor, formats: None = None) -> Run:
+    def run(self, inputs: Tensor, formats: object = None) -> Run:
         """Return the read-out with the layer's spikes; an LSTM has none."""
         if inputs.ndim < 3 or math.prod(inputs.shape[2:]) != self.config.inputs:
             raise SnnCompileError(
@@ -166,7 +158,7 @@ class RecurrentNetwork(nn.Module):
             return 0
         return clamped(self.omega, self.config.delta)
 
-    def formats(self) -> None:
+    def formats(self) -> dict[str, Any] | None:
         """Return None: the layer computes in floats."""
         return None
 

@@ -232,3 +232,29 @@ def adaptive_backward(
             g_u[i, j] = alpha[j] * g_reached
             g_a[i, j] = rho[j] * g_held
             g_last[i, j] = (one - rho[j]) * g_held
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def leaky_forward(x: Any, a: Any, y: Any) -> None:
+    """Write into `y` the leaky integrals y_t = a y_(t-1) + (1 - a) x_t; both (steps, batch, classes)."""
+    one = x.dtype.type(1)
+    for t in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            for j in range(x.shape[2]):
+                fresh = (one - a[j]) * x[t, i, j]
+                y[t, i, j] = a[j] * y[t - 1, i, j] + fresh if t else fresh
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def leaky_backward(g_y: Any, x: Any, y: Any, a: Any, g_x: Any, g_a: Any) -> None:
+    """Write into `g_x` the gradient by x, and add to `g_a` (classes,) the one by a."""
+    one = x.dtype.type(1)
+    held = np.zeros(x.shape[1:], x.dtype)
+    for back in range(x.shape[0]):
+        t = x.shape[0] - 1 - back
+        for i in range(x.shape[1]):
+            for j in range(x.shape[2]):
+                g = g_y[t, i, j] + a[j] * held[i, j]
+                held[i, j] = g
+                g_x[t, i, j] = (one - a[j]) * g
+                g_a[j] += g * ((y[t - 1, i, j] if t else 0 * one) - x[t, i, j])
