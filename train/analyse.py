@@ -214,7 +214,8 @@ def _convergence(arguments: argparse.Namespace) -> Answer:
     from snn_compile.train.analysis import best_rates, convergence
     from snn_compile.train.presets import read_config
 
-    configs, rates = {}, {}
+    configs = {}
+    rates: dict[str, Sequence[float]] = {}
     for text in arguments.presets:
         name, _, grid = text.partition("=")
         configs[name] = read_config(name, arguments.set)

@@ -34,16 +34,16 @@ def gradient_norms(omega: npt.ArrayLike, b: npt.ArrayLike, delta: float, steps: 
     frequencies = torch.tensor(np.atleast_1d(np.asarray(omega, dtype=np.float64)))
     dampings = torch.tensor(np.broadcast_to(np.asarray(b, dtype=np.float64), frequencies.shape).copy())
     kind = Resonance(False, False, False, delta=delta)
-    start = tuple(torch.zeros_like(frequencies).requires_grad_() for _ in range(2))
-    zero = torch.zeros_like(frequencies)
-    state, found = (*start, zero), []
-    for t in range(steps + 1):
-        if t:
-            state = resonator_step(zero, state, frequencies, dampings, kind)[1]
-        rows = [
-            torch.autograd.grad(s.sum(), start, retain_graph=True, materialize_grads=True) for s in state[:2]
-        ]
-        found.append(torch.linalg.matrix_norm(torch.stack([torch.stack(r, -1) for r in rows], -2), 2))
+    u, v, zero = (torch.zeros_like(frequencies) for _ in range(3))
+    through = torch.eye(2, dtype=torch.float64).expand(len(frequencies), 2, 2)
+    found = [torch.linalg.matrix_norm(through, 2)]
+    for _ in range(steps):
+        before = (u.requires_grad_(), v.requires_grad_())
+        _, (u, v, _) = resonator_step(zero, (*before, zero), frequencies, dampings, kind)
+        rows = [torch.stack(torch.autograd.grad(s.sum(), before, retain_graph=True), -1) for s in (u, v)]
+        through = torch.stack(rows, -2) @ through
+        found.append(torch.linalg.matrix_norm(through, 2))
+        u, v = u.detach(), v.detach()
     return torch.stack(found).numpy()
 
 

@@ -96,7 +96,8 @@ def error_landscape(
     together = max(1, AT_ONCE // (x.shape[1] * network.config.hidden))
     losses = []
     with torch.no_grad():
-        for some in grid.split(together):
+        for first in range(0, len(grid), together):
+            some = grid[first : first + together]
             a, b = some[:, 0, None, None], some[:, 1, None, None]
             moved = [w + a * d + b * e for w, d, e in zip(weights, eta, xi, strict=True)]
             losses.append(_losses(network, moved, x, wanted))
@@ -106,7 +107,8 @@ def error_landscape(
 def normalised(weight: Tensor, generator: torch.Generator) -> Tensor:
     """Return a standard normal direction, every row scaled to the norm of the weight's row."""
     direction = torch.randn(weight.shape, generator=generator)
-    return direction * (weight.norm(dim=1, keepdim=True) / direction.norm(dim=1, keepdim=True))
+    lengths = [torch.linalg.vector_norm(rows, dim=1, keepdim=True) for rows in (weight, direction)]
+    return direction * (lengths[0] / lengths[1])
 
 
 def _losses(network: RecurrentNetwork, weights: Sequence[Tensor], x: Tensor, wanted: Tensor) -> Tensor:
