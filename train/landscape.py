@@ -107,8 +107,9 @@ def error_landscape(
 def normalised(weight: Tensor, generator: torch.Generator) -> Tensor:
     """Return a standard normal direction, every row scaled to the norm of the weight's row."""
     direction = torch.randn(weight.shape, generator=generator)
-    lengths = [torch.linalg.vector_norm(rows, dim=1, keepdim=True) for rows in (weight, direction)]
-    return direction * (lengths[0] / lengths[1])
+    lengths = [rows.square().sum(dim=1, keepdim=True).sqrt() for rows in (weight, direction)]
+    scaled: Tensor = direction * (lengths[0] / lengths[1])
+    return scaled
 
 
 def _losses(network: RecurrentNetwork, weights: Sequence[Tensor], x: Tensor, wanted: Tensor) -> Tensor:
