@@ -4,7 +4,7 @@
     python benchmarks/fused.py --steps 784 --rounds 9 --json
 
 Each round takes, in turn, the gradients of a layer stepped by its definition under autograd and of the fused
-operation; the ratio is of the least times. BLAS has one thread. Before timing, spikes are compared and the
+operation; the ratio is of the least CPU times. BLAS has one thread. Before timing, spikes are compared and the
 largest relative difference of a gradient is told. Both ways need at least one product of dense matrices a
 step, the gradient's with the recurrent weights, so that the ratio falls where that dominates. Absolute times
 depend on the machine and stand in the JSON to read the ratios by, not to quote.
@@ -117,10 +117,10 @@ def measure(family: Family, steps: int, batch: int, size: int, rounds: int) -> d
     pull = torch.randn(steps, batch, size, generator=generator)
 
     def once(run: Run) -> tuple[float, Tensor, tuple[Tensor, ...]]:
-        start = time.perf_counter()
+        start = time.process_time()
         z = run(*values)
         gradients = torch.autograd.grad(z, values, pull)
-        return time.perf_counter() - start, z.detach(), gradients
+        return time.process_time() - start, z.detach(), gradients
 
     least = {"eager": float("inf"), "fused": float("inf")}
     (_, one, a), (_, two, b) = once(family.eager), once(family.fused)
