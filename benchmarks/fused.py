@@ -4,8 +4,8 @@
     python benchmarks/fused.py --steps 784 --rounds 9 --json
 
 Each round takes, in turn, the gradients of a layer stepped by its definition under autograd and of the fused
-operation; the ratio is of the least CPU times. BLAS has one thread. Before timing, spikes are compared and the
-largest relative difference of a gradient is told. Both ways need at least one product of dense matrices a
+operation; the ratio is of the least CPU times. BLAS has one thread. Before timing, spikes are compared and
+the largest relative difference of a gradient is told. Both ways need at least one product of dense matrices a
 step, the gradient's with the recurrent weights, so that the ratio falls where that dominates. Absolute times
 depend on the machine and stand in the JSON to read the ratios by, not to quote.
 """
