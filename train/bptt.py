@@ -1,4 +1,4 @@
-"""Backpropagation through time: Adam on the cross-entropy of the read-out's mean over the steps.
+"""Backpropagation through time: Adam on the cross-entropy of the read-out, of its mean or of every step.
 
 The best epoch, by validation accuracy and then by validation loss, is kept; with a path it is
 written as a checkpoint whenever it improves, so that stopping at any moment loses nothing. One
@@ -12,7 +12,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from snn_compile.runtime.data import Dataset, load_data
 from snn_compile.targets.errors import SnnCompileError, WrongInput
 from snn_compile.train.checkpoint import load_checkpoint, save_checkpoint
 from snn_compile.train.networks import LayerConfig, NetworkConfig, Run, SpikingNetwork
-from snn_compile.train.presets import TrainConfig
+from snn_compile.train.presets import RECURRENT, TrainConfig
+from snn_compile.train.recurrent import RecurrentConfig, RecurrentNetwork
 from snn_compile.train.rounding import IntegerConfig
 
 
@@ -55,12 +56,13 @@ class Progress:
 class Training:
     """A finished or interrupted training: the best network and what was measured on it."""
 
-    network: SpikingNetwork
+    network: Network
     metrics: dict[str, Any]
     epochs: int
     interrupted: bool
 
 
+Network = SpikingNetwork | RecurrentNetwork
 Observe = Callable[[Progress], None]
 
 EVALUATED = 500
@@ -86,7 +88,7 @@ def fit(config: TrainConfig, path: str | Path | None = None, observe: Observe | 
         train = _labelled(load_data(config.data, "train", **config.data_options()))
         validation = _labelled(load_data(config.data, "validation", **config.data_options()))
         torch.manual_seed(config.seed)
-        network = SpikingNetwork(network_config(config, train))
+        network = build_network(config, train)
         if config.init:
             _start_from(network, config.init)
         keeper = _Keeper(config, network, train, path)
@@ -101,6 +103,21 @@ def fit(config: TrainConfig, path: str | Path | None = None, observe: Observe | 
             interrupted = True
         keeper.write()
     return Training(network, keeper.metrics, keeper.epochs, interrupted)
+
+
+def build_network(config: TrainConfig, data: Dataset) -> Network:
+    """Return the untrained network that `config` asks for on the shapes and classes of `data`."""
+    if config.neuron in RECURRENT:
+        return RecurrentNetwork(recurrent_config(config, data))
+    return SpikingNetwork(network_config(config, data))
+
+
+def recurrent_config(config: TrainConfig, data: Dataset) -> RecurrentConfig:
+    """Return the recurrent layer that `config` asks for on the shapes and classes of `data`."""
+    shared = {f.name for f in fields(RecurrentConfig)} & {f.name for f in fields(TrainConfig)} - {"hidden"}
+    values = {name: getattr(config, name) for name in shared}
+    inputs, classes = math.prod(data.inputs.shape[2:]), 1 + int(_labelled(data).labels.max())  # type: ignore[union-attr]
+    return RecurrentConfig(inputs=inputs, hidden=config.hidden[0], classes=classes, **values)
 
 
 def network_config(config: TrainConfig, data: Dataset) -> NetworkConfig:
@@ -145,7 +162,7 @@ def _integers(config: TrainConfig, data: Dataset) -> IntegerConfig | None:
     )
 
 
-def _start_from(network: SpikingNetwork, path: str) -> None:
+def _start_from(network: Network, path: str) -> None:
     """Load the parameters of a checkpoint into a network; raises SnnCompileError if they do not fit."""
     try:
         network.load_state_dict(dict(load_checkpoint(path).state_dict))
@@ -158,34 +175,31 @@ def _start_from(network: SpikingNetwork, path: str) -> None:
         ) from error
 
 
-def evaluate(network: SpikingNetwork, data: Dataset, config: TrainConfig) -> Score:
-    """Return the score of a network on labelled data."""
+def evaluate(network: Network, data: Dataset, config: TrainConfig) -> Score:
+    """Return the score of a network on labelled data; with a label for every step, over all steps."""
     inputs, labels = _tensors(_labelled(data))
-    right, loss, formats = 0, 0.0, network.formats()
+    right, decided, loss, formats = 0, 0, 0.0, network.formats()
     sent: dict[str, float] = {}
     for first in range(0, len(inputs), EVALUATED):
         chosen = slice(first, first + EVALUATED)
         with torch.no_grad():
             run = network.run(_samples(inputs, chosen), formats)
-            logits = run.outputs.mean(dim=1)
-            loss += float(
-                nn.functional.cross_entropy(config.logit_scale * logits, labels[chosen], reduction="sum")
-            )
-        right += int((logits.argmax(dim=1) == labels[chosen]).sum())
+            loss += float(_cross_entropy(config, run.outputs, labels[chosen])) * len(run.outputs)
+        told = run.outputs if labels.ndim == 2 else run.outputs[:, config.unscored :].mean(dim=1)
+        right += int((told.argmax(dim=-1) == labels[chosen]).sum())
+        decided += labels[chosen].numel()
         sent = {name: sent.get(name, 0.0) + float(z.sum()) for name, z in run.spikes.items()}
     size = {name: math.prod(z.shape[2:]) for name, z in run.spikes.items()}
     times = inputs.shape[0] * inputs.shape[1]
     neurons = max(1, sum(size.values()))
     rates = {name: total / (times * size[name]) for name, total in sent.items()}
-    return Score(right / len(inputs), loss / len(inputs), sum(sent.values()) / (times * neurons), rates)
+    return Score(right / decided, loss / len(inputs), sum(sent.values()) / (times * neurons), rates)
 
 
 class _Keeper:
     """Holds the best epoch so far and writes it, if there is a path to write to."""
 
-    def __init__(
-        self, config: TrainConfig, network: SpikingNetwork, data: Dataset, path: str | Path | None
-    ) -> None:
+    def __init__(self, config: TrainConfig, network: Network, data: Dataset, path: str | Path | None) -> None:
         self.config, self.network, self.data, self.path = config, network, data, path
         self.state: dict[str, Tensor] | None = None
         self.metrics: dict[str, Any] = {}
@@ -205,6 +219,8 @@ class _Keeper:
             "spike_rate": score.spike_rate,
             "spike_rates": score.spike_rates,
         }
+        if isinstance(self.network, RecurrentNetwork):
+            self.metrics["clamped_neurons"] = self.network.clamped()
         self.state = copy.deepcopy(self.network.state_dict())
         self.write()
         return True
@@ -235,7 +251,7 @@ class _Keeper:
 
 def _epochs(
     config: TrainConfig,
-    network: SpikingNetwork,
+    network: Network,
     train: Dataset,
     validation: Dataset,
     keeper: _Keeper,
@@ -249,9 +265,7 @@ def _epochs(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=config.epochs * batches + 1, pct_start=0.2
-    )
+    schedule = _schedule(config, optimizer, config.epochs * batches + 1)
     for epoch in range(1, config.epochs + 1):
         total = 0.0
         shuffled = torch.randperm(len(inputs), generator=order)
@@ -265,7 +279,8 @@ def _epochs(
             loss = _loss(config, network.run(shown, formats), labels[chosen])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            norm = float(nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm))
+            most = config.clip_norm or math.inf
+            norm = float(nn.utils.clip_grad_norm_(network.parameters(), most))
             if not math.isfinite(norm) or not math.isfinite(float(loss.detach())):
                 raise SnnCompileError(
                     f"training: the loss is {float(loss.detach())} and its gradient {norm} at epoch {epoch}, "
@@ -290,8 +305,29 @@ def _mirrored(images: Tensor, which: Tensor) -> Tensor:
     return torch.where(which[:, None, None, None, None], images.flip(-1), images)
 
 
+def _schedule(
+    config: TrainConfig, optimizer: torch.optim.Optimizer, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if config.schedule == "linear":
+        return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, total_steps=steps, pct_start=0.2
+    )
+
+
+def _cross_entropy(config: TrainConfig, outputs: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean over samples of the loss of one: of its mean read-out, or summed over its steps."""
+    outputs = config.logit_scale * outputs[:, config.unscored :]
+    if config.loss == "mean" and labels.ndim == 1:
+        return nn.functional.cross_entropy(outputs.mean(dim=1), labels)
+    batch, steps, classes = outputs.shape
+    wanted = labels[:, None].expand(-1, steps) if labels.ndim == 1 else labels[:, config.unscored :]
+    flat = outputs.reshape(-1, classes), wanted.reshape(-1)
+    return nn.functional.cross_entropy(*flat, reduction="sum") / batch
+
+
 def _loss(config: TrainConfig, run: Run, labels: Tensor) -> Tensor:
-    loss = nn.functional.cross_entropy(config.logit_scale * run.outputs.mean(dim=1), labels)
+    loss = _cross_entropy(config, run.outputs, labels)
     if config.rate_weight:
         for spikes in run.spikes.values():
             excess = spikes.mean(dim=(0, 1)) - config.rate_target

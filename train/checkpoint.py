@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from snn_compile.compiler.conventions import graph_digest
 from snn_compile.compiler.nir_graph import graph_from
 from snn_compile.targets.errors import CompileError, ExportError
-from snn_compile.train.export import to_nir
+from snn_compile.train.export import to_nir, without_counterpart
 from snn_compile.train.plain_file import PlainEntries, one_line, read_plain
 
 SCHEMA = "snn-checkpoint"
@@ -34,6 +34,7 @@ _KEYS = ("graph", "graph_digest", "state_dict", "config", "metrics", "data", "ve
 class Checkpoint:
     """What a checkpoint file holds; everything but `graph` is plain values and tensors.
 
+    `graph` is None for a network without a NIR counterpart, and `unexported` then says why.
     `data` is a `Dataset.spec()` or None; `versions` names the packages that wrote the file;
     `schema` is its {"name", "version"}.
     """
@@ -45,10 +46,17 @@ class Checkpoint:
     data: Mapping[str, Any] | None
     versions: Mapping[str, str]
     schema: Mapping[str, Any]
+    unexported: str = ""
 
     def digest(self) -> str:
         """Return the SHA-256 of the graph's nodes, parameters and edges."""
         return graph_digest(self.graph)
+
+    def checked_graph(self, name: str) -> Any:
+        """Return the graph; raises ExportError, naming the file, where there is none."""
+        if self.graph is None:
+            raise ExportError(f"{name}: holds no graph to compile: {self.unexported}")
+        return self.graph
 
 
 def save_checkpoint(
@@ -64,14 +72,15 @@ def save_checkpoint(
     """Export `module` (see `to_nir`) and write it with its weights, whole or not at all.
 
     `config`, `metrics` and `data` (a `Dataset.spec()`) are plain values, arrays or tensors.
-    Raises ExportError when the module has no NIR counterpart, a value is not plain, or the file
-    cannot be written.
+    A recurrent network of ours without a NIR counterpart is written without a graph. Raises ExportError when
+    another module has none, a value is not plain, or the file cannot be written.
     """
     made = checkpoint_of(module, sample_input, config=config, metrics=metrics, data=data, dt=dt)
     body = {
         "schema": dict(made.schema),
-        "graph": _plain(made.graph.to_dict(), "graph"),
-        "graph_digest": made.digest(),
+        "graph": None if made.graph is None else _plain(made.graph.to_dict(), "graph"),
+        "graph_digest": "" if made.graph is None else made.digest(),
+        "unexported": made.unexported,
         **{key: getattr(made, key) for key in ("state_dict", "config", "metrics", "data", "versions")},
     }
     path = Path(path)
@@ -95,8 +104,10 @@ def checkpoint_of(
     dt: float | None = None,
 ) -> Checkpoint:
     """Export `module` and return what its checkpoint holds; see `save_checkpoint`."""
+    unexported = without_counterpart(module)
     return Checkpoint(
-        graph=to_nir(module, sample_input, dt),
+        graph=None if unexported else to_nir(module, sample_input, dt),
+        unexported=unexported,
         state_dict=_plain(dict(module.state_dict()), "state_dict"),
         config=_plain(config or {}, "config"),
         metrics=_plain(metrics or {}, "metrics"),
@@ -136,6 +147,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             missing=missing,
         )
     _check_kinds(body, path)
+    rest = {key: body[key] for key in _KEYS if key not in ("graph", "graph_digest")}
+    if body["graph"] is None:
+        return Checkpoint(graph=None, schema=schema, unexported=body["unexported"], **rest)
     try:
         graph = graph_from(PlainEntries(body["graph"], f"{path}: the graph", str(path)))
     except CompileError as error:
@@ -149,7 +163,6 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"{path}: the graph does not match its digest; the file is damaged or was edited, save it again",
             path=str(path),
         )
-    rest = {key: body[key] for key in _KEYS if key not in ("graph", "graph_digest")}
     return Checkpoint(graph=graph, schema=schema, **rest)
 
 
@@ -165,7 +178,8 @@ def _check_kinds(body: Mapping[str, Any], path: Path) -> None:
     spec = data if isinstance(data, dict) else {}
     if data is not None and not (isinstance(spec.get("name"), str) and isinstance(spec.get("options"), dict)):
         wrong.append("data")
-    if not isinstance(body["graph"], dict):
+    said = body.get("unexported")
+    if not isinstance(body["graph"], dict) and not (body["graph"] is None and said and isinstance(said, str)):
         wrong.append("graph")
     if wrong:
         first = wrong[0]

@@ -28,6 +28,9 @@ DYNAMICS = "dynamics"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run snn-train with `argv` (the process's own arguments if None) and return its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] == "analyse":
+        return _analyse(argv[1:])
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.list_presets:
@@ -49,13 +52,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _analyse(argv: Sequence[str]) -> int:
+    from snn_compile.train.analyse import analyse, table
+
+    try:
+        found, as_json = analyse(argv)
+    except SnnCompileError as error:
+        print(f"snn-train: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("snn-train: interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    print(json.dumps(found) if as_json else table(found))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="snn-train",
         description="Train a spiking network and write its best checkpoint.",
         epilog="Any key of the configuration can be set: --set epochs=5 --set seed=1 "
         "--set data=my.npz --set recurrent=false. --set weight_bits=4 trains in the chip's integers, "
-        "--set init=model.pt starts from a checkpoint. A .toml file holds the same keys.",
+        "--set init=model.pt starts from a checkpoint. A .toml file holds the same keys. See also snn-train "
+        "analyse --help: divergence boundary, gradients through time, error landscapes, convergence.",
     )
     parser.add_argument(
         "config",
@@ -194,6 +213,7 @@ def _result(config: TrainConfig, training: Training, path: Path, seconds: float)
         "cpu_seconds": round(seconds, 2),
         "spike_rate": metrics["spike_rate"],
         "spike_rates": metrics["spike_rates"],
+        **{key: metrics[key] for key in ("clamped_neurons",) if key in metrics},
         "interrupted": training.interrupted,
     }
 

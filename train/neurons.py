@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.convolution import as_sequence, as_shape
+from snn_compile.train.fused import run_integrators
 from snn_compile.train.sequence import Step, advance, rest
 from snn_compile.train.surrogate import SURROGATES, Derivative, spike
 
@@ -196,6 +197,9 @@ def run_steps(
     states = rest(x.shape[0], x.shape[2], step, x)
     if back is None:
         return advance(x, states, decays, steps, step)[0]
+    if step.registers is None:
+        arrives = x.expand(-1, steps, -1).transpose(0, 1)
+        return run_integrators(arrives, back, *decays, step)[0].transpose(0, 1)
     z, out = None, []
     for t in range(steps):
         now = x[:, 0 if x.shape[1] == 1 else t]

@@ -31,6 +31,11 @@ class TrainConfig:
     of that many bits, one a projection or one a sign as `tables` says (see `integers`). `init` is a
     checkpoint of the same layers to start from, for example one trained in floats. `flip` mirrors half of the
     training images, left to right.
+
+    Neurons rf to lstm make a recurrent layer with a read-out of its own (see `recurrent.RecurrentConfig`,
+    which has the keys from `delta` to `adaptive_reset`). `loss` is that of the read-out's mean over steps, or
+    the sum of those of all `steps` but the first `unscored`; labels of every step are always scored by step.
+    `schedule` of the learning rate: one cycle, or `linear` to 0. `clip_norm` 0 clips nothing.
     """
 
     preset: str = "custom"
@@ -41,6 +46,8 @@ class TrainConfig:
     repeat: int = 1
     settle: int = 0
     copies: int = 0
+    shrink: int = 1
+    permuted: bool = False
     channels: tuple[int, ...] = ()
     kernel: int = 3
     stride: int = 2
@@ -57,6 +64,19 @@ class TrainConfig:
     reset: str = "value"
     surrogate: str = "arctan"
     detach_reset: bool = True
+    delta: float = 0.01
+    omega: tuple[float, ...] = (15.0, 50.0)
+    offset: tuple[float, ...] = (0.1, 1.0)
+    refractory: bool = True
+    smooth_reset: bool = True
+    boundary: bool = True
+    tau_membrane: tuple[float, ...] = (20.0, 5.0)
+    tau_adaptation: tuple[float, ...] = (200.0, 50.0)
+    tau_readout: tuple[float, ...] = (20.0, 5.0)
+    adaptive_reset: str = "theta"
+    loss: str = "mean"
+    unscored: int = 0
+    schedule: str = "one-cycle"
     epochs: int = 20
     batch_size: int = 64
     learning_rate: float = 0.003
@@ -73,11 +93,20 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Raise SnnCompileError for a value out of its range."""
-        for key in ("epochs", "batch_size", "steps", "repeat", "kernel", "stride", "pool"):
+        for key in ("epochs", "batch_size", "steps", "repeat", "kernel", "stride", "pool", "shrink"):
             self._require(key, getattr(self, key) >= 1, "at least 1")
-        for key in ("settle", "copies", "seed", "weight_decay", "rate_weight", "rate_target"):
+        for key in (
+            "settle",
+            "copies",
+            "seed",
+            "weight_decay",
+            "rate_weight",
+            "rate_target",
+            "clip_norm",
+            "unscored",
+        ):
             self._require(key, getattr(self, key) >= 0, "at least 0")
-        for key in ("learning_rate", "clip_norm", "logit_scale", "threshold"):
+        for key in ("learning_rate", "logit_scale", "threshold", "delta"):
             value = getattr(self, key)
             self._require(key, math.isfinite(value) and value > 0, "a positive number")
         for key in ("alpha", "beta", "readout_decay"):
@@ -85,6 +114,13 @@ class TrainConfig:
         for key in ("channels", "hidden"):
             self._require(key, all(size >= 1 for size in getattr(self, key)), "sizes of at least 1")
         self._require("weight_bits", self.weight_bits in (0, *range(2, 9)), "0, or from 2 to 8")
+        for key in ("omega", "offset", "tau_membrane", "tau_adaptation", "tau_readout"):
+            pair = getattr(self, key)
+            self._require(key, len(pair) == 2 and all(map(math.isfinite, pair)), "two numbers")
+        if self.neuron in RECURRENT:
+            self._require("hidden", len(self.hidden) == 1, f"one size, for {self.neuron}")
+            self._require("channels", not self.channels, f"empty, for {self.neuron}")
+            self._require("weight_bits", not self.weight_bits, f"0, for {self.neuron}")
         for key, allowed in _CHOICES.items():
             self._require(key, getattr(self, key) in allowed, f"one of {', '.join(allowed)}")
 
@@ -104,12 +140,36 @@ class TrainConfig:
         return asdict(self)
 
 
+RECURRENT = ("rf", "brf", "rf_iz", "alif", "lstm")
+
 _CHOICES = {
-    "neuron": ("lif", "cuba_lif"),
+    "neuron": ("lif", "cuba_lif", *RECURRENT),
     "reset": ("value", "subtract"),
     "tables": ("one", "sign"),
+    "adaptive_reset": ("theta", "2theta"),
+    "loss": ("mean", "steps"),
+    "schedule": ("one-cycle", "linear"),
     "surrogate": ("arctan", "multi-gaussian", "double-gaussian", "linear", "exponential"),
 }
+
+_SEQUENCE: dict[str, Any] = {
+    "recurrent": True,
+    "surrogate": "double-gaussian",
+    "weight_decay": 0.0,
+    "logit_scale": 1.0,
+    "loss": "steps",
+    "schedule": "linear",
+}
+_SMNIST14: dict[str, Any] = {
+    "data": "mnist-10k",
+    "layout": "pixels",
+    "shrink": 2,
+    "hidden": (128,),
+    "epochs": 30,
+    "batch_size": 256,
+    **_SEQUENCE,
+}
+_BY_PIXEL = "MNIST's 10,000-digit subset at 14x14, one pixel a step"
 
 PRESETS: dict[str, tuple[str, TrainConfig]] = {
     "digits": (
@@ -150,6 +210,52 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             learning_rate=0.005,
             flip=True,
         ),
+    ),
+    "digits-brf": (
+        "balanced resonate-and-fire net on the 8x8 digits, one pixel a step",
+        TrainConfig(
+            preset="digits-brf",
+            neuron="brf",
+            layout="pixels",
+            hidden=(64,),
+            delta=0.05,
+            omega=(2.0, 16.0),
+            epochs=20,
+            learning_rate=0.05,
+            **_SEQUENCE,
+        ),
+    ),
+    "qt-ecg-brf": (
+        "balanced resonate-and-fire net of 36 units on QT-ECG, a class at every step (Higuchi et al. 2024)",
+        TrainConfig(
+            preset="qt-ecg-brf",
+            data="qt-ecg",
+            neuron="brf",
+            hidden=(36,),
+            omega=(3.0, 5.0),
+            tau_readout=(20.0, 1.0),
+            epochs=60,
+            batch_size=16,
+            learning_rate=0.1,
+            clip_norm=0.0,
+            **_SEQUENCE,
+        ),
+    ),
+    "smnist14-brf": (
+        f"balanced resonate-and-fire net on {_BY_PIXEL}",
+        TrainConfig(preset="smnist14-brf", neuron="brf", learning_rate=0.1, **_SMNIST14),
+    ),
+    "smnist14-rf": (
+        f"plain resonate-and-fire net on {_BY_PIXEL}",
+        TrainConfig(preset="smnist14-rf", neuron="rf", learning_rate=0.1, **_SMNIST14),
+    ),
+    "smnist14-alif": (
+        f"adaptive LIF net on {_BY_PIXEL}",
+        TrainConfig(preset="smnist14-alif", neuron="alif", learning_rate=0.01, **_SMNIST14),
+    ),
+    "smnist14-lstm": (
+        f"LSTM, to compare with, on {_BY_PIXEL}",
+        TrainConfig(preset="smnist14-lstm", neuron="lstm", learning_rate=0.01, **_SMNIST14),
     ),
 }
 """The presets by name: a line that describes it, and the configuration."""
@@ -217,6 +323,9 @@ def _typed(key: str, value: object, where: str) -> Any:
     if kind == tuple[int, ...]:
         if isinstance(value, (list, tuple)) and all(type(item) is int for item in value):
             return tuple(value)
+    elif kind == tuple[float, ...]:
+        if isinstance(value, (list, tuple)) and all(type(item) in (int, float) for item in value):
+            return tuple(float(item) for item in value)
     elif type(value) is kind:
         return value
     raise SnnCompileError(f"{where}: {key} is {value!r}; it must be {_KINDS[kind]}", key=key)
@@ -229,6 +338,8 @@ def _parsed(key: str, text: str) -> Any:
             return {"true": True, "false": False}[text.lower()]
         if kind == tuple[int, ...]:
             return tuple(int(part) for part in text.split(",") if part.strip())
+        if kind == tuple[float, ...]:
+            return tuple(float(part) for part in text.split(",") if part.strip())
         return kind(text)
     except (ValueError, KeyError) as error:
         raise SnnCompileError(f"--set {key}={text}: it must be {_KINDS[kind]}", key=key) from error
@@ -240,4 +351,5 @@ _KINDS: dict[Any, str] = {
     float: "a number",
     str: "text",
     tuple[int, ...]: "whole numbers with commas between them",
+    tuple[float, ...]: "numbers with commas between them",
 }

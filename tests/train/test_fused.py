@@ -1,0 +1,186 @@
+"""Fused sequences against their definitions, the step functions under autograd, on random networks."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from snn_compile.targets.errors import SnnCompileError
+from snn_compile.train import fused
+from snn_compile.train.adaptive import Adaptation, adaptive_step
+from snn_compile.train.fused import run_adaptive, run_integrators, run_resonators
+from snn_compile.train.neurons import CubaLIFParameters, Firing, cuba_lif_step
+from snn_compile.train.resonators import Resonance, damping, resonator_step
+from snn_compile.train.sequence import Step
+from snn_compile.train.surrogate import SURROGATES
+
+FLAGS = list(itertools.product((True, False), repeat=3))
+LIMITS = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+
+class Net:
+    """Random tensors of a recurrent layer, its eager run and its fused run."""
+
+    def __init__(self, family, kind, seed, dtype, recurrent=True, drive=0.1):
+        rng = np.random.default_rng(seed)
+        self.family, self.kind, self.dtype = family, kind, dtype
+        steps, batch, size = rng.integers(1, 30), rng.integers(1, 6), rng.integers(1, 20)
+        scale = 1 / kind.delta if family == "resonators" else 1.0
+        draw = {
+            "x": rng.normal(drive, 0.3, (steps, batch, size)) * scale,
+            "weight": rng.normal(0, 0.4, (size, size)) * scale if recurrent else None,
+            "one": rng.uniform(3, 0.8 / 0.01, size)
+            if family == "resonators"
+            else rng.uniform(0.3, 0.95, size),
+            "two": rng.uniform(0.1, 3, size) if family == "resonators" else rng.uniform(0.3, 0.95, size),
+        }
+        count = {"resonators": 3, "adaptive": 2, "integrators": 2}[family]
+        states = [rng.normal(0, 0.3, (batch, size)) for _ in range(count)]
+        if family != "integrators":
+            states[-1] = np.abs(states[-1])
+        states.append((rng.random((batch, size)) < 0.3).astype(float))
+        self.first = [self._tensor(s) for s in states]
+        self.values = {k: None if v is None else self._tensor(v) for k, v in draw.items()}
+        self.pull = [self._tensor(rng.normal(size=(steps, batch, size)))]
+        self.pull += [self._tensor(rng.normal(size=(batch, size))) for _ in range(count)]
+
+    def _tensor(self, values):
+        return torch.from_numpy(np.asarray(values)).to(self.dtype).requires_grad_()
+
+    def parameters(self):
+        one, two = self.values["one"], self.values["two"]
+        return damping(one, two, self.kind) if self.family == "resonators" else (one, two)
+
+    def eager(self):
+        one, two = self.parameters()
+        *states, z = self.first
+        out, self.nearest = [], np.inf
+        for x in self.values["x"]:
+            if self.values["weight"] is not None:
+                x = x + z @ self.values["weight"].T
+            if self.family == "resonators":
+                q = states[2]
+                z, states = resonator_step(x, tuple(states), one, two, self.kind)
+                over = states[0] - 1 - q * self.kind.refractory
+            elif self.family == "adaptive":
+                reached = one * states[0] + (1 - one) * x
+                z, (*states, _) = adaptive_step(x, (*states, z), one, two, self.kind)
+                over = reached - self.kind.base - self.kind.scale * states[1]
+            else:
+                k = self.kind
+                firing = Firing(k.threshold, "subtract" if k.subtract else "value", k.surrogate, k.detached)
+                over = two * states[1] + one * states[0] + x - k.threshold
+                z, states = cuba_lif_step(x, tuple(states), CubaLIFParameters(one, two, firing))
+            self.nearest = min(self.nearest, float(over.detach().abs().min()))
+            out.append(z)
+        return torch.stack(out), *states
+
+    def fused(self):
+        run = {"resonators": run_resonators, "adaptive": run_adaptive, "integrators": run_integrators}
+        z, states = run[self.family](
+            self.values["x"], self.values["weight"], *self.parameters(), self.kind, tuple(self.first)
+        )
+        return z, *states[:-1]
+
+    def gradients(self, out):
+        wanted = [v for v in (*self.values.values(), *self.first) if v is not None]
+        return torch.autograd.grad(out, wanted, self.pull, allow_unused=True)
+
+
+def compare(net):
+    expected, found = net.eager(), net.fused()
+    if net.nearest <= LIMITS[net.dtype]:
+        return None  # so near to a threshold the order of a sum decides
+    assert torch.equal(expected[0], found[0])
+    limit = LIMITS[net.dtype]
+    for a, b in zip(expected[1:], found[1:], strict=True):
+        torch.testing.assert_close(b, a, rtol=10 * limit, atol=limit)
+    for a, b in zip(net.gradients(expected), net.gradients(found), strict=True):
+        if a is None and b is None:
+            continue  # the last spikes of a layer that does not hear itself
+        a = torch.zeros_like(b) if a is None else a
+        assert (a - b).abs().max() <= limit * max(1.0, float(a.abs().max())), float((a - b).abs().max())
+    return float(expected[0].detach().mean())
+
+
+seeds = st.integers(0, 2**32 - 1)
+surrogates = st.sampled_from(sorted(SURROGATES))
+dtypes = st.sampled_from([torch.float32, torch.float64])
+
+
+@settings(max_examples=30)
+@given(seeds, dtypes, st.sampled_from(FLAGS), st.booleans(), surrogates)
+def test_resonators(seed, dtype, flags, recurrent, surrogate):
+    net = Net("resonators", Resonance(*flags, surrogate=surrogate), seed, dtype, recurrent)
+    assume(compare(net) is not None)
+
+
+@settings(max_examples=30)
+@given(
+    seeds, dtypes, st.sampled_from(["theta", "2theta"]), st.booleans(), st.sampled_from(sorted(SURROGATES))
+)
+def test_adaptive_neurons(seed, dtype, reset, recurrent, surrogate):
+    net = Net("adaptive", Adaptation(reset, surrogate=surrogate), seed, dtype, recurrent)
+    assume(compare(net) is not None)
+
+
+@settings(max_examples=30)
+@given(seeds, dtypes, st.booleans(), st.booleans(), surrogates)
+def test_integrators(seed, dtype, subtract, detached, surrogate):
+    net = Net("integrators", Step(True, 0.6, 1.0, subtract, detached, surrogate), seed, dtype)
+    assume(compare(net) is not None)
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+@pytest.mark.parametrize("dtype", LIMITS)
+def test_every_ablation_of_the_balanced_neuron(flags, dtype):
+    nets = [Net("resonators", Resonance(*flags), i, dtype, drive=(-0.2, 1.6)[i % 2]) for i in range(6)]
+    rates = [rate for rate in map(compare, nets) if rate is not None]
+    assert len(rates) > 3 and max(rates) > fused.DENSE and min(rates) > 0
+
+
+def test_both_ways_to_hear_spikes_are_the_same(monkeypatch):
+    net = Net("resonators", Resonance(), 3, torch.float64, drive=0.8)
+    found = []
+    assert net.eager()[0].any()
+    for dense in (0.0, 1.0):
+        monkeypatch.setattr(fused, "DENSE", dense)
+        found.append(net.gradients(net.fused()))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+def test_a_sequence_may_be_cut_anywhere():
+    net = Net("resonators", Resonance(), 5, torch.float64)
+    x, weight, parameters = net.values["x"], net.values["weight"], net.parameters()
+    assert len(x) > 3
+    whole, last = run_resonators(x, weight, *parameters, net.kind, tuple(net.first))
+    one, states = run_resonators(x[:3], weight, *parameters, net.kind, tuple(net.first))
+    two, end = run_resonators(x[3:], weight, *parameters, net.kind, states)
+    assert torch.equal(whole, torch.cat([one, two]))
+    assert all(torch.equal(a, b) for a, b in zip(last, end, strict=True))
+    a = torch.autograd.grad(whole, [x, weight], net.pull[0])
+    b = torch.autograd.grad(torch.cat([one, two]), [x, weight], net.pull[0])
+    for left, right in zip(a, b, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-11, atol=1e-11)
+
+
+def test_a_callable_surrogate_and_a_scalar_parameter():
+    x = torch.randn(6, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    share = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    answers = []
+    for surrogate in ("linear", SURROGATES["linear"]):
+        z, _ = run_adaptive(x, None, share, share, Adaptation(surrogate=surrogate))
+        answers.append(torch.autograd.grad(z.sum(), [x, share]))
+    assert answers[0][1].ndim == 0
+    assert all(torch.equal(a, b) for a, b in zip(*answers, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 3), (4, 3)])
+def test_a_sequence_of_another_shape_is_told(shape):
+    one = torch.ones(3)
+    with pytest.raises(SnnCompileError, match="must be \\(steps, batch, neurons\\)"):
+        run_resonators(torch.zeros(shape), None, one, -one, Resonance())

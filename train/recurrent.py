@@ -1,0 +1,171 @@
+"""One recurrent layer and a leaky read-out: resonators, adaptive neurons, or an LSTM to compare with.
+
+    i_t = W_in x_t + W_rec z_(t-1)       no bias; Xavier-uniform over [W_in, W_rec] as one matrix
+    z_t                                  the layer's step (`resonators.py`, `adaptive.py`)
+    y_t = a y_(t-1) + (1 - a) W_out z_t  a = exp(-1 / |tau|), a tau for every class
+
+The LSTM has one layer of the same size and a linear head at every step. Initial values are those of Higuchi
+et al. (2024).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn_compile.targets.errors import SnnCompileError
+from snn_compile.train.adaptive import Adaptation
+from snn_compile.train.fused import run_adaptive, run_resonators
+from snn_compile.train.leaky import integrated
+from snn_compile.train.networks import Run
+from snn_compile.train.resonators import Resonance, clamped, damping, izhikevich_step
+
+RECURRENT_NEURONS = ("rf", "brf", "rf_iz", "alif", "lstm")
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    """Sizes, the kind of neuron, and the ranges that its parameters are drawn from.
+
+    `omega` (rad/s) and `offset` (1/s) are uniform between two bounds, the time constants (steps) normal with
+    mean and deviation. The three flags are of the balanced neuron `brf`; `rf` has none of them.
+    """
+
+    inputs: int
+    hidden: int
+    classes: int
+    neuron: str = "brf"
+    delta: float = 0.01
+    omega: tuple[float, ...] = (15.0, 50.0)
+    offset: tuple[float, ...] = (0.1, 1.0)
+    refractory: bool = True
+    smooth_reset: bool = True
+    boundary: bool = True
+    tau_membrane: tuple[float, ...] = (20.0, 5.0)
+    tau_adaptation: tuple[float, ...] = (200.0, 50.0)
+    tau_readout: tuple[float, ...] = (20.0, 5.0)
+    adaptive_reset: str = "theta"
+    surrogate: str = "double-gaussian"
+
+    def __post_init__(self) -> None:
+        """Raise SnnCompileError for values out of range."""
+        if self.neuron not in RECURRENT_NEURONS:
+            raise SnnCompileError(f"neuron is {self.neuron!r}; use one of {', '.join(RECURRENT_NEURONS)}")
+        for key in ("omega", "offset", "tau_membrane", "tau_adaptation", "tau_readout"):
+            if len(getattr(self, key)) != 2:
+                raise SnnCompileError(f"{key} is {getattr(self, key)}; it must be two numbers")
+        slack = 2 * math.sqrt(max(0.0, 1 - (self.delta * self.omega[1]) ** 2))
+        most = self.delta * (self.offset[1] + 1 / (1 - Resonance.gamma))
+        if self.neuron == "brf" and self.boundary and self.smooth_reset and most > slack:
+            raise SnnCompileError(
+                f"delta {self.delta:g}, omega to {self.omega[1]:g}, offset to {self.offset[1]:g}: with q at "
+                f"its largest the smooth reset damps by delta (b' + q) = {most:.3g}, past 2 sqrt(1 - (delta "
+                f"omega)^2) = {slack:.3g}, where it makes the state grow; use a smaller delta or omega"
+            )
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> RecurrentConfig:
+        """Return the configuration that `dataclasses.asdict` made plain."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+        return cls(**values)
+
+    def resonance(self) -> Resonance:
+        """Return the kind of resonator."""
+        flags = (self.refractory, self.smooth_reset, self.boundary)
+        flags = flags if self.neuron == "brf" else (False, False, False)
+        return Resonance(*flags, delta=self.delta, surrogate=self.surrogate)
+
+
+class LeakyReadout(nn.Module):
+    """Leaky integrators of weighted spikes: (steps, batch, size) in, (steps, batch, classes) out."""
+
+    def __init__(self, size: int, classes: int, tau: tuple[float, ...]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(classes, size)))
+        self.tau = nn.Parameter(_normal(classes, tau))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the membranes of all steps."""
+        return integrated(nn.functional.linear(z, self.weight), torch.exp(-1 / self.tau.abs()))
+
+
+class RecurrentNetwork(nn.Module):
+    """The network of a RecurrentConfig: (batch, steps, *shape) in, (batch, steps, classes) out."""
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__()
+        self.config = config
+        size, inputs = config.hidden, config.inputs
+        if config.neuron == "lstm":
+            self.lstm = nn.LSTM(inputs, size)
+            self.head = nn.Linear(size, config.classes)
+            return
+        both = nn.init.xavier_uniform_(torch.empty(size, inputs + size))
+        self.weight_in = nn.Parameter(both[:, :inputs].clone())
+        self.weight_rec = nn.Parameter(both[:, inputs:].clone())
+        if config.neuron == "alif":
+            self.tau_membrane = nn.Parameter(_normal(size, config.tau_membrane))
+            self.tau_adaptation = nn.Parameter(_normal(size, config.tau_adaptation))
+        else:
+            self.omega = nn.Parameter(_uniform(size, config.omega))
+            self.offset = nn.Parameter(_uniform(size, config.offset))
+        self.readout = LeakyReadout(size, config.classes, config.tau_readout)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the read-out of all steps."""
+        return self.run(inputs).outputs
+
+    def run(self, inputs: Tensor, formats: object = None) -> Run:
+        """Return the read-out with the layer's spikes; an LSTM has none."""
+        if inputs.ndim < 3 or math.prod(inputs.shape[2:]) != self.config.inputs:
+            raise SnnCompileError(
+                f"the network takes (batch, steps, {self.config.inputs}), not {tuple(inputs.shape)}"
+            )
+        x = inputs.flatten(2).transpose(0, 1)
+        if self.config.neuron == "lstm":
+            return Run(self.head(self.lstm(x)[0]).transpose(0, 1), {})
+        z = self.spikes(nn.functional.linear(x, self.weight_in))
+        return Run(self.readout(z).transpose(0, 1), {"hidden": z.transpose(0, 1)})
+
+    def spikes(self, x: Tensor) -> Tensor:
+        """Return the layer's spikes for what arrives from outside; both (steps, batch, hidden)."""
+        config = self.config
+        if config.neuron == "alif":
+            alpha = torch.exp(-1 / self.tau_membrane.abs())
+            rho = torch.exp(-1 / self.tau_adaptation.abs())
+            kind = Adaptation(config.adaptive_reset, surrogate=config.surrogate)
+            return run_adaptive(x, self.weight_rec, alpha, rho, kind)[0]
+        resonance = config.resonance()
+        omega, b = damping(self.omega, self.offset, resonance)
+        if config.neuron != "rf_iz":
+            return run_resonators(x, self.weight_rec, omega, b, resonance)[0]
+        z = x.new_zeros(x.shape[1:])
+        state, out = (z, z), []
+        for now in x:
+            arrives = now + nn.functional.linear(z, self.weight_rec)
+            z, state = izhikevich_step(arrives, state, omega, b, resonance)
+            out.append(z)
+        return torch.stack(out)
+
+    def clamped(self) -> int:
+        """Return how many resonators are too fast for the step and computed at the edge instead."""
+        if self.config.neuron != "brf" or not self.config.boundary:
+            return 0
+        return clamped(self.omega, self.config.delta)
+
+    def formats(self) -> dict[str, Any] | None:
+        """Return None: the layer computes in floats."""
+        return None
+
+
+def _uniform(size: int, bounds: tuple[float, ...]) -> Tensor:
+    return torch.empty(size).uniform_(*bounds)
+
+
+def _normal(size: int, moments: tuple[float, ...]) -> Tensor:
+    return torch.empty(size).normal_(*moments)
