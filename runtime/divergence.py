@@ -152,7 +152,8 @@ class Divergence:
             return f"nothing differs{also}"
         if not self.faults:
             most = f", most of it {self.causes[0].cause.name}" if self.totals["signal"] else ""
-            return f"rounding only: the program is the network up to its number formats{most}{also}"
+            same = ", and it changes no message" if self.first is None else ""
+            return f"rounding only{same}: the program is the network up to its number formats{most}{also}"
         first = self.faults[0].cause
         dead = [s for s in self.symptoms if s.because == first.name]
         text = f"{dead[0].kind} population {dead[0].population!r}: " if dead else ""
