@@ -1,7 +1,7 @@
 """The command `snn-compile`: does it fit, what did the integers do to it, what would it cost.
 
 stdout is the result, stderr the talk. Exit codes: 0 done; 1 the input, the model or the chip is at
-fault; 2 usage; 3 compiled, but a stated gate (--max-drop) failed.
+fault; 2 usage; 3 compiled, but a stated gate (--max-drop, --max-cores) failed.
 """
 
 from __future__ import annotations

@@ -158,6 +158,9 @@ class Divergence:
         dead = [s for s in self.symptoms if s.because == first.name]
         text = f"{dead[0].kind} population {dead[0].population!r}: " if dead else ""
         more = f", and {len(self.faults) - 1} more" if len(self.faults) > 1 else ""
+        rounded = next((f for f in self.causes if f.cause.rank == 2), None)
+        if first.rank == 1 and rounded and _share(rounded) > _share(self.faults[0]):
+            text += f"mostly {rounded.cause.kind}; beyond it, "
         return f"{text}{first.name} ({first.detail}){more}"
 
     def advice(self, model: str = "MODEL", data: str = "DATA", stated: Sequence[str] = ()) -> list[str]:

@@ -274,6 +274,16 @@ def test_advice_is_never_what_was_done_already(planted_faults: ModuleType) -> No
         assert [shlex.split(line)[-3] for line in commands] == ([said] if said else [])
 
 
+def test_clipping_by_choice_does_not_hide_what_rounding_does(planted_faults: ModuleType) -> None:
+    network, data = planted_faults.chain(np.random.default_rng(6))
+    coarse = Options(3, "one", rounding="nearest")
+    result = diverge(compile_graph(network, options=coarse, calibration=data), network, data)
+    shares = {f.cause.kind: f.shares["signal"].share for f in result.causes if f.shares}
+    assert [f.cause.kind for f in result.faults] == ["clipped weight"]
+    assert shares["weight rounding"] > shares["clipped weight"]
+    assert result.verdict().startswith("mostly weight rounding; beyond it, clipped weight in in/h")
+
+
 def test_text_json_and_files(hits: Any, tmp_path: Path) -> None:
     plant, result = hits["one clipped weight", 0][1:]
     text = result.text("model.nir", "data.npz")
