@@ -84,7 +84,9 @@ def test_only_rounding_is_found_where_nothing_was_planted(random_networks: Modul
     for seed in range(14):
         case = random_networks.random_network(seed)
         rng = np.random.default_rng(seed)
-        options = Options(weight_bits=int(rng.integers(3, 9)), tables=str(rng.choice(["one", "sign"])))
+        options = Options(
+            weight_bits=int(rng.integers(3, 9)), tables=str(rng.choice(["one", "sign", "group", "residual"]))
+        )
         done = compile_stages(case.network, options=options, calibration=case.data)
         result = diverge(done.program, case.network, case.data)
         # Of few bits the quantizer clips by choice, and says so.
