@@ -160,7 +160,7 @@ def inspect_parser() -> argparse.ArgumentParser:
         "Of a program (.snn) print what it holds.",
     )
     parser.add_argument(
-        "model", help="a checkpoint (.pt), NIR graph (.nir), lava-dl .net, or a program (.snn)"
+        "model", help="a checkpoint (.pt), NIR graph (.nir), lava-dl .net, .onnx, or a program (.snn)"
     )
     _add_factory(parser)
     parser.add_argument(

@@ -1,7 +1,7 @@
 """The command `snn-compile`: does it fit, what did the integers do to it, what would it cost.
 
 stdout is the result, stderr the talk. Exit codes: 0 done; 1 the input, the model or the chip is at
-fault; 2 usage; 3 compiled, but a stated gate (--max-drop) failed.
+fault; 2 usage; 3 compiled, but a stated gate (--max-drop, --max-cores) failed.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ def _run(arguments: list[str]) -> int:
         parser.error("name a MODEL (.pt, .nir, .net or .onnx), or --list-targets")
     if options.bits == "auto" and options.max_drop is None and options.max_cores is None:
         parser.error("--bits auto needs a limit to search within: --max-drop PP or --max-cores N")
+    if options.bits == "auto" and options.tables != "auto":
+        parser.error(f"--bits auto searches tables as well; leave out --tables {options.tables}")
     code = _compile(options)
     sys.stdout.flush()  # a reader that went away is noticed here, not at exit
     return code
@@ -194,7 +196,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     if done.program is None:
         return _show_stage(done, arguments)
     if prepared is None:
-        report = _measure(done, checked, options)
+        report = _measure(done, checked)
     else:
         done, report, curve = _measure_steps(done, prepared, arguments)
     program = done.program
@@ -286,7 +288,7 @@ def _tell_stage(name: str, value: Any, seconds: float) -> None:
     print(f"snn-compile: {name} {seconds * 1000:.0f} ms", file=sys.stderr)
 
 
-def _measure(done: Compilation, data: Dataset | None, options: Options) -> Report | None:
+def _measure(done: Compilation, data: Dataset | None) -> Report | None:
     """Compare program and float network on the data, if there is any."""
     if data is None or done.program is None:
         return None
