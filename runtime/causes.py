@@ -37,7 +37,7 @@ ROUNDING = (
     "truncation toward zero",
     "floored sums",
 )
-RANGE = ("clipped weight", "u wraps", "v saturates high", "v saturates low")
+RANGE = ("clipped weight", "clipped input", "u wraps", "v saturates high", "v saturates low")
 """Effects of finite formats; every other kind contradicts the network."""
 
 _ROUNDED = {
@@ -90,8 +90,14 @@ class Cause:
         return f"{self.kind} in {self.place}{at}" if self.place else self.kind
 
 
-def find_causes(side: Pair, overflows: Mapping[str, Overflow]) -> list[Cause]:
-    """Return every cause that separates program and network; `overflows` are those of the program's run."""
+def find_causes(
+    side: Pair, overflows: Mapping[str, Overflow], clipped: Mapping[str, int] | None = None
+) -> list[Cause]:
+    """Return every cause that separates program and network; `overflows` are those of the program's run.
+
+    `clipped`: by input, how many values of the data are beyond the largest message.
+    """
+    clipped = clipped or {}
     rounded: dict[str, dict[Ingredient, Chosen]] = {}
     found: list[Cause] = []
     scaled = _scaled_inputs(side)
@@ -111,8 +117,11 @@ def find_causes(side: Pair, overflows: Mapping[str, Overflow]) -> list[Cause]:
     found += [Cause(**facts) for facts in delay_causes(side)]
     found += _readout_causes(side)
     found += _overflow_causes(overflows)
+    found += [_clipped_input(side, name, count) for name, count in clipped.items() if count]
     rounded["input coding"] = {
-        ("input coding", port.name): True for port in side.program.inputs if port.kind == "graded"
+        ("input coding", port.name): True
+        for port in side.program.inputs
+        if port.kind == "graded" and not clipped.get(port.name)
     }
     made = {name: p for name, p in side.made.items() if p is not None}
     rounded["truncation toward zero"] = {("truncation", name): True for name in made}
@@ -151,7 +160,7 @@ def _rounding(side: Pair, kind: str, effects: dict[Ingredient, Chosen]) -> Cause
     if kind == "floored sums":
         detail = f"{len(effects)} sum(s) of tables, or membrane(s) sent, are shifted right"
     if kind == "input coding":
-        ports = [p for p in side.program.inputs if p.kind == "graded"]
+        ports = [p for p in side.program.inputs if ("input coding", p.name) in effects]
         detail = ", ".join(f"{p.name}: {p.bits} bits, scale {p.scale:g}" for p in ports)
     return Cause(kind, "", effects, detail, parts=parts)
 
@@ -177,6 +186,13 @@ def _input_scale(side: Pair, name: str, factor: float) -> Cause:
     effects: dict[Ingredient, Chosen] = {("weight", e.name): True for e in edges}
     detail = f"messages are round({port.scale:g} x); the weights expect {port.scale / factor:g}"
     return Cause("input scale", name, effects, detail, None, factor, port.size)
+
+
+def _clipped_input(side: Pair, name: str, count: int) -> Cause:
+    port = input_ports(side)[name]
+    low, high = (limit / port.scale for limit in port.limits)
+    text = f"{count} values of the data are beyond {low:.4g} to {high:.4g}, which messages hold"
+    return Cause("clipped input", name, {("input coding", name): True}, text, None, 0.0, count)
 
 
 def _factor(tensor: Tensor) -> float | None:

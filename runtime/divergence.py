@@ -216,7 +216,7 @@ def diverge(
     check_labels(program, inputs, labels)
     side, flat = pair(program, network), as_inputs(network, inputs)
     runs = LockStep(side, flat, device)
-    causes = find_causes(side, runs.overflows)
+    causes = find_causes(side, runs.overflows, runs.clipped)
     truth = None if labels is None or program.outputs[0].task != "classify" else np.asarray(labels)
     measure = _Measure(side, runs, truth)
     found = []

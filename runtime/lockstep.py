@@ -83,6 +83,7 @@ class LockStep:
         late = {("delay", name): True for name in side.edges}
         self.unmapped = Selection(late, rest=True)
         self.overflows: dict[str, Overflow] = {}
+        self.clipped: dict[str, int] = {}
         self._differing: dict[str, list[int]] = {}
         self._first: dict[str, FirstDifference] = {}
         self.judged: list[FirstDifference] = []
@@ -109,6 +110,8 @@ class LockStep:
         shaped = {
             p.name: part[p.name].reshape(*part[p.name].shape[:2], *p.shape) for p in side.program.inputs
         }
+        for port in side.program.inputs:
+            self.clipped[port.name] = self.clipped.get(port.name, 0) + port.encode(shaped[port.name])[1]
         record = simulate(side.program, shaped, device, record=spiking)
         self.device = record.device
         sent = {n: record.spikes(n).reshape(*record.outputs.shape[:2], -1) for n in spiking}

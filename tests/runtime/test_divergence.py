@@ -276,6 +276,19 @@ def test_advice_is_never_what_was_done_already(planted_faults: ModuleType) -> No
         assert [shlex.split(line)[-3] for line in commands] == ([said] if said else [])
 
 
+def test_data_beyond_the_largest_message_is_more_than_rounding(planted_faults: ModuleType) -> None:
+    network, data = planted_faults.chain(np.random.default_rng(1), graded=True)
+    program = compile_graph(network, calibration=data)
+    assert not diverge(program, network, data).faults
+    wide = np.where(data > 0.9, 3 * data, data)
+    result = diverge(program, network, wide)
+    cause = result.cause
+    assert cause is not None and (cause.kind, cause.place) == ("clipped input", "in")
+    assert cause.values == np.count_nonzero(data > 0.9) and result.beyond is not None
+    assert result.verdict().startswith(f"clipped input in in ({cause.values} values")
+    assert "input coding" not in {f.cause.kind for f in result.causes}
+
+
 def test_clipping_by_choice_does_not_hide_what_rounding_does(planted_faults: ModuleType) -> None:
     network, data = planted_faults.chain(np.random.default_rng(6))
     coarse = Options(3, "one", rounding="nearest")

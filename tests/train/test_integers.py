@@ -184,6 +184,15 @@ def test_fewer_bits_than_trained_are_chosen_anew_and_told():
         assert done.program.provenance["weight_bits"] == str(min(asked, bits))
 
 
+@pytest.mark.parametrize("seed", [0, 9])
+def test_diverge_finds_no_message_that_differs_and_advises_nothing(seed):
+    network, inputs = random_network(seed)
+    graph = to_nir(network, torch.from_numpy(inputs[:1]))
+    found = runtime.diverge(compiler.compile_graph(graph), compiler.lower(graph), inputs)
+    assert found.first is None and not found.faults and found.advice() == []
+    assert found.verdict().startswith("rounding only, and it changes no message")
+
+
 def test_integers_that_the_chip_does_not_hold_are_refused():
     network, inputs = random_network(2)
     lowered = compiler.lower(to_nir(network, torch.from_numpy(inputs[:1])))
