@@ -36,6 +36,16 @@ def _cores(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = nan
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share over 0 and below 1")
+    return value
+
+
 def _whole(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(
@@ -128,6 +138,7 @@ def compile_parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="answer what the graph leaves open, e.g. dt=1e-4, reset=subtract",
     )
+    _add_mismatch(parser)
     parser.add_argument(
         "--stop-after",
         choices=STAGE_NAMES,
@@ -145,12 +156,21 @@ def inspect_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="snn-compile inspect",
         description="Print what a model's graph means: its nodes and its contract, how each item was "
-        "decided, and where popular readings of it differ. Of a program (.snn) print what it holds.",
+        "decided, and where popular readings of it differ; with --data, how its spikes depend on dt. "
+        "Of a program (.snn) print what it holds.",
     )
     parser.add_argument(
-        "model", help="a checkpoint (.pt), NIR graph (.nir), lava-dl .net, or a program (.snn)"
+        "model", help="a checkpoint (.pt), NIR graph (.nir), lava-dl .net, .onnx, or a program (.snn)"
     )
     _add_factory(parser)
+    parser.add_argument(
+        "--data",
+        "--calibrate",
+        metavar="DATA",
+        help="compare the network's spikes with those at finer steps on this data: a data set's name or an "
+        ".npz, and advise the largest dt that keeps them",
+    )
+    _add_mismatch(parser)
     parser.add_argument("--convention", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--json", action="store_true")
     return parser
@@ -196,6 +216,17 @@ def _add_conversion(parser: argparse.ArgumentParser) -> None:
         help="what becomes of MaxPool: refused (default), max(a, b) = b + relu(a - b), or the average",
     )
     group.add_argument("--curve", metavar="FILE.png", help="draw accuracy and energy against steps")
+
+
+def _add_mismatch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-mismatch",
+        type=_share,
+        default=0.01,
+        metavar="SHARE",
+        help="for the advice on dt: share of neurons and samples whose spike count may differ from that at "
+        "much finer steps (default: %(default)s)",
+    )
 
 
 def _add_factory(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """The command `snn-compile`: does it fit, what did the integers do to it, what would it cost.
 
 stdout is the result, stderr the talk. Exit codes: 0 done; 1 the input, the model or the chip is at
-fault; 2 usage; 3 compiled, but a stated gate (--max-drop) failed.
+fault; 2 usage; 3 compiled, but a stated gate (--max-drop, --max-cores) failed.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ def _run(arguments: list[str]) -> int:
         parser.error("name a MODEL (.pt, .nir, .net or .onnx), or --list-targets")
     if options.bits == "auto" and options.max_drop is None and options.max_cores is None:
         parser.error("--bits auto needs a limit to search within: --max-drop PP or --max-cores N")
+    if options.bits == "auto" and options.tables != "auto":
+        parser.error(f"--bits auto searches tables as well; leave out --tables {options.tables}")
     code = _compile(options)
     sys.stdout.flush()  # a reader that went away is noticed here, not at exit
     return code
@@ -146,6 +148,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     from snn_compile.compiler.frontends import naming
     from snn_compile.compiler.pipeline import Options, compile_stages
     from snn_compile.compiler.result import result_json, warnings_of
+    from snn_compile.compiler.sensitivity import REPORT, sensitivity_json
     from snn_compile.targets.chip import load_chip
 
     load_chip(arguments.target)  # an unknown target is known before the model is read
@@ -193,7 +196,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     if done.program is None:
         return _show_stage(done, arguments)
     if prepared is None:
-        report = _measure(done, checked, options)
+        report = _measure(done, checked)
     else:
         done, report, curve = _measure_steps(done, prepared, arguments)
     program = done.program
@@ -205,6 +208,10 @@ def _compile(arguments: argparse.Namespace) -> int:
     result = result_json(done, report, arguments, failed, found)
     if prepared is not None:
         result |= prepared.json(curve)
+    data = (calibration, checked)
+    result["sensitivity"] = sensitivity_json(
+        graph, data, options.conventions, arguments.max_mismatch, *REPORT
+    )
     if arguments.json:
         print(json.dumps(result))
     else:
@@ -281,7 +288,7 @@ def _tell_stage(name: str, value: Any, seconds: float) -> None:
     print(f"snn-compile: {name} {seconds * 1000:.0f} ms", file=sys.stderr)
 
 
-def _measure(done: Compilation, data: Dataset | None, options: Options) -> Report | None:
+def _measure(done: Compilation, data: Dataset | None) -> Report | None:
     """Compare program and float network on the data, if there is any."""
     if data is None or done.program is None:
         return None
@@ -302,6 +309,7 @@ def _show_stage(done: Compilation, arguments: argparse.Namespace) -> int:
 def _inspect(arguments: argparse.Namespace) -> int:
     from snn_compile.compiler.frontends import naming
     from snn_compile.compiler.inspection import inspection_json, inspection_text, program_json
+    from snn_compile.compiler.sensitivity import sensitivity_json
 
     if is_program(arguments.model):
         from snn_compile.targets.program_file import load_program
@@ -310,7 +318,11 @@ def _inspect(arguments: argparse.Namespace) -> int:
     else:
         model = load_model(arguments.model, arguments.factory)
         with naming(arguments.model):
-            result = inspection_json(model.graph, model.name, conventions(arguments.convention))
+            stated = conventions(arguments.convention)
+            result = inspection_json(model.graph, model.name, stated)
+            if arguments.data and not result.get("open"):
+                data = (model_data(arguments.data, "test", model.data),)
+                result["sensitivity"] = sensitivity_json(model.graph, data, stated, arguments.max_mismatch)
     print(
         json.dumps(result) if arguments.json else inspection_text(result), end="\n" if arguments.json else ""
     )

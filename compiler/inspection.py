@@ -11,6 +11,7 @@ from snn_compile.compiler.conventions import MEANING, Contract, resolve
 from snn_compile.compiler.network import Network
 from snn_compile.compiler.readings import READERS, assumptions, differences
 from snn_compile.compiler.rectifiers import RectifierNetwork
+from snn_compile.compiler.sensitivity_text import sensitivity_text
 from snn_compile.compiler.text_table import Row, table_text
 from snn_compile.targets.errors import AmbiguousConvention, WrongProgram
 from snn_compile.targets.program import Program
@@ -134,7 +135,8 @@ def inspection_text(result: dict[str, Any]) -> str:
         notes = ["artificial neurons: --calibrate DATA converts them to rates", *result["notes"]]
         return text + "".join(f"{note}\n" for note in notes)
     warned = "".join(f"warning: {line}\n" for line in result["warnings"])
-    return text + table_text("Contract", ("item", "value", "decided by"), rows) + warned
+    text += table_text("Contract", ("item", "value", "decided by"), rows) + warned
+    return text + sensitivity_text(result["sensitivity"]) if "sensitivity" in result else text
 
 
 def _read_by(item: str, word: Any) -> str:

@@ -28,7 +28,7 @@ from snn_compile.compiler.rounding import METHODS
 from snn_compile.compiler.route import route
 from snn_compile.compiler.simplify import simplify
 from snn_compile.compiler.table_split import TableFormat
-from snn_compile.compiler.trained import released
+from snn_compile.compiler.trained import released, trained_bits
 from snn_compile.targets.chip import Chip, load_chip
 from snn_compile.targets.errors import CompileError
 from snn_compile.targets.program import Core, Program
@@ -125,7 +125,7 @@ def compile_stages(
     data = as_inputs(network, calibration) if calibration is not None else None
     if stop_after == "lower":
         return Compilation(network)
-    free, told = released(network, options.weight_bits)
+    free, told = released(network, None if options.plan else options.weight_bits)
     simple = stage("simplify", simplify, free)
     if stop_after == "simplify":
         return Compilation(simple)
@@ -200,11 +200,12 @@ def _quantize(
 
 
 def _provenance(network: Network, options: Options, data: Mapping[str, Float] | None) -> dict[str, str]:
+    bits = min(trained_bits(network) or options.weight_bits, options.weight_bits)
     facts = {
         "snn-compile": version("snn-compile"),
         "network": network.digest(),
         "graph": network.source_digest,
-        "weight_bits": options.plan.title() if options.plan else str(options.weight_bits),
+        "weight_bits": options.plan.title() if options.plan else str(bits),
         "contract": network.contract.to_json(network.source_digest),
         "decided": json.dumps(dict(network.decided), sort_keys=True),
     }

@@ -230,8 +230,13 @@ def _pays(fine: Fidelity, coarse: Fidelity) -> bool:
 
 
 def _finer(bench: Bench, best: Made, auto: bool, rounding: str) -> Made:
-    """Return what larger scales and, if `auto`, two tables a projection make of a network that lacks."""
+    """Return what larger scales and, if `auto`, two tables a projection make of a network that lacks.
+
+    Two tables only where one holds no more bits: who asks for fewer asks for less memory, and one table of
+    twice the bits is better than two.
+    """
     floors = _floors(bench)
+    auto = auto and best.plan.format.bits == bench.chip.weight_bits[1]
     if not auto and not floors:
         return best
     kind = "residual" if auto else best.plan.format.tables
@@ -280,7 +285,7 @@ def _too_large(retimed: RetimedNetwork) -> tuple[str, ...]:
 
 def _same_weights(a: QuantizedNetwork, b: QuantizedNetwork) -> bool:
     return all(
-        np.array_equal(x.dense(), y.dense())
+        x.shape == y.shape and not (x.weights != y.weights).sum()
         for first, second in zip(a.projections, b.projections, strict=True)
         for x, y in zip(first.tables, second.tables, strict=True)
     )

@@ -92,7 +92,10 @@ class Plan:
     def title(self) -> str:
         """Say the formats in short, the most common first: "8 bits sign (2), 4 bits (1)"."""
         forms = list(self.formats.values()) or [self.format]
-        names = [f"{f.bits} bits" + ("" if f.tables == "one" else f" {f.tables}") for f in forms]
+        names = [
+            f"{f.bits} bit" + "s" * (f.bits > 1) + ("" if f.tables == "one" else f" {f.tables}")
+            for f in forms
+        ]
         counted = sorted({n: names.count(n) for n in names}.items(), key=lambda item: (-item[1], item[0]))
         return ", ".join(f"{name} ({count})" if len(counted) > 1 else name for name, count in counted)
 

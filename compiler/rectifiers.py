@@ -11,9 +11,8 @@ weights. A layer sends clip(x, 0, ceiling). The network's output is one more exp
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf, prod
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -138,7 +137,6 @@ class RectifierNetwork:
     notes: tuple[str, ...] = ()
     model: bytes = b""
     digest: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
 
     def flat(self, inputs: npt.ArrayLike) -> Float:
         """Return checked inputs (batch, *shape) as (batch, size); raises WrongInput."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from snn_compile.compiler.front import front_text
 from snn_compile.compiler.pipeline import Compilation
+from snn_compile.compiler.sensitivity_text import sensitivity_text
 from snn_compile.compiler.text_table import Row, table_text
 from snn_compile.targets.chip import load_chip
 from snn_compile.targets.program import Program
@@ -85,6 +86,8 @@ def compilation_text(result: dict[str, Any], report: Report | None) -> str:
     text += _errors_text(result) + precision_text(result["quantization"])
     if result.get("front"):
         text += front_text(result["front"], result["search"]["measured"])
+    if result.get("sensitivity"):
+        text += sensitivity_text(result["sensitivity"])
     if report is None:
         return text + "No data to run: --check DATA measures accuracy, spikes and energy.\n"
     return text + "\n" + report.text()

@@ -40,19 +40,25 @@ def whole(weight: Weight) -> Weight:
     return with_values(weight, rounded) if near else weight
 
 
-def released(network: Network, weight_bits: int) -> tuple[Network, tuple[str, ...]]:
+def trained_bits(network: Network) -> int:
+    """Return the bits of the weights that training chose, 0 where it chose none."""
+    return max((p.weight_bits or 0 for p in network.populations), default=0)
+
+
+def released(network: Network, weight_bits: int | None) -> tuple[Network, tuple[str, ...]]:
     """Return a network whose integers are free again where fewer bits are asked for than they were trained
-    with, and a line that says so; any other network as it is.
+    with, or where a search chooses them (None), and a line that says so; any other network as it is.
     """
-    trained = max((p.weight_bits or 0 for p in network.populations), default=0)
-    if trained <= weight_bits:
+    trained = trained_bits(network)
+    if not trained or (weight_bits is not None and trained <= weight_bits):
         return network, ()
     populations = tuple(
         replace(p, fixed_scale=None, weight_bits=None) if p.weight_bits else p for p in network.populations
     )
     inputs = tuple(replace(p, fixed_scale=None) for p in network.inputs)
+    asked = "bits searched for" if weight_bits is None else f"{weight_bits} bits"
     note = (
-        f"the network was trained as integers with weights of {trained} bits; with {weight_bits} bits "
+        f"the network was trained as integers with weights of {trained} bits; with {asked} "
         "they are chosen anew, and its spikes are not those of the training"
     )
     return replace(network, populations=populations, inputs=inputs), (note,)

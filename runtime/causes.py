@@ -149,7 +149,7 @@ def _rounding(side: Pair, kind: str, effects: dict[Ingredient, Chosen]) -> Cause
         worst = max(parts, key=lambda name: parts[name])
         detail = f"relative error up to {parts[worst]:.2g} ({worst})"
     if kind == "floored sums":
-        detail = f"{len(effects)} sums of tables, or membranes sent, are shifted right"
+        detail = f"{len(effects)} sum(s) of tables, or membrane(s) sent, are shifted right"
     if kind == "input coding":
         ports = [p for p in side.program.inputs if p.kind == "graded"]
         detail = ", ".join(f"{p.name}: {p.bits} bits, scale {p.scale:g}" for p in ports)

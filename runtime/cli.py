@@ -1,7 +1,7 @@
 """snn-run: run a program on data; say what it did, got right and would cost.
 
     snn-run PROGRAM --data DATA [--device NAME] [--against MODEL] [--max-drop PP] [--check]
-                    [--samples N] [--report FILE] [--threads N] [--json]
+                    [--samples N] [--steps N] [--report FILE] [--threads N] [--json]
     snn-run diverge PROGRAM --against MODEL --data DATA [--samples N] [--report FILE] [--json]
     snn-run --list-devices
 

@@ -152,11 +152,15 @@ class Divergence:
             return f"nothing differs{also}"
         if not self.faults:
             most = f", most of it {self.causes[0].cause.name}" if self.totals["signal"] else ""
-            return f"rounding only: the program is the network up to its number formats{most}{also}"
+            same = ", and it changes no message" if self.first is None else ""
+            return f"rounding only{same}: the program is the network up to its number formats{most}{also}"
         first = self.faults[0].cause
         dead = [s for s in self.symptoms if s.because == first.name]
         text = f"{dead[0].kind} population {dead[0].population!r}: " if dead else ""
         more = f", and {len(self.faults) - 1} more" if len(self.faults) > 1 else ""
+        rounded = next((f for f in self.causes if f.cause.rank == 2), None)
+        if first.rank == 1 and rounded and _share(rounded) > _share(self.faults[0]):
+            text += f"mostly {rounded.cause.kind}; beyond it, "
         return f"{text}{first.name} ({first.detail}){more}"
 
     def advice(self, model: str = "MODEL", data: str = "DATA", stated: Sequence[str] = ()) -> list[str]:

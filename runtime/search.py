@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -37,10 +38,12 @@ def search_precision(
     without a network that classifies, CompileError where nothing is to choose.
     """
     from snn_compile.compiler.pipeline import compile_stages
+    from snn_compile.compiler.quantize import Plan
     from snn_compile.compiler.reference import as_inputs
     from snn_compile.compiler.search import Accuracy, search
 
-    done = compile_stages(graph, target, options, stop_after="retime")
+    # With a plan, as the program will be compiled: integers that training chose are free again.
+    done = compile_stages(graph, target, replace(options, plan=Plan()), stop_after="retime")
     assert done.retimed is not None
     network = done.network
     measure: Callable[[Program], Accuracy] | None = None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from snn_compile.train.bptt import Progress, Training
 
 INTERRUPTED = 130
+DYNAMICS = "dynamics"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.list_presets:
         _print_presets(arguments.json)
         return 0
+    if arguments.config == DYNAMICS:
+        return _dynamics(arguments.set, arguments.output, arguments.json)
     if arguments.config is None or arguments.output is None:
         parser.error("give a preset or a .toml file, and -o MODEL.pt (or --list-presets)")
     try:
@@ -77,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         "config",
         nargs="?",
         metavar="CONFIG.toml|PRESET",
-        help=f"a configuration file, or one of {', '.join(PRESETS)}",
+        help=f"a configuration file, or one of {', '.join(PRESETS)}; or {DYNAMICS}, which trains nothing: it "
+        "measures orders of Euler-Maruyama and Lyapunov exponents of noisy LIF networks (--set paths=, "
+        "levels=, seed=; -o FIGURE.png)",
     )
     parser.add_argument("-o", "--output", metavar="MODEL.pt", type=Path, help="where the checkpoint goes")
     parser.add_argument(
@@ -118,6 +123,39 @@ def _check_output(path: Path) -> None:
         raise SnnCompileError(f"-o {path}: the other commands know a checkpoint by its ending; use .pt")
     if not os.access(folder, os.W_OK):
         raise SnnCompileError(f"-o {path}: the folder {folder} cannot be written to; choose another")
+
+
+def _dynamics(overrides: Sequence[str], figure: Path | None, as_json: bool) -> int:
+    """Run the experiment; it writes no model, and its figure where -o says so."""
+    from snn_compile.runtime.dynamics import draw_dynamics, dynamics_text, run_dynamics
+
+    values: dict[str, int] = {}
+    try:
+        for override in overrides:
+            key, _, text = override.partition("=")
+            if key not in ("paths", "levels", "seed"):
+                raise SnnCompileError(f"--set {key}: {DYNAMICS} has the keys paths, levels and seed", key=key)
+            if not text.isdecimal():
+                raise SnnCompileError(f"--set {override}: {key} is a whole number", key=key)
+            values[key] = int(text)
+        if figure is not None and (
+            figure.suffix not in (".png", ".pdf", ".svg") or not figure.parent.is_dir()
+        ):
+            raise SnnCompileError(
+                f"-o {figure}: {DYNAMICS} writes no model; name a figure (.png, .pdf or .svg) in a folder "
+                "that exists"
+            )
+        result, found = run_dynamics(**values, tell=lambda text: print(f"snn-train: {text}", file=sys.stderr))
+        if figure is not None:
+            draw_dynamics(found, figure)
+    except SnnCompileError as error:
+        print(f"snn-train: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("snn-train: interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    print(json.dumps(result) if as_json else dynamics_text(result))
+    return 0
 
 
 def _train(config: TrainConfig, path: Path, as_json: bool) -> int:

@@ -6,11 +6,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from snn_compile import runtime
 from snn_compile.compiler import Options, compile_stages, lower
 from snn_compile.targets import load_program
-from snn_compile.train import load_checkpoint
+from snn_compile.train import LayerConfig, NetworkConfig, SpikingNetwork, load_checkpoint, save_checkpoint
+from snn_compile.train.rounding import IntegerConfig
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +132,26 @@ def test_what_a_search_needs(command, refuses, model, data, tmp_path):
         code, out, err = command(model, "--calibrate", data, *arguments)
         assert (code, out) == (2, "") and "usage:" in err
     assert "--max-drop PP or --max-cores N" in command(model, "--bits", "auto")[2]
+    code, out, err = command(model, "--bits", "auto", "--max-drop", 1, "--tables", "sign")
+    assert (code, out) == (2, "") and "leave out --tables sign" in err
+
+
+def test_trained_integers_are_searched_anew_and_told(command, both, tmp_path):
+    torch.manual_seed(4)
+    integers = IntegerConfig(8, input_scale=16.0, input_bits=8)
+    network = SpikingNetwork(NetworkConfig((6,), (LayerConfig(12), LayerConfig(10, "li")), integers))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(3.0)
+    save_checkpoint(tmp_path / "trained.pt", network, torch.zeros(1, 1, 6))
+    file = tmp_path / "small.snn"
+    code, out, err = command(
+        tmp_path / "trained.pt", *both, "--bits", "auto", "--max-drop", 50, "-o", file, "--json"
+    )
+    result = json.loads(out)
+    (chosen,) = (row for row in result["front"] if row["chosen"])
+    (told,) = (line for line in result["warnings"] if "trained as integers with weights of 8 bits" in line)
+    assert code == 0 and "searched for" in told and f"warning: {told}" in err
+    held = {e.name: {table.bits for table in e.tables} for e in load_program(file).projections}
+    assert held == {name: {form["bits"]} for name, form in chosen["formats"].items()}
+    assert min(min(bits) for bits in held.values()) < 8

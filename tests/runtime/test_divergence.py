@@ -84,7 +84,9 @@ def test_only_rounding_is_found_where_nothing_was_planted(random_networks: Modul
     for seed in range(14):
         case = random_networks.random_network(seed)
         rng = np.random.default_rng(seed)
-        options = Options(weight_bits=int(rng.integers(3, 9)), tables=str(rng.choice(["one", "sign"])))
+        options = Options(
+            weight_bits=int(rng.integers(3, 9)), tables=str(rng.choice(["one", "sign", "group", "residual"]))
+        )
         done = compile_stages(case.network, options=options, calibration=case.data)
         result = diverge(done.program, case.network, case.data)
         # Of few bits the quantizer clips by choice, and says so.
@@ -202,6 +204,9 @@ def test_relaxed_timing_is_named(random_networks: ModuleType) -> None:
         compile_graph(network, options=Options(c_slow=2), calibration=case.data), network, case.data
     )
     assert not slow.faults and all(s.differing == 0 for s in slow.stages[1:])
+    coarse = compile_graph(network, options=Options(4, "one", c_slow=2), calibration=case.data)
+    advice = diverge(coarse, network, case.data).advice()
+    assert advice and all("--c-slow 2 " in line for line in advice)
     kinds = {f.cause.kind: f.cause for f in result.causes}
     assert kinds["relaxed timing"].place in ("back", first.name) and kinds["relaxed timing"].size == 1
     assert "wrong delay" not in kinds and "misaligned start" not in kinds
@@ -258,6 +263,27 @@ def test_advice_is_a_command_that_parses(hits: Any) -> None:
     assert "--convention dt=1e-4" in said[0]
     bits = hits["too few bits", 0][2].advice()
     assert "--bits 8" in bits[0]
+
+
+def test_advice_is_never_what_was_done_already(planted_faults: ModuleType) -> None:
+    """Tables of 8 bits: by sign, then residual, then nothing finer is left to try."""
+    network, data = planted_faults.chain(np.random.default_rng(4), graded=True)
+    for tables, said in (("one", "sign"), ("sign", "residual"), ("group", "residual"), ("residual", None)):
+        options = Options(tables=tables, rounding="nearest")
+        result = diverge(compile_graph(network, options=options, calibration=data), network, data)
+        assert not result.faults and result.totals["signal"] > 0
+        commands = result.advice()
+        assert [shlex.split(line)[-3] for line in commands] == ([said] if said else [])
+
+
+def test_clipping_by_choice_does_not_hide_what_rounding_does(planted_faults: ModuleType) -> None:
+    network, data = planted_faults.chain(np.random.default_rng(6))
+    coarse = Options(3, "one", rounding="nearest")
+    result = diverge(compile_graph(network, options=coarse, calibration=data), network, data)
+    shares = {f.cause.kind: f.shares["signal"].share for f in result.causes if f.shares}
+    assert [f.cause.kind for f in result.faults] == ["clipped weight"]
+    assert shares["weight rounding"] > shares["clipped weight"]
+    assert result.verdict().startswith("mostly weight rounding; beyond it, clipped weight in in/h")
 
 
 def test_text_json_and_files(hits: Any, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_it_is_the_reference_and_the_program(random_networks: ModuleType) -> Non
         rng = np.random.default_rng(seed)
         options = Options(
             weight_bits=int(rng.integers(3, 9)),
-            tables=str(rng.choice(["one", "sign"])),
+            tables=str(rng.choice(["one", "sign", "group", "residual"])),
             c_slow=int(rng.choice([1, 1, 3])),
         )
         program = compile_graph(case.network, options=options, calibration=case.data)

@@ -108,3 +108,37 @@ def test_the_public_names_are_sorted_and_exist():
     assert set(train.__all__) <= set(dir(train))
     with pytest.raises(AttributeError, match="nothing"):
         train.nothing  # noqa: B018
+
+
+def test_dynamics_prints_orders_and_writes_no_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    few = ["--set=paths=400", "--set=levels=3", "--set=seed=1"]
+    assert cli.main(["dynamics", *few, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    for item in ("strong", "weak", "mismatch"):
+        assert result[item].keys() >= {"slope", "low", "high"}
+        assert len(result[item]["errors"]) == len(result["steps"]) == 3
+    assert {row["setting"] for row in result["lyapunov"]} >= {"mu 1.5, sigma 0", "two layers"}
+    for row in result["lyapunov"]:
+        assert abs(row["saltation"] - row["perturbation"]) <= 1e-3
+        assert not row["setting"].endswith("sigma 0") or abs(row["saltation"]) <= 1e-3
+    assert result["preset"] == "dynamics" and result["seed"] == 1 and not list(tmp_path.iterdir())
+    assert cli.main(["dynamics", *few, "-o", "figure.png"]) == 0
+    out, err = capsys.readouterr()
+    assert "slope in log-log" in out and "Lyapunov exponent" in out and "two layers" in err
+    assert (tmp_path / "figure.png").read_bytes()[1:4] == b"PNG"
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["--set", "epochs=3"], "has the keys paths, levels and seed"),
+        (["--set", "paths=many"], "paths is a whole number"),
+        (["--set", "paths=3"], "at least 400 paths"),
+        (["-o", "model.pt"], "writes no model"),
+    ],
+)
+def test_dynamics_refuses_what_it_does_not_have(capsys, arguments, says):
+    assert cli.main(["dynamics", *arguments]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and says in err

@@ -181,6 +181,7 @@ def test_fewer_bits_than_trained_are_chosen_anew_and_told():
         assert len(told) == (asked < bits)
         held = {table.bits for edge in done.program.projections for table in edge.tables}
         assert held == {min(asked, bits)}
+        assert done.program.provenance["weight_bits"] == str(min(asked, bits))
 
 
 def test_integers_that_the_chip_does_not_hold_are_refused():
