@@ -147,6 +147,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     from snn_compile.compiler import gates
     from snn_compile.compiler.frontends import naming
     from snn_compile.compiler.pipeline import Options, compile_stages
+    from snn_compile.compiler.rectifiers import RectifierNetwork
     from snn_compile.compiler.result import result_json, warnings_of
     from snn_compile.compiler.sensitivity import REPORT, sensitivity_json
     from snn_compile.targets.chip import load_chip
@@ -156,6 +157,8 @@ def _compile(arguments: argparse.Namespace) -> int:
     if arguments.stop_after and arguments.output:
         raise CompileError("--stop-after makes no program, so there is nothing to write to -o")
     model = load_model(arguments.model, arguments.factory, arguments.max_pool)
+    if arguments.bits == "auto" and isinstance(model.graph, RectifierNetwork):
+        raise CompileError("--bits auto does not search converted models; give --bits N")
     prepared = _prepare(model, arguments)
     graph, calibration = model.graph, None
     if prepared is not None:
@@ -183,8 +186,6 @@ def _compile(arguments: argparse.Namespace) -> int:
     )
     found = None
     if arguments.bits == "auto":
-        if prepared is not None:
-            raise CompileError("--bits auto does not search converted models; give --bits N")
         found = _search(graph, calibration, arguments, options, checked)
         options = replace(options, plan=found.chosen.plan)
     with naming(arguments.model):

@@ -33,7 +33,10 @@ def failures(
         if accuracy is None or accuracy.drop is None:
             raise WrongInput("--max-drop needs a network that classifies; this one has no accuracy")
         if accuracy.drop > max_drop + 1e-9:
-            failed.append(f"accuracy drops by {accuracy.drop:.2f} points, --max-drop allows {max_drop:g}")
+            failed.append(
+                f"accuracy drops by {accuracy.drop:.2f} points, --max-drop allows {max_drop:g} (this program "
+                f"meets {ceil(100 * accuracy.drop) / 100:.2f}); snn-run diverge finds what it is lost to"
+            )
     assert done.program is not None
     cores = len(done.program.cores)
     if max_cores is not None and cores > max_cores:

@@ -86,12 +86,21 @@ def execute(
     port = program.outputs[0]
     read = [_membrane(program, o.population) for o in program.outputs if o.signal == "membrane"]
     wanted = list(dict.fromkeys([*probes, *read]))
-    padded = {
-        p.name: _pad(messages[p.name], p.start_step, device_steps, program.period) for p in program.inputs
-    }
-    began = time.perf_counter()
-    run = runner.run(program, padded, device_steps, wanted)
-    wall = time.perf_counter() - began
+    try:
+        padded = {
+            p.name: _pad(messages[p.name], p.start_step, device_steps, program.period) for p in program.inputs
+        }
+        began = time.perf_counter()
+        run = runner.run(program, padded, device_steps, wanted)
+        wall = time.perf_counter() - began
+    except MemoryError as error:
+        samples = next(iter(messages.values())).shape[0]
+        raise WrongInput(
+            f"{samples} samples of {device_steps} device steps do not fit in memory ({error}); run fewer at "
+            "once, or probe less",
+            samples=samples,
+            device_steps=device_steps,
+        ) from error
 
     def states(name: str) -> npt.NDArray[np.int32]:
         start = program.start_step(name.rsplit(".", 1)[0])

@@ -153,3 +153,14 @@ def test_clipped_messages_are_counted(case: Any, random_programs: Any) -> None:
 def test_unknown_device_lists_the_names() -> None:
     with pytest.raises(DeviceError, match=f"unknown device 'gpu'; devices are: {device_names()[0]}"):
         open_device("gpu")
+
+
+def test_a_run_beyond_memory_is_told(case: Any) -> None:
+    class Full:
+        name = "full"
+
+        def run(self, *_: Any) -> Any:
+            raise MemoryError("Unable to allocate 43.2 GiB")
+
+    with pytest.raises(WrongInput, match="do not fit in memory .*43.2 GiB.*run fewer"):
+        execute(case.program, case.inputs, Full())
