@@ -5,9 +5,9 @@
 Trains the preset fashion-conv in floats, then fine-tunes that checkpoint in the chip's integers with 4-bit
 weights, by the command snn-train; a checkpoint that stands in the folder already, with what its training
 printed, is used as it is. Compiles the float checkpoint with weights of 8 and of 4 bits chosen after training
-(on the 128 calibration samples; "as tried" may take a second table for what the first leaves) and the
-fine-tuned one with the integers it was trained with, runs each program on all 10,000 test images, and holds
-every spike of the fine-tuned program against the training graph. Exit code 1 if a spike differs.
+(on the 128 calibration samples) and the fine-tuned one with the integers it was trained with, runs each
+program on all 10,000 test images, and holds every spike of the fine-tuned program against the training graph.
+Exit code 1 if a spike differs.
 """
 
 from __future__ import annotations
@@ -48,10 +48,9 @@ def main() -> int:
     rows = [
         {"network": "float", "accuracy": trained["metric"]["value"], "cpu_seconds": trained["cpu_seconds"]},
         deployed("8 bits, after training", first, 8),
-        deployed("4 bits, after training, tables as tried", first, 4),
-        deployed("4 bits, after training, one table", first, 4, "one"),
+        deployed("4 bits, after training", first, 4),
         {
-            **deployed("4 bits, trained as integers, one table", second, 4),
+            **deployed("4 bits, trained as integers", second, 4),
             "cpu_seconds": tuned["cpu_seconds"],
             "trained_accuracy": tuned["metric"]["value"],
             **equality(second),
@@ -78,18 +77,18 @@ def trained_by_command(path: Path, settings: list[str]) -> dict[str, Any]:
     return found
 
 
-def compiled(path: Path, bits: int, tables: str = "auto") -> tuple[train.Checkpoint, Any]:
+def compiled(path: Path, bits: int) -> tuple[train.Checkpoint, Any]:
     """Return a checkpoint and what compiling it made."""
     checkpoint = train.load_checkpoint(path)
     calibration = runtime.load_data("fashion-mnist", "calibration", **checkpoint.data["options"])
-    options = compiler.Options(weight_bits=bits, tables=tables)
+    options = compiler.Options(weight_bits=bits)
     return checkpoint, compiler.compile_stages(checkpoint.graph, "loihi2-sim", options, calibration.inputs)
 
 
-def deployed(title: str, path: Path, bits: int, tables: str = "auto") -> dict[str, Any]:
+def deployed(title: str, path: Path, bits: int) -> dict[str, Any]:
     """Compile a checkpoint and return how its program does on the test images."""
     TALK.print(f"{title}: compiling and running")
-    checkpoint, done = compiled(path, bits, tables)
+    checkpoint, done = compiled(path, bits)
     test = runtime.load_data("fashion-mnist", "test", **checkpoint.data["options"])
     found = runtime.compare(done.program, done.network, test.inputs, test.labels, data=test.spec()).json()
     return {
