@@ -31,7 +31,7 @@ from snn_compile.compiler.entries import (
     VALUES_MAX,
     Entries,
 )
-from snn_compile.targets.errors import CompileError, SnnCompileError
+from snn_compile.targets.errors import CompileError, SnnCompileError, one_line
 
 CHUNK_MAX = 1 << 20
 """Values of a chunk, which is read whole, where fewer are allowed."""
@@ -57,11 +57,6 @@ def opened(path: str | os.PathLike[str], what: str) -> Iterator[Hdf5Group]:
             "and is it one?",
             path=str(file),
         ) from error
-
-
-def one_line(error: BaseException) -> str:
-    """Return what an exception says, on one line and not without end."""
-    return " ".join(str(error).split())[:200] or "no reason given"
 
 
 @dataclass

@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from snn_compile.compiler.entries import Entries
-from snn_compile.compiler.hdf5_file import one_line, opened
-from snn_compile.targets.errors import CompileError, UnsupportedNode
+from snn_compile.compiler.hdf5_file import opened
+from snn_compile.targets.errors import CompileError, UnsupportedNode, one_line
 
 NEURONS_MAX = 1 << 22
 """Neurons of a node, or channels of a port: four times a Loihi 2 chip."""

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_compile.compiler.rectifiers import VALUES_MAX
-from snn_compile.targets.errors import CompileError
+from snn_compile.targets.errors import CompileError, one_line
 
 BYTES_MAX = 1 << 28
 """Largest file that is read; a chip holds 24 MB."""
@@ -218,8 +218,3 @@ def _node(proto: Any, index: int) -> Node:
 def node_name(proto: Any) -> str:
     """Return what a node is called in messages: its name, or what it writes."""
     return str(proto.name or next(iter(proto.output), ""))
-
-
-def one_line(error: BaseException) -> str:
-    """Return an exception's text as one line of bounded length."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from snn_compile.compiler.onnx_file import Node, OnnxModel, one_line, read_model
+from snn_compile.compiler.onnx_file import Node, OnnxModel, read_model
 from snn_compile.compiler.onnx_operators import OPERATORS
 from snn_compile.compiler.onnx_walk import MAX_POOL, Value, Walk, refuse
 from snn_compile.compiler.rectifiers import VALUES_MAX, Affine, RectifierNetwork, pruned, source
-from snn_compile.targets.errors import CompileError, UnsupportedNode
+from snn_compile.targets.errors import CompileError, UnsupportedNode, one_line
 
 RESHAPING = ("Reshape", "Squeeze", "Unsqueeze")
 FOLDED = (

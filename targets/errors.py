@@ -88,3 +88,8 @@ class WrongInput(RunError):
 
 class DeviceError(RunError):
     """The device failed or did not answer in time: `device`."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return what a library's exception says, or its class, on one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

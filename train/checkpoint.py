@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from snn_compile.compiler.conventions import graph_digest
 from snn_compile.compiler.nir_graph import graph_from
-from snn_compile.targets.errors import CompileError, ExportError
+from snn_compile.targets.errors import CompileError, ExportError, one_line
 from snn_compile.train.export import to_nir, without_counterpart
-from snn_compile.train.plain_file import PlainEntries, one_line, read_plain
+from snn_compile.train.plain_file import PlainEntries, read_plain
 
 SCHEMA = "snn-checkpoint"
 SCHEMA_VERSION = 1

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from snn_compile.compiler.entries import DEPTH_MAX, NAME_MAX, TEXT_MAX, TOTAL_MAX, VALUES_MAX, Entries
-from snn_compile.targets.errors import ExportError
+from snn_compile.targets.errors import ExportError, one_line
 
 ENTRIES_MAX = 1 << 18
 """Values, tensors and dictionaries of a file: a training script's optimizer and history count as well."""
@@ -31,14 +31,16 @@ def read_plain(path: Path) -> dict[str, Any]:
     try:
         body = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen classes on files that are not its own
-        reason = one_line(error)
-        if "weights_only" in reason.lower() or "Unsupported" in reason:
+        said = str(error)
+        if "weights_only" in said.lower() or "Unsupported" in said:
             raise ExportError(
                 f"{path}: holds objects that need code to be loaded, and was not read; "
                 "save it with train.save_checkpoint, or the state dict alone",
                 path=str(path),
             ) from error
-        raise ExportError(f"{path}: damaged or not a checkpoint ({reason[:120]})", path=str(path)) from error
+        raise ExportError(
+            f"{path}: damaged or not a checkpoint ({one_line(error)[:120]})", path=str(path)
+        ) from error
     if not isinstance(body, dict):
         raise ExportError(
             f"{path}: not a checkpoint of snn-compile but a {type(body).__name__}; save a dictionary",
@@ -46,11 +48,6 @@ def read_plain(path: Path) -> dict[str, Any]:
         )
     _Walk(path).over(body, "", ())
     return body
-
-
-def one_line(error: BaseException) -> str:
-    """Return what an exception says on one line, or its class."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _check_archive(path: Path) -> None:
