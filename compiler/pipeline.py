@@ -28,7 +28,7 @@ from snn_compile.compiler.rounding import METHODS
 from snn_compile.compiler.route import route
 from snn_compile.compiler.simplify import simplify
 from snn_compile.compiler.table_split import TableFormat
-from snn_compile.compiler.trained import released, trained_bits
+from snn_compile.compiler.trained import released, trained_bits, unheard
 from snn_compile.targets.chip import Chip, load_chip
 from snn_compile.targets.errors import CompileError
 from snn_compile.targets.program import Core, Program
@@ -126,6 +126,7 @@ def compile_stages(
     if stop_after == "lower":
         return Compilation(network)
     free, told = released(network, None if options.plan else options.weight_bits)
+    told += unheard(free, {"tables": options.tables, "rounding": options.rounding})
     simple = stage("simplify", simplify, free)
     if stop_after == "simplify":
         return Compilation(simple)

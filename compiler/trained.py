@@ -64,6 +64,17 @@ def released(network: Network, weight_bits: int | None) -> tuple[Network, tuple[
     return replace(network, populations=populations, inputs=inputs), (note,)
 
 
+def unheard(network: Network, asked: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a line for what is asked of integers, option to word, that training chose already."""
+    words = [f"{option} {word}" for option, word in asked.items() if word != "auto"]
+    if not words or not trained_bits(network):
+        return ()
+    return (
+        f"the network was trained as integers, which stay as they are: {', '.join(words)} changes nothing; "
+        "fewer bits choose them anew",
+    )
+
+
 def trained_input(port: Port, start_step: int) -> InputPort | None:
     """Return how an input is encoded if training settled that, else None."""
     if port.fixed_scale is None:

@@ -184,6 +184,22 @@ def test_fewer_bits_than_trained_are_chosen_anew_and_told():
         assert done.program.provenance["weight_bits"] == str(min(asked, bits))
 
 
+def test_what_trained_integers_do_not_heed_is_told():
+    network, inputs = random_network(2)
+    graph = to_nir(network, torch.from_numpy(inputs[:1]))
+    bits = network.config.integers.weight_bits
+    plain = compiler.compile_stages(graph, options=compiler.Options(bits), calibration=inputs)
+    asked = compiler.Options(bits, tables="one", rounding="nearest")
+    done = compiler.compile_stages(graph, options=asked, calibration=inputs)
+    said = "tables one, rounding nearest changes nothing"
+    assert [said in line for line in done.quantized.warnings].count(True) == 1
+    assert not any("changes nothing" in line for line in plain.quantized.warnings)
+    for one, other in zip(plain.program.projections, done.program.projections, strict=True):
+        assert all(
+            np.array_equal(a.dense(), b.dense()) for a, b in zip(one.tables, other.tables, strict=True)
+        )
+
+
 @pytest.mark.parametrize("seed", [0, 9])
 def test_diverge_finds_no_message_that_differs_and_advises_nothing(seed):
     network, inputs = random_network(seed)
