@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snn_compile.train.analysis import Convergence, convergence, gradient_norms, spectral_radius
-    from snn_compile.train.bptt import Progress, Score, Training, evaluate, fit
+    from snn_compile.train.bptt import Score, evaluate, fit
+    from snn_compile.train.bptt_config import TrainConfig
     from snn_compile.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from snn_compile.train.export import to_nir
     from snn_compile.train.foreign import load_foreign
     from snn_compile.train.landscape import Landscape, error_landscape
     from snn_compile.train.networks import LayerConfig, NetworkConfig, Run, SpikingNetwork
     from snn_compile.train.neurons import LI, LIF, CubaLIF, Firing
-    from snn_compile.train.presets import PRESETS, TrainConfig, read_config
+    from snn_compile.train.presets import PRESETS, read_config
     from snn_compile.train.recurrent import RecurrentConfig, RecurrentNetwork
     from snn_compile.train.resonators import Resonance, divergence_boundary, resonator_step
     from snn_compile.train.surrogate import SURROGATES, spike
+    from snn_compile.train.training import Progress, Training
 
 __all__ = [
     "Checkpoint",
@@ -61,17 +63,19 @@ __all__ = [
 
 _MODULES = {
     "analysis": ("Convergence", "convergence", "gradient_norms", "spectral_radius"),
-    "bptt": ("Progress", "Score", "Training", "evaluate", "fit"),
+    "bptt": ("Score", "evaluate", "fit"),
+    "bptt_config": ("TrainConfig",),
     "checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
     "export": ("to_nir",),
     "foreign": ("load_foreign",),
     "landscape": ("Landscape", "error_landscape"),
     "networks": ("LayerConfig", "NetworkConfig", "Run", "SpikingNetwork"),
     "neurons": ("CubaLIF", "Firing", "LI", "LIF"),
-    "presets": ("PRESETS", "TrainConfig", "read_config"),
+    "presets": ("PRESETS", "read_config"),
     "recurrent": ("RecurrentConfig", "RecurrentNetwork"),
     "resonators": ("Resonance", "divergence_boundary", "resonator_step"),
     "surrogate": ("SURROGATES", "spike"),
+    "training": ("Progress", "Training"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -169,9 +169,9 @@ def _gradient(arguments: argparse.Namespace) -> Answer:
 
 def _landscape(arguments: argparse.Namespace) -> Answer:
     from snn_compile.runtime.data import load_data
+    from snn_compile.train.bptt_config import RECURRENT
     from snn_compile.train.checkpoint import load_checkpoint
     from snn_compile.train.landscape import error_landscape
-    from snn_compile.train.presets import RECURRENT
     from snn_compile.train.recurrent import RecurrentConfig, RecurrentNetwork
 
     held = load_checkpoint(arguments.model)
@@ -212,13 +212,19 @@ def _landscape(arguments: argparse.Namespace) -> Answer:
 
 def _convergence(arguments: argparse.Namespace) -> Answer:
     from snn_compile.train.analysis import best_rates, convergence
+    from snn_compile.train.bptt_config import TrainConfig
     from snn_compile.train.presets import read_config
 
     configs = {}
     rates: dict[str, Sequence[float]] = {}
     for text in arguments.presets:
         name, _, grid = text.partition("=")
-        configs[name] = read_config(name, arguments.set)
+        config = read_config(name, arguments.set)
+        if not isinstance(config, TrainConfig):
+            raise SnnCompileError(
+                f"{name} is trained by {config.algorithm}; convergence compares bptt presets"
+            )
+        configs[name] = config
         try:
             rates[name] = tuple(float(rate) for rate in grid.split(",") if rate)
         except ValueError as error:

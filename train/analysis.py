@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from snn_compile.train.bptt import Progress, fit
-from snn_compile.train.presets import TrainConfig
+from snn_compile.train.bptt import fit
+from snn_compile.train.bptt_config import TrainConfig
 from snn_compile.train.resonators import Resonance, resonator_step
+from snn_compile.train.training import Progress
 
 Numbers = npt.NDArray[np.float64]
 
@@ -75,7 +76,7 @@ def convergence(
                 seen: list[float] = []
 
                 def note(progress: Progress, seen: list[float] = seen) -> None:
-                    seen.append(progress.validation.accuracy)
+                    seen.append(progress.value)
 
                 fit(replace(config, learning_rate=rate, seed=seed), observe=note)
                 made.append(Convergence(name, rate, seed, tuple(seen)))

@@ -8,10 +8,7 @@ numbers.
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +20,12 @@ from torch import Tensor, nn
 from snn_compile.compiler.trained import message_scale
 from snn_compile.runtime.data import Dataset, load_data
 from snn_compile.targets.errors import SnnCompileError, WrongInput
-from snn_compile.train.checkpoint import load_checkpoint, save_checkpoint
+from snn_compile.train.bptt_config import RECURRENT, TrainConfig
+from snn_compile.train.checkpoint import load_checkpoint
 from snn_compile.train.networks import LayerConfig, NetworkConfig, Run, SpikingNetwork
-from snn_compile.train.presets import RECURRENT, TrainConfig
 from snn_compile.train.recurrent import RecurrentConfig, RecurrentNetwork
 from snn_compile.train.rounding import IntegerConfig
+from snn_compile.train.training import Keeper, Observe, Progress, Training, single_thread
 
 
 @dataclass(frozen=True)
@@ -40,30 +38,7 @@ class Score:
     spike_rates: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What `observe` is told after each epoch."""
-
-    epoch: int
-    epochs: int
-    train_loss: float
-    validation: Score
-    best_accuracy: float
-    improved: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Training:
-    """A finished or interrupted training: the best network and what was measured on it."""
-
-    network: Network
-    metrics: dict[str, Any]
-    epochs: int
-    interrupted: bool
-
-
 Network = SpikingNetwork | RecurrentNetwork
-Observe = Callable[[Progress], None]
 
 EVALUATED = 500
 """Samples run at a time where nothing is learned."""
@@ -84,19 +59,22 @@ def fit(config: TrainConfig, path: str | Path | None = None, observe: Observe | 
     ended the interrupt is raised again. Raises SnnCompileError when the loss is not finite,
     WrongInput for data without labels.
     """
-    with _single_thread():
+    with single_thread():
         train = _labelled(load_data(config.data, "train", **config.data_options()))
         validation = _labelled(load_data(config.data, "validation", **config.data_options()))
         torch.manual_seed(config.seed)
         network = build_network(config, train)
         if config.init:
             _start_from(network, config.init)
-        keeper = _Keeper(config, network, train, path)
+        sample = torch.from_numpy(train.inputs[:1].copy()).float()
+        settings = config.plain() | {"network": asdict(network.config)}
+        keeper = Keeper(network, sample, settings, train.spec(), path)
         interrupted = False
         try:
             _epochs(config, network, train, validation, keeper, observe)
             keeper.restore()
-            keeper.measure(_labelled(load_data(config.data, "test", **config.data_options())))
+            test = _labelled(load_data(config.data, "test", **config.data_options()))
+            keeper.metrics |= _metrics("test", evaluate(network, test, config))
         except KeyboardInterrupt:
             if not keeper.restore():
                 raise
@@ -196,65 +174,12 @@ def evaluate(network: Network, data: Dataset, config: TrainConfig) -> Score:
     return Score(right / decided, loss / len(inputs), sum(sent.values()) / (times * neurons), rates)
 
 
-class _Keeper:
-    """Holds the best epoch so far and writes it, if there is a path to write to."""
-
-    def __init__(self, config: TrainConfig, network: Network, data: Dataset, path: str | Path | None) -> None:
-        self.config, self.network, self.data, self.path = config, network, data, path
-        self.state: dict[str, Tensor] | None = None
-        self.metrics: dict[str, Any] = {}
-        self.epochs = 0
-        self._rank = (-math.inf, -math.inf)
-
-    def offer(self, epoch: int, score: Score) -> bool:
-        self.epochs = epoch
-        rank = (score.accuracy, -score.loss)
-        if rank <= self._rank:
-            return False
-        self._rank = rank
-        self.metrics = {
-            "epoch": epoch,
-            "validation_accuracy": score.accuracy,
-            "validation_loss": score.loss,
-            "spike_rate": score.spike_rate,
-            "spike_rates": score.spike_rates,
-        }
-        if isinstance(self.network, RecurrentNetwork):
-            self.metrics["clamped_neurons"] = self.network.clamped()
-        self.state = copy.deepcopy(self.network.state_dict())
-        self.write()
-        return True
-
-    def restore(self) -> bool:
-        if self.state is not None:
-            self.network.load_state_dict(self.state)
-        return self.state is not None
-
-    def measure(self, test: Dataset) -> None:
-        score = evaluate(self.network, test, self.config)
-        self.metrics = {
-            **self.metrics,
-            "test_accuracy": score.accuracy,
-            "spike_rate": score.spike_rate,
-            "spike_rates": score.spike_rates,
-        }
-
-    def write(self) -> None:
-        if self.path is None:
-            return
-        config = self.config.plain() | {"network": asdict(self.network.config)}
-        sample = torch.from_numpy(self.data.inputs[:1].copy()).float()
-        save_checkpoint(
-            self.path, self.network, sample, config=config, metrics=self.metrics, data=self.data.spec()
-        )
-
-
 def _epochs(
     config: TrainConfig,
     network: Network,
     train: Dataset,
     validation: Dataset,
-    keeper: _Keeper,
+    keeper: Keeper,
     observe: Observe | None,
 ) -> None:
     inputs, labels = _tensors(train)
@@ -292,10 +217,19 @@ def _epochs(
             schedule.step()
             total += float(loss.detach()) * len(chosen)
         score = evaluate(network, validation, config)
-        improved = keeper.offer(epoch, score)
+        clamped = {"clamped_neurons": network.clamped()} if isinstance(network, RecurrentNetwork) else {}
+        measured = {**_metrics("validation", score), "validation_loss": score.loss, **clamped}
+        rank = (score.accuracy, -score.loss)
+        improved = keeper.offer(epoch, rank, measured)
         if observe is not None:
             best = float(keeper.metrics["validation_accuracy"])
-            observe(Progress(epoch, config.epochs, total / len(inputs), score, best, improved))
+            mean = total / len(inputs)
+            observe(Progress(epoch, config.epochs, mean, "accuracy", score.accuracy, best, rank, improved))
+
+
+def _metrics(split: str, score: Score) -> dict[str, Any]:
+    rates = {"spike_rate": score.spike_rate, "spike_rates": score.spike_rates}
+    return {f"{split}_accuracy": score.accuracy, **rates}
 
 
 def _mirrored(images: Tensor, which: Tensor) -> Tensor:
@@ -357,14 +291,3 @@ def _samples(inputs: Tensor, chosen: Tensor | slice) -> Tensor:
     if inputs.stride(1) == 0:
         return inputs[:, :1][chosen].expand(-1, *inputs.shape[1:])
     return inputs[chosen]
-
-
-@contextmanager
-def _single_thread() -> Iterator[None]:
-    """Run with one torch thread: small matrices gain nothing from more, sums keep their order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -13,14 +13,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_compile.targets.errors import SnnCompileError
-from snn_compile.train.presets import PRESETS, TrainConfig, read_config
+from snn_compile.train.config import RunConfig
+from snn_compile.train.presets import PRESETS, read_config
 
 if TYPE_CHECKING:
-    from snn_compile.train.bptt import Progress, Training
+    from snn_compile.train.training import Progress, Training
 
 INTERRUPTED = 130
 DYNAMICS = "dynamics"
@@ -158,9 +160,8 @@ def _dynamics(overrides: Sequence[str], figure: Path | None, as_json: bool) -> i
     return 0
 
 
-def _train(config: TrainConfig, path: Path, as_json: bool) -> int:
-    from snn_compile.train.bptt import fit
-
+def _train(config: RunConfig, path: Path, as_json: bool) -> int:
+    fit = import_module(f"snn_compile.train.{config.algorithm}").fit
     started = time.process_time()
     with _progress(config) as observe:
         training = fit(config, path, observe)
@@ -173,7 +174,7 @@ def _train(config: TrainConfig, path: Path, as_json: bool) -> int:
 
 
 @contextmanager
-def _progress(config: TrainConfig) -> Iterator[Callable[[Progress], None]]:
+def _progress(config: RunConfig) -> Iterator[Callable[[Progress], None]]:
     """Show a progress bar on stderr while training goes on."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -189,49 +190,58 @@ def _progress(config: TrainConfig) -> Iterator[Callable[[Progress], None]]:
         task = bar.add_task("", total=config.epochs)
 
         def show(state: Any) -> None:
-            text = (
-                f"loss {state.train_loss:.3f}  validation {state.validation.accuracy:.2%}"
-                f"  best {state.best_accuracy:.2%}"
-            )
+            value, best = (_shown(state.metric, value) for value in (state.value, state.best))
+            text = f"loss {state.train_loss:.3f}  validation {value}  best {best}"
             bar.update(task, completed=state.epoch, description=text)
 
         yield show
 
 
-def _result(config: TrainConfig, training: Training, path: Path, seconds: float) -> dict[str, Any]:
-    metrics = training.metrics
+def _result(config: RunConfig, training: Training, path: Path, seconds: float) -> dict[str, Any]:
+    metrics, name = dict(training.metrics), training.metric
     split = "validation" if training.interrupted else "test"
     return {
         "schema": {"name": "snn-train", "version": 1},
         "preset": config.preset,
         "seed": config.seed,
         "checkpoint": str(path),
-        "metric": {"name": "accuracy", "value": metrics[f"{split}_accuracy"], "split": split},
-        "validation_accuracy": metrics["validation_accuracy"],
+        "metric": {"name": name, "value": metrics[f"{split}_{name}"], "split": split},
+        f"validation_{name}": metrics[f"validation_{name}"],
         "best_epoch": metrics["epoch"],
         "epochs": training.epochs,
         "cpu_seconds": round(seconds, 2),
         "spike_rate": metrics["spike_rate"],
         "spike_rates": metrics["spike_rates"],
-        **{key: metrics[key] for key in ("clamped_neurons",) if key in metrics},
+        **{key: value for key, value in metrics.items() if key not in ("epoch", f"test_{name}")},
         "interrupted": training.interrupted,
     }
 
 
 def _table(result: dict[str, Any]) -> str:
     metric = result["metric"]
-    rates = ", ".join(f"{name} {rate:.3f}" for name, rate in result["spike_rates"].items())
+    name = metric["name"]
+    rates = ", ".join(f"{layer} {rate:.3f}" for layer, rate in result["spike_rates"].items())
     rows = {
         "preset": f"{result['preset']} (seed {result['seed']})",
-        f"{metric['split']} {metric['name']}": f"{metric['value']:.2%}",
-        "validation accuracy": f"{result['validation_accuracy']:.2%}",
+        f"{metric['split']} {name}": _shown(name, metric["value"]),
+        f"validation {name}": _shown(name, result[f"validation_{name}"]),
         "epochs": f"{result['epochs']} (best {result['best_epoch']})",
         "spike rate": f"{result['spike_rate']:.3f} a neuron and step ({rates})",
         "cpu seconds": f"{result['cpu_seconds']:.1f}",
         "checkpoint": result["checkpoint"],
     }
+    more = list(result)[list(result).index("spike_rates") + 1 : -1]
+    rows |= {
+        key.replace("_", " "): _shown(key, result[key]) for key in more if not isinstance(result[key], dict)
+    }
     width = max(map(len, rows))
     return "\n".join(f"{key:{width}}  {value}" for key, value in rows.items())
+
+
+def _shown(name: str, value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.6g}"
+    return str(value)
 
 
 if __name__ == "__main__":

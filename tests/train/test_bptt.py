@@ -20,7 +20,7 @@ def test_training_learns_and_the_checkpoint_is_the_best_epoch(config, tmp_path):
     training = fit(config, path, seen.append)
     assert [p.epoch for p in seen] == [1, 2, 3, 4] == list(range(1, training.epochs + 1))
     assert training.metrics["test_accuracy"] > 0.8
-    ranks = [(p.validation.accuracy, -p.validation.loss) for p in seen]
+    ranks = [p.rank for p in seen]
     assert training.metrics["epoch"] == 1 + ranks.index(max(ranks))
     assert [p.improved for p in seen] == [r > max(ranks[:i], default=(-1, -1)) for i, r in enumerate(ranks)]
     checkpoint = load_checkpoint(path)

@@ -2,7 +2,8 @@ import pytest
 
 from snn_compile.runtime.data import FASHION_FOLDER, data_names, load_data
 from snn_compile.targets.errors import SnnCompileError
-from snn_compile.train.presets import PRESETS, TrainConfig, config_from, read_config
+from snn_compile.train.bptt_config import TrainConfig
+from snn_compile.train.presets import PRESETS, config_from, read_config
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -36,6 +37,11 @@ def test_a_toml_file_starts_from_its_preset(tmp_path):
     assert config == read_config("digits-recurrent", ["epochs=5", "beta=0.5", "hidden=12,8"])
     path.write_text("learning_rate = 1\n")
     assert read_config(str(path)) == TrainConfig(learning_rate=1.0)
+    path.write_text('algorithm = "bptt"\nepochs = 3\n')
+    assert read_config(str(path)) == TrainConfig(epochs=3)
+    path.write_text('algorithm = "annealing"\n')
+    with pytest.raises(SnnCompileError, match="no algorithm 'annealing'; known are bptt"):
+        read_config(str(path))
 
 
 @pytest.mark.parametrize(
