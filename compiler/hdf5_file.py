@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +39,11 @@ CHUNK_MAX = 1 << 20
 
 HEAP_MAX, HEAPS_MAX = 1 << 24, 1 << 26
 """Bytes of the heap that a string lies in, and of all heaps."""
+
+HEAPS_HELD, HEAP_READS = 32, 4
+"""Heaps held while rows are read, and how many times the file's size is read of them."""
+
+_PLACE = struct.calcsize("<IQI")
 
 
 @contextmanager
@@ -178,22 +184,69 @@ class Hdf5Group(Entries):
             self.fail(f"{key!r} is {data.dtype}, not numbers")
         return self._read(data, key)
 
+    def rows(self, key: str, chosen: npt.NDArray[np.int64], limit: int) -> Iterator[npt.NDArray[Any]]:
+        """Yield the chosen ones of up to `limit` rows of numbers, each of its own length.
+
+        A few heaps of the file are held at a time, and all that is read is at most some times the file.
+        """
+        data = self._dataset(key, limit)
+        kind = h5py.check_vlen_dtype(data.dtype)
+        if not isinstance(kind, np.dtype) or kind.kind not in "biuf" or kind.itemsize > 8 or data.ndim != 1:
+            self.fail(f"{key!r} is {data.dtype} {data.shape}, not rows of numbers")
+        places, left = self._places(data, key), HEAP_READS * os.path.getsize(self.path)
+        heaps: dict[int, dict[int, bytes]] = {}
+        for row in chosen:
+            length, heap, index = places[row]
+            if length and heap not in heaps:
+                body = self._heap_body(heap)
+                left -= len(body)
+                if left < 0:
+                    self.fail(f"the rows of {key!r} lie all over the file; it is damaged")
+                heaps = dict([*heaps.items(), (heap, _objects(body))][-HEAPS_HELD:])
+            found = heaps[heap].get(index, b"") if length else b""
+            if len(found) < length * kind.itemsize:
+                self.fail(f"row {row} of {key!r} is not where its place says; the file is damaged")
+            yield np.frombuffer(found, kind, length)
+
     def _places(self, data: Any, key: str) -> list[tuple[int, int, int]]:
-        """Return (length, heap's address, index) of each string of variable length."""
-        want, raw = 16 * data.size, b""
+        """Return (length, heap's address, index) of each entry of variable length."""
+        want, raw = _PLACE * data.size, b""
         if data.chunks is None and data.id.get_offset() is not None and data.id.get_storage_size() == want:
             with open(self.path, "rb") as file:
                 file.seek(data.id.get_offset())
                 raw = file.read(want)
+        elif data.chunks is not None and data.ndim == 1:
+            raw = b"".join(self._chunks(data, key))[:want]
         elif data.chunks == data.shape and not data.id.get_create_plist().get_nfilters():
             if data.id.get_num_chunks() == 1:
                 raw = bytes(data.id.read_direct_chunk((0,) * data.ndim)[1])
         if len(raw) != want:
             self.fail(
-                f"{key!r} is a string whose place in the file is not understood; write it with nir.write or "
-                "as a string of fixed length"
+                f"the place of {key!r} in the file is not understood; write it with nir.write, or strings "
+                "with a fixed length and rows without a filter"
             )
         return list(struct.iter_unpack("<IQI", raw))
+
+    def _chunks(self, data: Any, key: str) -> Iterator[bytes]:
+        """Yield the chunks of places of a list, in order, as they are without shuffling and gzip."""
+        (length,), plist = data.chunks, data.id.get_create_plist()
+        filters = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
+        whole, first = _PLACE * length, 0
+        while first < data.size:
+            mask, body = data.id.read_direct_chunk((first,))
+            for number in reversed(range(len(filters))):
+                if mask >> number & 1:
+                    continue
+                if filters[number] == h5py.h5z.FILTER_DEFLATE:
+                    body = zlib.decompressobj().decompress(bytes(body), whole + 1)
+                elif filters[number] == h5py.h5z.FILTER_SHUFFLE and len(body) == whole:
+                    body = np.frombuffer(body, np.uint8).reshape(_PLACE, -1).T.tobytes()
+                else:
+                    self.fail(f"{key!r} is stored with a filter that is not read; write it with gzip")
+            if len(body) != whole:
+                self.fail(f"{key!r} has a chunk of {len(body)} bytes, not {whole}; the file is damaged")
+            yield bytes(body)
+            first += length
 
     def _heap_string(self, length: int, heap: int, index: int, key: str, bytes_max: int) -> bytes:
         """Return a string from its heap, which HDF5 itself may search for ever if it is damaged."""
@@ -209,27 +262,35 @@ class Hdf5Group(Entries):
         return found[:length]
 
     def _heap(self, heap: int, key: str) -> dict[int, bytes]:
-        """Return the objects of a global heap collection (HDF5 file format, III.E) by index."""
-        start = heap + self.group.file.userblock_size
-        with open(self.path, "rb") as file:
-            body = b""
-            if start + 16 <= os.path.getsize(self.path):
-                file.seek(start)
-                signature, size = struct.unpack("<4s4xQ", file.read(16))
-                if signature == b"GCOL" and 16 < size <= HEAP_MAX:
-                    body = file.read(size - 16)
+        """Return the objects of a heap by index, counting what has been read of all."""
+        body = self._heap_body(heap)
         self._spent.heap_bytes += len(body)
         if self._spent.heap_bytes > HEAPS_MAX:
             self.fail(f"{key!r} brings the file's strings to more than {HEAPS_MAX} bytes")
-        found: dict[int, bytes] = {}
-        place = 0
-        while place + 16 <= len(body):
-            index, size = struct.unpack_from("<H6xQ", body, place)
-            if index == 0 or size > len(body) - place - 16:
-                break
-            found.setdefault(index, body[place + 16 : place + 16 + size])
-            place += 16 + (size + 7) // 8 * 8
-        return found
+        return _objects(body)
+
+    def _heap_body(self, heap: int) -> bytes:
+        """Return a global heap collection (HDF5 file format, III.E) without its header, or nothing."""
+        start = heap + self.group.file.userblock_size
+        if start + 16 > os.path.getsize(self.path):
+            return b""
+        with open(self.path, "rb") as file:
+            file.seek(start)
+            signature, size = struct.unpack("<4s4xQ", file.read(16))
+            return file.read(size - 16) if signature == b"GCOL" and 16 < size <= HEAP_MAX else b""
+
+
+def _objects(body: bytes) -> dict[int, bytes]:
+    """Return the objects of a global heap collection by index."""
+    found: dict[int, bytes] = {}
+    place = 0
+    while place + 16 <= len(body):
+        index, size = struct.unpack_from("<H6xQ", body, place)
+        if index == 0 or size > len(body) - place - 16:
+            break
+        found.setdefault(index, body[place + 16 : place + 16 + size])
+        place += 16 + (size + 7) // 8 * 8
+    return found
 
 
 def _address(group: Any) -> int:

@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 
 from snn_compile.targets.errors import WrongInput
 
-CODINGS = ("direct", "rate", "latency", "none")
+CODINGS = ("direct", "rate", "even", "latency", "none")
 _PERMUTATION_SEED = 784
 
 
-def check_options(name: str, options: Mapping[str, Any], layouts: tuple[str, ...]) -> None:
+def check_options(name: str, options: Mapping[str, Any], layouts: tuple[str, ...] = ()) -> None:
     """Raise WrongInput, naming the data set, for an option without its kind of value."""
-    words = {"coding": CODINGS[:3], "layout": layouts}
+    words = {"coding": CODINGS[:-1], "layout": layouts}
     for key, allowed in words.items():
-        if options[key] not in allowed:
+        if key in options and options[key] not in allowed:
             raise WrongInput(
                 f"data {name}: {key} is {options[key]!r}; use one of {', '.join(allowed)}", option=key
             )
-    least = {"steps": 1, "repeat": 1, "shrink": 1, "settle": 0, "copies": 0, "seed": 0}
+    least = {"steps": 1, "repeat": 1, "shrink": 1, "settle": 0, "copies": 0, "samples": 0, "seed": 0}
     for key in options.keys() & least.keys():
         value, low = options[key], least[key]
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
@@ -42,6 +42,9 @@ def coded(
         return repeated
     if coding == "rate":
         return (rng.random(repeated.shape) < repeated).astype(np.float64)
+    if coding == "even":
+        now = np.tile(np.arange(steps), frames.shape[1])[:, None] + 1
+        return np.floor(now * repeated) - np.floor((now - 1) * repeated)
     when = np.rint((1.0 - repeated) * (steps - 1))
     now = np.tile(np.arange(steps), frames.shape[1])[:, None]
     spikes: NDArray[np.bool_] = (when == now) & (repeated > 0)

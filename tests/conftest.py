@@ -89,6 +89,12 @@ def idx_images() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def event_folders() -> ModuleType:
+    """tests/event_folders.py: `write_shd(folder)`, `write_n_mnist`, `aedat3_bytes(t, x, y, p)`, ..."""
+    return _module("event_folders")
+
+
+@pytest.fixture(scope="session")
 def comparing() -> ModuleType:
     """tests/comparing.py: `run_all(program, inputs, device)`, `first_difference(a, b)`."""
     return _module("comparing")

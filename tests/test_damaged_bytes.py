@@ -1,4 +1,4 @@
-"""Damaged bytes: whatever is cut off or flipped in a model file, reading it gives a network or one error of
+"""Damaged bytes: whatever is cut off or flipped in a file, reading it gives what it holds, or one error of
 ours. A child process with limits of time and memory does the reading, so that a hang, a crash of a library
 or an allocation without bound fails a test and not the suite."""
 
@@ -9,18 +9,30 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import h5py
 import nir
 import numpy as np
 import pytest
 
+MODEL = """
+from snn_compile.compiler import lower
+from snn_compile.compiler.cli import load_model
+
+def read(path, stated):
+    lower(load_model(path).graph, stated)
+"""
+DATA = """
+from snn_compile.runtime import load_data
+
+def read(path, stated):
+    load_data(stated["name"], "test", steps=4, shrink=2)
+"""
 CHILD = """
 import json, logging, resource, sys, warnings
 from pathlib import Path
 import numpy as np
-from snn_compile.compiler import lower
-from snn_compile.compiler.cli import load_model
 from snn_compile.targets.errors import SnnCompileError
 
 source, work, count, seed, extra = Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:6])
@@ -28,7 +40,8 @@ warnings.simplefilter("ignore")
 logging.disable(logging.CRITICAL)
 whole = np.frombuffer(source.read_bytes(), np.uint8)
 stated = json.loads(sys.argv[6])
-lower(load_model(source).graph, stated)  # what is to be imported is there before memory is limited
+work.write_bytes(whole.tobytes())
+read(work, stated)  # what is to be imported is there before memory is limited
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + extra, taken + extra))
 rng = np.random.default_rng(seed)
@@ -47,7 +60,7 @@ for turn in range(count):
         damaged[start : start + rng.integers(1, 9)] = rng.choice([0, 1, 127, 128, 255])
     work.write_bytes(damaged.tobytes())
     try:
-        lower(load_model(work).graph, stated)
+        read(work, stated)
         found["read"] += 1
     except SnnCompileError as error:
         found["refused"] += 1
@@ -104,10 +117,36 @@ def write_pt(path: Path) -> dict[str, object]:
 def test_damaged_bytes_give_a_network_or_one_error(
     tmp_path: Path, suffix: str, write: Callable[[Path], dict[str, object]], least: int
 ) -> None:
-    stated = write(tmp_path / f"whole{suffix}")
-    files = [str(tmp_path / f"{name}{suffix}") for name in ("whole", "damaged")]
+    whole = tmp_path / f"whole{suffix}"
+    stated = write(whole)
+    read_damaged(MODEL, whole, tmp_path / f"damaged{suffix}", stated, least)
+
+
+EVENTS = {
+    "shd": ("write_shd", "shd_test.h5", 40),
+    "n-mnist": ("write_n_mnist", "Test/3/00000.bin", 40),
+    "dvs-gesture": ("write_gesture_recordings", "test0_fluorescent.aedat", 100),
+    "dvs-gesture arrays": ("write_gestures", "ibmGestureTest/user01_led/4.npy", 60),
+    "cifar10-dvs": ("write_cifar10_dvs", "airplane/cifar10_airplane_0.aedat", 20),
+    "cifar10-dvs aedat4": ("write_aedat4", "airplane/cifar10_airplane_0.aedat4", 60),
+}
+
+
+@pytest.mark.parametrize("kind", EVENTS)
+def test_damaged_bytes_give_events_or_one_error(tmp_path: Path, event_folders: ModuleType, kind: str) -> None:
+    write, file, least = EVENTS[kind]
+    folder = tmp_path / "set"
+    folder.mkdir()
+    getattr(event_folders, write)(folder)
+    whole = tmp_path / "whole"
+    whole.write_bytes((folder / file).read_bytes())
+    read_damaged(DATA, whole, folder / file, {"name": f"{kind.split()[0]}:{folder}"}, least)
+
+
+def read_damaged(reader: str, whole: Path, damaged: Path, stated: dict[str, object], least: int) -> None:
     numbers = ["240", "7", str(1 << 30)]  # turns, seed, bytes of memory that may be taken besides
-    command = [sys.executable, "-X", "faulthandler", "-c", CHILD, *files, *numbers, json.dumps(stated)]
+    arguments = [str(whole), str(damaged), *numbers, json.dumps(stated)]
+    command = [sys.executable, "-X", "faulthandler", "-c", reader + CHILD, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])

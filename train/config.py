@@ -19,7 +19,7 @@ from snn_compile.targets.errors import SnnCompileError
 class RunConfig:
     """The data of a run, how long it lasts and its seed.
 
-    `data` is a registry name or an `.npz`; coding to permuted are the options of the registry's sets.
+    `data` is a registry name or an `.npz`; coding to samples are the options of the registry's sets.
     `algorithm` is the module of `snn_compile.train` whose `fit(config, path, observe)` does the work, and
     `choices` the values that a key of text may have.
     """
@@ -37,13 +37,17 @@ class RunConfig:
     copies: int = 0
     shrink: int = 1
     permuted: bool = False
+    dt: float = 0.0
+    polarity: bool = True
+    counts: bool = False
+    samples: int = 0
     epochs: int = 20
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Raise SnnCompileError for a value out of its range."""
         self.at_least(1, "epochs", "steps", "repeat", "shrink")
-        self.at_least(0, "settle", "copies", "seed")
+        self.at_least(0, "settle", "copies", "dt", "samples", "seed")
         for key, allowed in self.choices.items():
             self.require(key, getattr(self, key) in allowed, f"one of {', '.join(allowed)}")
 

@@ -48,6 +48,21 @@ def test_rate_coding_draws_spikes_with_the_pixel_as_probability():
     assert abs(spikes.mean(axis=1)[middle].mean() - pixels[middle].mean()) < 0.01
 
 
+def test_even_coding_spaces_the_spikes_of_a_rate():
+    pixels = load_data("digits", "test", steps=1).inputs[:, 0]
+    spikes = load_data("digits", "test", coding="even", steps=32).inputs
+    assert set(np.unique(spikes)) == {0.0, 1.0}
+    np.testing.assert_array_equal(spikes.sum(axis=1), 32 * pixels)  # pixels are sixteenths
+    halves = spikes.transpose(0, 2, 1)[pixels == 0.5]
+    np.testing.assert_array_equal(halves, np.tile([0.0, 1.0], (len(halves), 16)))
+    for row, pixel in ((spikes[0, :, 20], pixels[0, 20]), (spikes[3, :, 34], pixels[3, 34])):
+        np.testing.assert_array_equal(np.cumsum(row), np.floor(np.arange(1, 33) * pixel))
+    rows = load_data("digits", "test", coding="even", layout="rows", repeat=4).inputs
+    np.testing.assert_array_equal(
+        rows.reshape(360, 8, 4, 8).sum(axis=2), np.floor(4 * pixels).reshape(360, 8, 8)
+    )
+
+
 def test_latency_coding_gives_one_spike_earlier_for_brighter_pixels():
     pixels = load_data("digits", "test", steps=1).inputs[:, 0]
     spikes = load_data("digits", "test", coding="latency", steps=9).inputs
@@ -135,11 +150,11 @@ def test_a_damaged_or_foreign_file_is_told_in_one_line(tmp_path, content):
 @pytest.mark.parametrize(
     "name, split, options, says",
     [
-        ("mnist", "test", {}, "not a known data set"),
+        ("mnists", "test", {}, "not a known data set"),
         ("missing.npz", "test", {}, "no such file"),
         ("digits", "all", {}, "no split 'all'"),
         ("digits", "test", {"stps": 3}, "no option stps; known are coding"),
-        ("digits", "test", {"coding": "phase"}, "direct, rate, latency"),
+        ("digits", "test", {"coding": "phase"}, "direct, rate, even, latency"),
         ("digits", "test", {"steps": 0}, "at least 1"),
         ("digits", "test", {"settle": 1.5}, "whole number"),
     ],
@@ -150,7 +165,8 @@ def test_a_wrong_request_is_told(name, split, options, says):
 
 
 def test_the_registry_names_itself():
-    assert set(data_names()) == {"digits", "fashion-mnist", "mnist-10k", "qt-ecg"}
+    images, events = {"digits", "fashion-mnist", "mnist-10k", "mnist"}, {"shd", "n-mnist", "dvs-gesture"}
+    assert set(data_names()) == images | events | {"qt-ecg", "cifar10-dvs", "dvs-cifar10"}
     assert all(line and "\n" not in line for line in data_names().values())
 
 

@@ -53,6 +53,26 @@ def test_codings_and_layouts(idx_images, tmp_path):
     np.testing.assert_array_equal(latency.sum(axis=1), flat[:, 0] > 0)
 
 
+def test_mnist_is_read_from_its_files(idx_images, tmp_path):
+    made = idx_images.write_set(tmp_path)
+    name = f"mnist:{tmp_path}"
+    test = load_data(name, "test", layout="pixels", shrink=2)
+    assert test.inputs.shape == (12, 196, 1)
+    np.testing.assert_array_equal(test.labels, made["t10k"][1])
+    squares = made["t10k"][0].reshape(12, 14, 2, 14, 2).mean(axis=(2, 4)) / 255
+    np.testing.assert_allclose(test.inputs[:, :, 0], squares.reshape(12, 196))
+    by_image = {image.tobytes(): label for image, label in zip(*made["train"], strict=True)}
+    sizes = []
+    for split in ("train", "validation"):
+        data = load_data(name, split, steps=2)
+        frames = np.rint(data.inputs[:, 1, 0] * 255).astype(np.int64)
+        assert [by_image[frame.tobytes()] for frame in frames] == data.labels.tolist()
+        sizes.append(len(frames))
+    assert sizes == [36, 4]
+    with pytest.raises(WrongInput, match="it comes as files; get its four IDX files and name the folder"):
+        load_data("mnist")
+
+
 def test_names_that_mean_the_same_set():
     assert same_set("fashion-mnist", "fashion-mnist:/some/folder")
     assert same_set("mine.npz", "mine.npz") and not same_set("mine.npz", "other.npz")
