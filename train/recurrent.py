@@ -59,13 +59,14 @@ class RecurrentConfig:
         for key in ("omega", "offset", "tau_membrane", "tau_adaptation", "tau_readout"):
             if len(getattr(self, key)) != 2:
                 raise SnnCompileError(f"{key} is {getattr(self, key)}; it must be two numbers")
-        slack = 2 * math.sqrt(max(0.0, 1 - (self.delta * self.omega[1]) ** 2))
-        most = self.delta * (self.offset[1] + 1 / (1 - Resonance.gamma))
+        fastest, largest = (max(map(abs, bounds)) for bounds in (self.omega, self.offset))
+        slack = 2 * math.sqrt(max(0.0, 1 - (self.delta * fastest) ** 2))
+        most = self.delta * (largest + 1 / (1 - Resonance.gamma))
         if self.neuron == "brf" and self.boundary and self.smooth_reset and most > slack:
             raise SnnCompileError(
-                f"delta {self.delta:g}, omega to {self.omega[1]:g}, offset to {self.offset[1]:g}: with q at "
-                f"its largest the smooth reset damps by delta (b' + q) = {most:.3g}, past 2 sqrt(1 - (delta "
-                f"omega)^2) = {slack:.3g}, where it makes the state grow; use a smaller delta or omega"
+                f"delta {self.delta:g}, omega to {fastest:g}, offset to {largest:g}: with q at its largest "
+                f"the smooth reset damps by delta (b' + q) = {most:.3g}, past 2 sqrt(1 - (delta omega)^2) = "
+                f"{slack:.3g}, where it makes the state grow; use a smaller delta or omega"
             )
 
     @classmethod

@@ -5,12 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from snn_compile import train
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.adaptive import Adaptation, adaptive_step
+from snn_compile.train.analysis import spectral_radius
+from snn_compile.train.recurrent import RecurrentConfig
 from snn_compile.train.resonators import EDGE, Resonance, clamped, damping, izhikevich_step, resonator_step
 
 DELTA = 0.01
@@ -44,6 +46,18 @@ def test_at_the_boundary_the_modulus_is_kept_for_ten_thousand_steps(omega):
     for _ in range(10_000):
         s *= factor
     assert abs(s) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_the_modulus_is_kept_by_the_step_itself_and_not_beside_the_boundary():
+    omega = torch.from_numpy(np.random.default_rng(3).uniform(0.5, 99.5, 300))
+    for away, moved in ((0.0, 0.0), (1e-4, 1.0), (-1e-4, -1.0)):
+        b = train.divergence_boundary(omega, DELTA) + away
+        zero = torch.zeros_like(b)
+        state = (torch.full_like(b, 0.6), torch.full_like(b, -0.8), zero)
+        for _ in range(10_000):
+            state = resonator_step(zero, state, omega, b, PLAIN)[1]
+        off = torch.hypot(state[0], state[1]) - 1
+        assert off.abs().max() < 1e-9 if not moved else (off * moved > 1e-9).all()
 
 
 def test_on_a_grid_the_state_grows_above_the_boundary_and_shrinks_below():
@@ -83,6 +97,22 @@ def test_the_spectral_radius_is_at_most_one_where_it_is_proved(omega, offset, q)
         assert radius == pytest.approx(1.0, abs=1e-12)
 
 
+@settings(max_examples=60)
+@given(omegas, offsets, st.floats(0.0, 10.0), st.floats(-2, 2), st.floats(-2, 2))
+def test_with_q_the_jacobian_is_that_of_the_smaller_damping(omega, offset, q, u, v):
+    omega_, b = damping(tensor(omega), tensor(offset), Resonance())
+
+    def after(s):
+        state = resonator_step(tensor(0.0), (s[:1], s[1:], tensor(q)), omega_, b, Resonance())[1]
+        return torch.cat(state[:2])
+
+    found = torch.autograd.functional.jacobian(after, tensor(u, v)).numpy()
+    turn, now = DELTA * omega, math.sqrt(1 - (DELTA * omega) ** 2) - DELTA * (offset + q)
+    np.testing.assert_allclose(found, [[now, -turn], [turn, now]], rtol=0, atol=1e-12)
+    radius = max(abs(np.linalg.eigvals(found)))
+    assert radius == pytest.approx(math.hypot(now, turn), abs=1e-12)
+
+
 @settings(max_examples=30)
 @given(omegas, st.floats(-3.0, 0.3), st.integers(1, 200))
 def test_the_gradient_through_time_has_the_norm_of_the_factor_s_power(omega, b, steps):
@@ -116,6 +146,43 @@ def test_too_fast_a_resonator_is_clamped_and_counted_and_never_nan(dtype):
     assert torch.isfinite(parameters.grad).all()
     free, _ = damping(parameters, offset, PLAIN)
     assert free.tolist() == [50.0, 99.0, 100.0, 1e6, 250.0]
+
+
+@settings(max_examples=100)
+@given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=20), st.floats(1e-4, 1.0))
+def test_no_frequency_gives_nan_and_all_that_are_too_fast_are_counted(frequencies, delta):
+    kind = Resonance(delta=delta)
+    parameters = torch.tensor(frequencies, dtype=torch.float64, requires_grad=True)
+    omega, b = damping(parameters, torch.full_like(parameters, 0.5), kind)
+    state = (torch.zeros_like(b),) * 3
+    for x in (3.0, 0.0, 50.0):
+        z, state = resonator_step(torch.full_like(b, x / delta), state, omega, b, kind)
+    (state[0].sum() + state[1].sum() + b.sum()).backward()
+    assert all(torch.isfinite(values).all() for values in (omega, b, *state, parameters.grad))
+    assert float((delta * omega).detach().max()) < 1
+    assert clamped(parameters, delta) == sum(delta * abs(f) > EDGE for f in frequencies)
+
+
+@settings(max_examples=200)
+@given(st.floats(1e-3, 0.5), st.floats(0.1, 1.2), st.floats(0.0, 5.0), st.booleans())
+def test_a_network_is_built_where_no_q_makes_its_state_grow(delta, turn, offset, reverse):
+    omega, offsets_ = (1e-3, turn / delta), (0.0, offset)
+    if reverse:  # ranges count by what they can draw, in any order and of any sign
+        omega, offsets_ = (-omega[1], omega[0]), offsets_[::-1]
+    largest = delta * (offset + 10.0)
+    allowed = 2 * math.sqrt(max(0.0, 1 - turn**2))
+    assume(abs(largest - allowed) > 1e-9)
+    words = {"delta": delta, "omega": omega, "offset": offsets_}
+    if largest > allowed:
+        with pytest.raises(SnnCompileError, match="makes the state grow"):
+            RecurrentConfig(2, 3, 2, **words)
+        RecurrentConfig(2, 3, 2, smooth_reset=False, **words)
+        return
+    RecurrentConfig(2, 3, 2, **words)
+    drawn = torch.linspace(*omega, 20, dtype=torch.float64)[:, None]
+    frequency, b = damping(drawn, tensor(*np.linspace(*offsets_, 5)), Resonance(delta=delta))
+    for q in (0.0, 3.0, 10.0):
+        assert (spectral_radius(frequency, b - q, delta) <= 1 + 1e-12).all()
 
 
 def test_a_balanced_neuron_by_hand_with_q_in_threshold_and_damping():
