@@ -127,10 +127,12 @@ def _boundary(arguments: argparse.Namespace) -> Answer:
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
         shown = axis.pcolormesh(omega, b, radius, cmap="RdBu_r", vmin=0, vmax=2, shading="auto")
-        axis.plot(omega, divergence_boundary(omega, delta), color="black", label="p(ω)")
+        axis.plot(omega, divergence_boundary(omega, delta), color="black", label="p(ω), radius 1")
+        for height, word in ((0.1, "grows"), (-0.5, "decays")):
+            axis.text(0.05 / delta, height / delta, word, va="center")
         figure.colorbar(shown, ax=axis, label="spectral radius |1 + δ(b + iω)|")
         axis.set(xlabel="ω, rad/s", ylabel="b, 1/s", title=f"divergence boundary, δ = {delta:g} s")
-        axis.legend()
+        axis.legend(loc="lower left", framealpha=1)
 
     return found, draw
 
@@ -159,7 +161,8 @@ def _gradient(arguments: argparse.Namespace) -> Answer:
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
         for distance, norm in zip(away, norms.T, strict=True):
-            axis.plot(norm, label=f"b = p(ω) {distance:+g}")
+            sign = "+" if distance > 0 else "−"  # noqa: RUF001
+            axis.plot(norm, label=f"b = p(ω) {sign} {abs(distance):g} /s" if distance else "b = p(ω)")
         axis.set(xlabel="steps back in time", ylabel="norm of the gradient", yscale="log")
         axis.set_title(f"gradient through time, ω = {omega:g} rad/s, δ = {delta:g} s")
         axis.legend()
@@ -202,10 +205,16 @@ def _landscape(arguments: argparse.Namespace) -> Answer:
     }
 
     def draw(figure: Figure) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         axis = figure.subplots()
-        shown = axis.contourf(made.alphas, made.betas, made.losses.T, levels=30, cmap="viridis")
-        figure.colorbar(shown, ax=axis, label="loss")
-        axis.set(xlabel="α", ylabel="β", title=f"error landscape, {network.config.neuron}")
+        levels = MaxNLocator(24).tick_values(made.losses.min(), made.losses.max())
+        shown = axis.contourf(made.alphas, made.betas, made.losses.T, levels=levels, cmap="viridis")
+        axis.contour(made.alphas, made.betas, made.losses.T, levels=levels, colors="white", linewidths=0.2)
+        axis.plot(0, 0, "x", color="white")
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+        figure.colorbar(shown, ax=axis, label="loss", ticks=MaxNLocator(8))
+        axis.set(xlabel="α", ylabel="β", title=f"error landscape, {network.config.neuron}", aspect="equal")
 
     return found, draw
 
@@ -243,16 +252,19 @@ def _convergence(arguments: argparse.Namespace) -> Answer:
 
     def draw(figure: Figure) -> None:
         import numpy as np
+        from matplotlib.ticker import MaxNLocator, PercentFormatter
 
         axis = figure.subplots()
         for name, (rate, _) in best.items():
             lines = [r.accuracies for r in runs if (r.name, r.learning_rate) == (name, rate)]
             epochs = np.arange(1, len(lines[0]) + 1)
-            (line,) = axis.plot(epochs, np.mean(lines, axis=0), label=f"{name}, rate {rate:g}")
+            (line,) = axis.plot(epochs, np.mean(lines, axis=0), ".-", label=f"{name}, rate {rate:g}")
             low, high = np.min(lines, axis=0), np.max(lines, axis=0)
             axis.fill_between(epochs, low, high, color=line.get_color(), alpha=0.2)
-        axis.axhline(arguments.level, color=FAINT)
+        axis.axhline(arguments.level, color=FAINT, label=f"{arguments.level:.0%}", zorder=0)
         axis.set(xlabel="epoch", ylabel="validation accuracy")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axis.set_title(f"mean and range of {len(arguments.seeds)} seeds, best rate of each grid", fontsize=10)
         axis.legend()
 
