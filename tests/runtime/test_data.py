@@ -165,7 +165,10 @@ def test_a_wrong_request_is_told(name, split, options, says):
 
 
 def test_the_registry_names_itself():
-    images, events = {"digits", "fashion-mnist", "mnist-10k", "mnist"}, {"shd", "n-mnist", "dvs-gesture"}
+    images, events = (
+        {"digits", "fashion-mnist", "mnist-10k", "mnist", "cifar10"},
+        {"shd", "n-mnist", "dvs-gesture"},
+    )
     assert set(data_names()) == images | events | {"qt-ecg", "cifar10-dvs", "dvs-cifar10"}
     assert all(line and "\n" not in line for line in data_names().values())
 

@@ -73,6 +73,54 @@ def test_mnist_is_read_from_its_files(idx_images, tmp_path):
         load_data("mnist")
 
 
+def write_cifar(folder, each=8):
+    rng = np.random.default_rng(5)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = {}
+    for name in [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]:
+        images, labels = rng.integers(0, 256, (each, 3, 32, 32)), rng.integers(0, 10, each)
+        rows = np.concatenate([labels[:, None], images.reshape(each, -1)], axis=1)
+        (folder / f"{name}.bin").write_bytes(rows.astype(np.uint8).tobytes())
+        made[name] = images, labels
+    return made
+
+
+def test_cifar10_is_read_from_its_binary_version(tmp_path):
+    made = write_cifar(tmp_path / "cifar-10-batches-bin")
+    name = f"cifar10:{tmp_path}"
+    test = load_data(name, "test", steps=2)
+    assert test.inputs.shape == (8, 2, 3, 32, 32)
+    np.testing.assert_array_equal(test.inputs[:, 1] * 255, made["test_batch"][0])
+    np.testing.assert_array_equal(test.labels, made["test_batch"][1])
+    batches = [made[f"data_batch_{n}"] for n in range(1, 6)]
+    by_image = {
+        i.tobytes(): label for images, labels in batches for i, label in zip(images, labels, strict=True)
+    }
+    sizes = []
+    for split in ("train", "validation"):
+        data = load_data(name, split, layout="flat", steps=1)
+        frames = np.rint(data.inputs[:, 0] * 255).astype(np.int64)
+        assert [by_image[frame.tobytes()] for frame in frames] == data.labels.tolist()
+        sizes.append(len(frames))
+    assert sizes == [36, 4]
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (None, "test_batch.bin: no such file"),
+        (b"", "holds 0 bytes, not whole records of 3073"),
+        (bytes(3074), "holds 3074 bytes"),
+        (b"\x0a" + bytes(3072), "holds class 10; they are 0 to 9"),
+    ],
+)
+def test_a_file_that_is_not_cifar10_is_told(tmp_path, content, says):
+    if content is not None:
+        (tmp_path / "test_batch.bin").write_bytes(content)
+    with pytest.raises(WrongInput, match=says):
+        load_data(f"cifar10:{tmp_path}", "test")
+
+
 def test_names_that_mean_the_same_set():
     assert same_set("fashion-mnist", "fashion-mnist:/some/folder")
     assert same_set("mine.npz", "mine.npz") and not same_set("mine.npz", "other.npz")
