@@ -27,6 +27,7 @@ SETS = {
     "mnist-10k": ("digits", "digits", ["coding=rate", "steps=3"], (3, 784)),
     "mnist-10k by pixel": ("digits", "smnist14-brf", ["shrink=4", "permuted=true"], (49, 1)),
     "shd": ("write_shd", "digits", ["steps=9", "dt=0.1", "shrink=10", "weight_bits=0"], (9, 70)),
+    "shd by resonators": ("write_shd", "shd-brf", [], (250, 700)),
     "n-mnist": ("write_n_mnist", "digits", ["steps=4", "shrink=2", "polarity=false"], (4, 289)),
     "dvs-gesture": ("write_gestures", "digits", ["layout=flat", "steps=4", "shrink=8"], (4, 512)),
     "cifar10-dvs": (
