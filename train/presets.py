@@ -110,7 +110,7 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
         ),
     ),
     "shd-brf": (
-        "balanced resonate-and-fire net on spiking Heidelberg digits, 250 steps of 4 ms (Higuchi et al. 2024)",
+        "balanced resonate-and-fire net on spoken digits, 250 steps of 4 ms (Higuchi et al. 2024)",
         TrainConfig(
             preset="shd-brf",
             data="shd",
