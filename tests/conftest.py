@@ -89,6 +89,13 @@ def idx_images() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def write_net() -> Callable[..., Path]:
+    """Return write(path, layers) of tests/netx_files.py, for lava-dl's `.net` files."""
+    writer: Callable[..., Path] = _module("netx_files").write
+    return writer
+
+
+@pytest.fixture(scope="session")
 def event_folders() -> ModuleType:
     """tests/event_folders.py: `write_shd(folder)`, `write_n_mnist`, `aedat3_bytes(t, x, y, p)`, ..."""
     return _module("event_folders")

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-import h5py
 import nir
 import numpy as np
 import pytest
@@ -88,16 +87,11 @@ def write_nir(path: Path) -> dict[str, object]:
     return {"dt": 1, "rule": "euler", "reset": "value", "reset_timing": "same_step", "comparison": ">"}
 
 
-def write_net(path: Path) -> dict[str, object]:
-    rng = np.random.default_rng(2)
-    with h5py.File(path, "w") as file:
-        file["layer/0/type"], file["layer/0/shape"] = np.bytes_(b"input"), [6, 1, 1]
-        file["layer/1/type"], file["layer/1/shape"] = "dense", [4, 1, 1]
-        file["layer/1/weight"] = rng.integers(-40, 60, (4, 6)).astype(np.float32)
-        file["layer/1/neuron/type"] = "CUBA"
-        for key, value in {"iDecay": 4096, "vDecay": 1024, "vThMant": 25, "refDelay": 1}.items():
-            file[f"layer/1/neuron/{key}"] = value
-    return {}
+def net_layers() -> list[dict[str, object]]:
+    weight = np.random.default_rng(2).integers(-40, 60, (4, 6)).astype(np.float32)
+    neuron = {"type": "CUBA", "iDecay": 4096, "vDecay": 1024, "vThMant": 25, "refDelay": 1}
+    layers: list[dict[str, object]] = [{"type": "input", "shape": [6, 1, 1]}]
+    return [*layers, {"type": "dense", "shape": [4, 1, 1], "weight": weight, "neuron": neuron}]
 
 
 def write_pt(path: Path) -> dict[str, object]:
@@ -111,15 +105,20 @@ def write_pt(path: Path) -> dict[str, object]:
     return {}
 
 
-@pytest.mark.parametrize(
-    "suffix, write, least", [(".nir", write_nir, 80), (".net", write_net, 60), (".pt", write_pt, 100)]
-)
+@pytest.mark.parametrize("suffix, write, least", [(".nir", write_nir, 80), (".pt", write_pt, 100)])
 def test_damaged_bytes_give_a_network_or_one_error(
     tmp_path: Path, suffix: str, write: Callable[[Path], dict[str, object]], least: int
 ) -> None:
     whole = tmp_path / f"whole{suffix}"
     stated = write(whole)
     read_damaged(MODEL, whole, tmp_path / f"damaged{suffix}", stated, least)
+
+
+def test_damaged_bytes_of_a_net_give_a_network_or_one_error(
+    tmp_path: Path, write_net: Callable[..., Path]
+) -> None:
+    whole = write_net(tmp_path / "whole.net", net_layers())
+    read_damaged(MODEL, whole, tmp_path / "damaged.net", {}, 60)
 
 
 EVENTS = {

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
@@ -28,26 +28,11 @@ DEVICES = ["oracle", "loihi2-sim", pytest.param("lava-stepped", marks=needs_lava
 STEPS = 30
 
 Layer = dict[str, Any]
+Writer = Callable[[Path, list[Layer]], Path]
 
 
 def neuron(i: Any = 4096, v: Any = 1024, threshold: int = 25, kind: str = "CUBA", **more: Any) -> Layer:
     return {"type": kind, "iDecay": i, "vDecay": v, "vThMant": threshold, "refDelay": 1, **more}
-
-
-def write(path: Path, layers: list[Layer]) -> Path:
-    """Write layers as lava-dl's blocks do."""
-    with h5py.File(path, "w") as file:
-        for index, layer in enumerate(layers):
-            group = file.create_group(f"layer/{index}")
-            group.create_dataset("type", (1,), "S10", [layer["type"].encode()])
-            for key, value in layer.items():
-                if key == "neuron":
-                    for name, item in value.items():
-                        group.create_dataset(f"neuron/{name}", data=item)
-                elif key != "type":
-                    group.create_dataset(key, data=value)
-        file.create_group("simulation").create_dataset("Ts", data=1)
-    return path
 
 
 def dense(rng: np.random.Generator, inputs: int, outputs: int, odd: bool = False, **more: Any) -> Layer:
@@ -198,9 +183,11 @@ def inputs_for(layers: list[Layer], steps: int = STEPS) -> np.ndarray:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", networks())
-def test_every_layer_steps_as_its_integers_do(tmp_path: Path, case: str, device: str) -> None:
+def test_every_layer_steps_as_its_integers_do(
+    tmp_path: Path, write_net: Writer, case: str, device: str
+) -> None:
     layers = networks()[case]
-    program = compile_graph(write(tmp_path / "a.net", layers))
+    program = compile_graph(write_net(tmp_path / "a.net", layers))
     data = inputs_for(layers, 200 if "longer" in case else STEPS)
     names = [p.name for p in program.populations if "relay" not in p.name]
     record = execute(program, data, device, record=names, probes=[f"{n}.v" for n in names])
@@ -215,9 +202,11 @@ def test_every_layer_steps_as_its_integers_do(tmp_path: Path, case: str, device:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_axonal_delays_of_the_last_layer(tmp_path: Path, rng: np.random.Generator, device: str) -> None:
+def test_axonal_delays_of_the_last_layer(
+    tmp_path: Path, write_net: Writer, rng: np.random.Generator, device: str
+) -> None:
     layers = [dense(rng, 6, 3, delay=[0, 7, 2])]
-    program = compile_graph(write(tmp_path / "a.net", layers))
+    program = compile_graph(write_net(tmp_path / "a.net", layers))
     data = inputs_for(layers)
     wanted = [late(layers[0], by_hand(layers, x)[0]["dense0"]) for x in data]
     assert np.array_equal(execute(program, data, device).outputs, np.array(wanted))
@@ -226,13 +215,13 @@ def test_axonal_delays_of_the_last_layer(tmp_path: Path, rng: np.random.Generato
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("last", ["threshold 2**17", "threshold 2**17 - 1", "no neuron"])
 def test_last_layers_that_never_spike_are_read_at_the_membrane(
-    tmp_path: Path, rng: np.random.Generator, last: str, device: str
+    tmp_path: Path, write_net: Writer, rng: np.random.Generator, last: str, device: str
 ) -> None:
     final = dense(rng, 5, 3, odd=True, bias=[4, 0, -9], neuron=neuron(4096, 0, (1 << 17) - ("-" in last)))
     layers = [dense(rng, 6, 5), final]
     if last == "no neuron":
         del final["neuron"]
-    program = compile_graph(write(tmp_path / "a.net", layers))
+    program = compile_graph(write_net(tmp_path / "a.net", layers))
     data = inputs_for(layers)
     found = execute(program, data, device).outputs
     port = program.outputs[0]
@@ -245,9 +234,11 @@ def test_last_layers_that_never_spike_are_read_at_the_membrane(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_an_average_is_the_mean_of_groups(tmp_path: Path, rng: np.random.Generator, device: str) -> None:
+def test_an_average_is_the_mean_of_groups(
+    tmp_path: Path, write_net: Writer, rng: np.random.Generator, device: str
+) -> None:
     layers = [dense(rng, 6, 12), {"type": "average", "shape": [4, 1, 1]}]
-    program = compile_graph(write(tmp_path / "a.net", layers))
+    program = compile_graph(write_net(tmp_path / "a.net", layers))
     data = inputs_for(layers)
     hidden = np.array([by_hand(layers[:1], x)[0]["dense0"] for x in data])
     outputs = execute(program, data, device).outputs / program.populations[-1].scale
@@ -256,13 +247,13 @@ def test_an_average_is_the_mean_of_groups(tmp_path: Path, rng: np.random.Generat
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_concat_joins_layers_and_every_connection_takes_a_step(
-    tmp_path: Path, rng: np.random.Generator, device: str
+    tmp_path: Path, write_net: Writer, rng: np.random.Generator, device: str
 ) -> None:
     """Layer 2 hears layers 1, 0 and, backwards, 3; a connection takes a step, and delay more."""
     first, last = dense(rng, 6, 4, bias=[3, 9, 1, 0], delay=[0, 2, 1, 0]), dense(rng, 5, 3)
     second, third = dense(rng, 4, 2, odd=True), dense(rng, 9, 5, odd=True)
     layers = [first, second, {"type": "concat", "shape": [9, 1, 1], "layers": [0, 4]}, third, last]
-    program = compile_graph(write(tmp_path / "a.net", layers))
+    program = compile_graph(write_net(tmp_path / "a.net", layers))
     data = inputs_for(layers)
     names = ["dense0", "dense1", "dense3", "dense4"]
     record = execute(program, data, device, record=names)
@@ -279,10 +270,10 @@ def test_concat_joins_layers_and_every_connection_takes_a_step(
 
 
 def test_real_inputs_of_an_encoder_are_messages_and_weights_stay_exact(
-    tmp_path: Path, rng: np.random.Generator
+    tmp_path: Path, write_net: Writer, rng: np.random.Generator
 ) -> None:
     layers = networks()["encoder"]
-    path = write(tmp_path / "a.net", layers)
+    path = write_net(tmp_path / "a.net", layers)
     data = rng.integers(0, 256, (2, STEPS, 2, 7, 9)) / 256
     program = compile_graph(path, calibration=data)
     assert program.inputs[0].kind == "graded" and program.inputs[0].scale == 256
@@ -294,8 +285,10 @@ def test_real_inputs_of_an_encoder_are_messages_and_weights_stay_exact(
         assert np.array_equal(record.states("conv1.v")[sample], states["conv1"])
 
 
-def test_nothing_is_rounded_and_weights_that_fewer_bits_cut_are_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.net", networks()["convolutions"])
+def test_nothing_is_rounded_and_weights_that_fewer_bits_cut_are_refused(
+    tmp_path: Path, write_net: Writer
+) -> None:
+    path = write_net(tmp_path / "a.net", networks()["convolutions"])
     done = compile_stages(path, stop_after="quantize")
     assert done.quantized is not None and not any(error.max_lsb for error in done.quantized.errors)
     assert not done.quantized.warnings
@@ -305,8 +298,10 @@ def test_nothing_is_rounded_and_weights_that_fewer_bits_cut_are_refused(tmp_path
         lower(path, {"dt": 1.0})
 
 
-def test_the_command_compiles_and_inspects_a_net(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write(tmp_path / "a.net", networks()["delays"])
+def test_the_command_compiles_and_inspects_a_net(
+    tmp_path: Path, write_net: Writer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_net(tmp_path / "a.net", networks()["delays"])
     assert main([str(path), "--target", "loihi2-sim", "-o", str(tmp_path / "a.snn"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["fits"] is True
     assert main(["inspect", str(path), "--json"]) == 0
@@ -318,16 +313,18 @@ def test_the_command_compiles_and_inspects_a_net(tmp_path: Path, capsys: pytest.
     assert "a.net" in capsys.readouterr().err
 
 
-def test_layers_that_are_not_supported_are_refused_by_name(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_layers_that_are_not_supported_are_refused_by_name(
+    tmp_path: Path, write_net: Writer, rng: np.random.Generator
+) -> None:
     pool = networks()["pools"][1] | {"stride": [3, 2], "shape": [2, 3, 5]}
     with pytest.raises(UnsupportedNode, match="layer/1: its windows"):
-        lower(write(tmp_path / "a.net", [{"type": "input", "shape": [2, 7, 9]}, pool]))
+        lower(write_net(tmp_path / "a.net", [{"type": "input", "shape": [2, 7, 9]}, pool]))
     average = {"type": "average", "shape": [2, 1, 1]}
     with pytest.raises(UnsupportedNode, match="layer/1: .*only be the last"):
-        lower(write(tmp_path / "a.net", [dense(rng, 3, 4), average, dense(rng, 2, 2)]))
+        lower(write_net(tmp_path / "a.net", [dense(rng, 3, 4), average, dense(rng, 2, 2)]))
     encoder = {"type": "input", "shape": [3], "neuron": neuron(1000)}
     with pytest.raises(UnsupportedNode, match="layer/0: iDecay of an input neuron"):
-        lower(write(tmp_path / "a.net", [encoder, dense(rng, 3, 2)]))
+        lower(write_net(tmp_path / "a.net", [encoder, dense(rng, 3, 2)]))
     with pytest.raises(CompileError, match="layer/0: there is no input layer"):
-        lower(write(tmp_path / "a.net", [conv(rng, (3, 4, 7), (3, 2, 4, 3))]))
-    assert prod(lower(write(tmp_path / "a.net", networks()["pools"])).inputs[0].shape) == 126
+        lower(write_net(tmp_path / "a.net", [conv(rng, (3, 4, 7), (3, 2, 4, 3))]))
+    assert prod(lower(write_net(tmp_path / "a.net", networks()["pools"])).inputs[0].shape) == 126

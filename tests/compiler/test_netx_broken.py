@@ -14,23 +14,26 @@ from snn_compile.compiler import lower
 from snn_compile.compiler.cli import main
 from snn_compile.targets.errors import CompileError
 
+CUBA = {"type": "CUBA", "iDecay": 4096, "vDecay": 1024, "vThMant": 25, "refDelay": 1}
 
-def write(path: Path) -> Path:
-    """Write a good file: input, convolution, flatten, two dense layers."""
+
+@pytest.fixture
+def path(tmp_path: Path, write_net: Callable[..., Path]) -> Path:
+    """A good file: input, convolution, flatten, two dense layers."""
     rng = np.random.default_rng(2)
-    with h5py.File(path, "w") as file:
-        for index, kind in enumerate(["input", "conv", "flatten", "dense", "dense"]):
-            file.create_dataset(f"layer/{index}/type", (1,), "S10", [kind.encode()])
-        for index, shape in enumerate([[2, 7, 9], [3, 4, 7], [84, 1, 1], [5, 1, 1], [4, 1, 1]]):
-            file[f"layer/{index}/shape"] = shape
-        for index, shape in ((1, (3, 2, 4, 3)), (3, (5, 84)), (4, (4, 5))):
-            file[f"layer/{index}/weight"] = rng.integers(-40, 60, shape).astype(np.float32)
-            file[f"layer/{index}/neuron/type"] = "CUBA"
-            for key, value in {"iDecay": 4096, "vDecay": 1024, "vThMant": 25, "refDelay": 1}.items():
-                file[f"layer/{index}/neuron/{key}"] = value
-        file["layer/1/stride"], file["layer/1/padding"], file["layer/1/groups"] = [1, 1], [0, 0], 1
-        file["layer/3/inFeatures"], file["layer/3/delay"] = 84, [3, 0, 0, 11, 3]
-    return path
+    layers: list[dict[str, Any]] = [
+        {"type": kind, "shape": shape}
+        for kind, shape in zip(
+            ["input", "conv", "flatten", "dense", "dense"],
+            [[2, 7, 9], [3, 4, 7], [84, 1, 1], [5, 1, 1], [4, 1, 1]],
+            strict=True,
+        )
+    ]
+    for index, shape in ((1, (3, 2, 4, 3)), (3, (5, 84)), (4, (4, 5))):
+        layers[index] |= {"weight": rng.integers(-40, 60, shape).astype(np.float32), "neuron": CUBA}
+    layers[1] |= {"stride": [1, 1], "padding": [0, 0], "groups": 1}
+    layers[3] |= {"inFeatures": 84, "delay": [3, 0, 0, 11, 3]}
+    return write_net(tmp_path / "broken.net", layers)
 
 
 def _replace(file: h5py.File, key: str, **made: Any) -> None:
@@ -147,9 +150,8 @@ BROKEN: dict[str, tuple[Callable[[h5py.File], Any], str]] = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_file_is_one_error_that_names_file_and_layer(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
+    path: Path, capsys: pytest.CaptureFixture[str], case: str
 ) -> None:
-    path = write(tmp_path / "broken.net")
     change, text = BROKEN[case]
     with h5py.File(path, "a") as file:
         change(file)
@@ -162,19 +164,17 @@ def test_a_broken_file_is_one_error_that_names_file_and_layer(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.6, 0.95])
-def test_a_truncated_file_is_one_error(tmp_path: Path, share: float) -> None:
-    path = write(tmp_path / "a.net")
+def test_a_truncated_file_is_one_error(tmp_path: Path, path: Path, share: float) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(CompileError, match="a.net cannot be read as a lava-dl network"):
+    with pytest.raises(CompileError, match="broken.net cannot be read as a lava-dl network"):
         lower(path)
     with pytest.raises(CompileError, match="no file"):
         lower(tmp_path / "none.net")
 
 
 @pytest.mark.parametrize("size", [(1 << 64) - 16, 1 << 40, 0])
-def test_a_damaged_heap_of_strings_is_not_searched_for_ever(tmp_path: Path, size: int) -> None:
-    path = write(tmp_path / "a.net")
+def test_a_damaged_heap_of_strings_is_not_searched_for_ever(path: Path, size: int) -> None:
     whole = bytearray(path.read_bytes())
     first = whole.index(b"GCOL") + 16
     whole[first + 8 : first + 16] = size.to_bytes(8, "little")  # the size of the heap's first string
@@ -183,8 +183,7 @@ def test_a_damaged_heap_of_strings_is_not_searched_for_ever(tmp_path: Path, size
         lower(path)
 
 
-def test_damaged_bytes_raise_nothing_but_errors_of_ours(tmp_path: Path, rng: np.random.Generator) -> None:
-    path = write(tmp_path / "a.net")
+def test_damaged_bytes_raise_nothing_but_errors_of_ours(path: Path, rng: np.random.Generator) -> None:
     whole = np.frombuffer(path.read_bytes(), np.uint8)
     for _ in range(60):
         damaged = whole.copy()

@@ -6,10 +6,10 @@ The simulation here is written from lava-dl's equations and knows nothing of the
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
@@ -26,25 +26,11 @@ LAVA = [pytest.param(name, marks=needs_lava) for name in ("lava-stepped", "lava"
 STEPS = 25
 
 Layer = dict[str, Any]
+Writer = Callable[[Path, list[Layer]], Path]
 
 
 def sdnn(threshold: int = 20, **more: Any) -> Layer:
     return {"type": "SDNN", "activation": "relu", "vThMant": threshold, **more}
-
-
-def write(path: Path, layers: list[Layer]) -> Path:
-    """Write layers as lava-dl's blocks do."""
-    with h5py.File(path, "w") as file:
-        for index, layer in enumerate(layers):
-            group = file.create_group(f"layer/{index}")
-            group.create_dataset("type", (1,), "S10", [layer["type"].encode()])
-            for key, value in layer.items():
-                if key == "neuron":
-                    for name, item in value.items():
-                        group.create_dataset(f"neuron/{name}", data=item)
-                elif key != "type":
-                    group.create_dataset(key, data=value)
-    return path
 
 
 def encoder(shape: list[int], threshold: int = 9, **more: Any) -> Layer:
@@ -160,9 +146,11 @@ def inputs_for(layers: list[Layer]) -> np.ndarray:
 
 @pytest.mark.parametrize("device", ["oracle", "loihi2-sim", *LAVA])
 @pytest.mark.parametrize("case", networks())
-def test_every_layer_steps_as_its_integers_do(tmp_path: Path, case: str, device: str) -> None:
+def test_every_layer_steps_as_its_integers_do(
+    tmp_path: Path, write_net: Writer, case: str, device: str
+) -> None:
     layers = networks()[case]
-    program = compile_graph(write(tmp_path / "a.net", layers))
+    program = compile_graph(write_net(tmp_path / "a.net", layers))
     data = inputs_for(layers)
     names = [p.name for p in program.populations if not p.name.endswith(".bias")]
     probes = [f"{n}.{program.population(n).kind.membrane}" for n in names]
@@ -181,10 +169,12 @@ def test_every_layer_steps_as_its_integers_do(tmp_path: Path, case: str, device:
     assert not any(record.overflows.values())
 
 
-def test_real_inputs_are_encoded_as_whole_numbers(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_real_inputs_are_encoded_as_whole_numbers(
+    tmp_path: Path, write_net: Writer, rng: np.random.Generator
+) -> None:
     layers = networks()["dense"]
     data = rng.integers(0, 256, (2, STEPS, 8)) / 256
-    program = compile_graph(write(tmp_path / "a.net", layers), calibration=data)
+    program = compile_graph(write_net(tmp_path / "a.net", layers), calibration=data)
     record = execute(program, data, record=["input0"], probes=["dense3.sigma"])
     layers[0]["weight"] = 1
     for sample, x in enumerate(data):
@@ -194,10 +184,12 @@ def test_real_inputs_are_encoded_as_whole_numbers(tmp_path: Path, rng: np.random
 
 
 @pytest.mark.parametrize("case", networks())
-def test_the_float_reference_steps_the_same_without_cutting_messages(tmp_path: Path, case: str) -> None:
+def test_the_float_reference_steps_the_same_without_cutting_messages(
+    tmp_path: Path, write_net: Writer, case: str
+) -> None:
     """All numbers are small multiples of powers of two, so that float64 holds them."""
     layers = networks()[case]
-    network, data = lower(write(tmp_path / "a.net", layers)), inputs_for(layers)
+    network, data = lower(write_net(tmp_path / "a.net", layers)), inputs_for(layers)
     names = [p.name for p in network.populations]
     record = run_reference(network, data, record=names, probes=[f"{name}.v" for name in names])
     cut = 0
@@ -213,13 +205,15 @@ def test_the_float_reference_steps_the_same_without_cutting_messages(tmp_path: P
     assert cut > 0
 
 
-def test_nothing_is_rounded(tmp_path: Path) -> None:
-    done = compile_stages(write(tmp_path / "a.net", networks()["dense"]), stop_after="quantize")
+def test_nothing_is_rounded(tmp_path: Path, write_net: Writer) -> None:
+    done = compile_stages(write_net(tmp_path / "a.net", networks()["dense"]), stop_after="quantize")
     assert done.quantized is not None and not any(error.max_lsb for error in done.quantized.errors)
     assert not done.quantized.warnings
 
 
-def test_what_has_no_certain_meaning_is_refused_by_name(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_what_has_no_certain_meaning_is_refused_by_name(
+    tmp_path: Path, write_net: Writer, rng: np.random.Generator
+) -> None:
     path = tmp_path / "a.net"
     cuba = {"type": "CUBA", "iDecay": 4096, "vDecay": 1024, "vThMant": 25, "refDelay": 1}
     sums, mean = sdnn(sigma_output=True), {"type": "average", "shape": [1, 1, 1]}
@@ -239,8 +233,8 @@ def test_what_has_no_certain_meaning_is_refused_by_name(tmp_path: Path, rng: np.
         ([encoder([3]), dense(rng, 3, 2), mean], "layer/2: .*before others"),
     ):
         with pytest.raises(UnsupportedNode, match=text):
-            lower(write(path, layers))
+            lower(write_net(path, layers))
     with pytest.raises(DoesNotFit, match=r"'dense1': bias \* 2\*\*12 spans"):
-        compile_graph(write(path, [encoder([3]), dense(rng, 3, 2, bias=[2048, 0])]))
+        compile_graph(write_net(path, [encoder([3]), dense(rng, 3, 2, bias=[2048, 0])]))
     with pytest.raises(CompileError, match="no relay repeats"):
-        compile_graph(write(path, [encoder([3]), dense(rng, 3, 2, delay=[0, 90]), dense(rng, 2, 2)]))
+        compile_graph(write_net(path, [encoder([3]), dense(rng, 3, 2, delay=[0, 90]), dense(rng, 2, 2)]))
