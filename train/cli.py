@@ -32,39 +32,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run snn-train with `argv` (the process's own arguments if None) and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0] == "analyse":
-        return _analyse(argv[1:])
+        return _told(lambda: _analyse(argv[1:]))
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.list_presets:
         _print_presets(arguments.json)
         return 0
     if arguments.config == DYNAMICS:
-        return _dynamics(arguments.set, arguments.output, arguments.json)
+        return _told(lambda: _dynamics(arguments.set, arguments.output, arguments.json))
     if arguments.config is None or arguments.output is None:
         parser.error("give a preset or a .toml file, and -o MODEL.pt (or --list-presets)")
+    return _told(lambda: _train(arguments), "interrupted before the first epoch ended")
+
+
+def _told(run: Callable[[], int], when: str = "interrupted") -> int:
+    """Return what `run` does; errors and interrupts are told in one line."""
     try:
-        config = read_config(arguments.config, arguments.set)
-        _check_output(arguments.output)
-        return _train(config, arguments.output, arguments.json)
+        return run()
     except SnnCompileError as error:
         print(f"snn-train: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("snn-train: interrupted before the first epoch ended; nothing was written", file=sys.stderr)
+        print(f"snn-train: {when}; nothing was written", file=sys.stderr)
         return INTERRUPTED
 
 
 def _analyse(argv: Sequence[str]) -> int:
     from snn_compile.train.analyse import analyse, table
 
-    try:
-        found, as_json = analyse(argv)
-    except SnnCompileError as error:
-        print(f"snn-train: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("snn-train: interrupted; nothing was written", file=sys.stderr)
-        return INTERRUPTED
+    found, as_json = analyse(argv)
     print(json.dumps(found) if as_json else table(found))
     return 0
 
@@ -132,41 +128,35 @@ def _dynamics(overrides: Sequence[str], figure: Path | None, as_json: bool) -> i
     from snn_compile.runtime.dynamics import draw_dynamics, dynamics_text, run_dynamics
 
     values: dict[str, int] = {}
-    try:
-        for override in overrides:
-            key, _, text = override.partition("=")
-            if key not in ("paths", "levels", "seed"):
-                raise SnnCompileError(f"--set {key}: {DYNAMICS} has the keys paths, levels and seed", key=key)
-            if not text.isdecimal():
-                raise SnnCompileError(f"--set {override}: {key} is a whole number", key=key)
-            values[key] = int(text)
-        if figure is not None and (
-            figure.suffix not in (".png", ".pdf", ".svg") or not figure.parent.is_dir()
-        ):
-            raise SnnCompileError(
-                f"-o {figure}: {DYNAMICS} writes no model; name a figure (.png, .pdf or .svg) in a folder "
-                "that exists"
-            )
-        result, found = run_dynamics(**values, tell=lambda text: print(f"snn-train: {text}", file=sys.stderr))
-        if figure is not None:
-            draw_dynamics(found, figure)
-    except SnnCompileError as error:
-        print(f"snn-train: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("snn-train: interrupted; nothing was written", file=sys.stderr)
-        return INTERRUPTED
+    for override in overrides:
+        key, _, text = override.partition("=")
+        if key not in ("paths", "levels", "seed"):
+            raise SnnCompileError(f"--set {key}: {DYNAMICS} has the keys paths, levels and seed", key=key)
+        if not text.isdecimal():
+            raise SnnCompileError(f"--set {override}: {key} is a whole number", key=key)
+        values[key] = int(text)
+    if figure is not None and (figure.suffix not in (".png", ".pdf", ".svg") or not figure.parent.is_dir()):
+        raise SnnCompileError(
+            f"-o {figure}: {DYNAMICS} writes no model; name a figure (.png, .pdf or .svg) in a folder "
+            "that exists"
+        )
+    result, found = run_dynamics(**values, tell=lambda text: print(f"snn-train: {text}", file=sys.stderr))
+    if figure is not None:
+        draw_dynamics(found, figure)
     print(json.dumps(result) if as_json else dynamics_text(result))
     return 0
 
 
-def _train(config: RunConfig, path: Path, as_json: bool) -> int:
+def _train(arguments: argparse.Namespace) -> int:
+    config = read_config(arguments.config, arguments.set)
+    path = arguments.output
+    _check_output(path)
     fit = import_module(f"snn_compile.train.{config.algorithm}").fit
     started = time.process_time()
     with _progress(config) as observe:
         training = fit(config, path, observe)
     result = _result(config, training, path, time.process_time() - started)
-    print(json.dumps(result) if as_json else _table(result))
+    print(json.dumps(result) if arguments.json else _table(result))
     if training.interrupted:
         print(f"snn-train: interrupted; {path} holds the best epoch so far", file=sys.stderr)
         return INTERRUPTED
