@@ -300,6 +300,28 @@ def test_spikes_that_are_none_are_told_with_their_recording(tmp_path, units, tim
     assert "recording 1" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "turns, moved, says",
+    [(12, 0, "lie all over the file; it is damaged"), (1, 8, "not where its place says")],
+)
+def test_places_that_are_damaged_are_told_and_not_followed_for_ever(tmp_path, turns, moved, says):
+    path = tmp_path / "shd_test.h5"
+    with h5py.File(path, "w") as file:
+        for key, kind in (("units", np.uint16), ("times", np.float16)):
+            held = file.create_dataset(f"spikes/{key}", (40 * turns,), h5py.vlen_dtype(kind))
+            for row in range(40):  # each fills a heap of its own
+                held[row] = np.zeros(40_000, kind)
+        file["labels"] = np.zeros(40 * turns, np.uint16)
+        starts = [file[f"spikes/{key}"].id.get_offset() for key in ("times", "units")]
+    whole = bytearray(path.read_bytes())
+    for start in starts:
+        whole[start : start + 640 * turns] = bytes(whole[start : start + 640]) * turns
+    whole[starts[0] + 4] ^= moved
+    path.write_bytes(whole)
+    with pytest.raises(WrongInput, match=says):
+        load_data(f"shd:{tmp_path}", "test", steps=2, shrink=100)
+
+
 def kept(kind, folder, **options):
     """A set of tonic on a folder that is there: it neither looks for archives nor downloads."""
 
