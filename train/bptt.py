@@ -162,6 +162,7 @@ def evaluate(network: Network, data: Dataset, config: TrainConfig) -> Score:
         chosen = slice(first, first + EVALUATED)
         with torch.no_grad():
             run = network.run(_samples(inputs, chosen), formats)
+            _check_classes(data, labels[chosen], run.outputs.shape[-1])
             loss += float(_cross_entropy(config, run.outputs, labels[chosen])) * len(run.outputs)
         told = run.outputs if labels.ndim == 2 else run.outputs[:, config.unscored :].mean(dim=1)
         right += int((told.argmax(dim=-1) == labels[chosen]).sum())
@@ -267,6 +268,14 @@ def _loss(config: TrainConfig, run: Run, labels: Tensor) -> Tensor:
             excess = spikes.mean(dim=(0, 1)) - config.rate_target
             loss = loss + config.rate_weight * excess.clamp(min=0).square().mean()
     return loss
+
+
+def _check_classes(data: Dataset, labels: Tensor, classes: int) -> None:
+    if int(labels.max()) >= classes:
+        raise WrongInput(
+            f"data {data.name}: its {data.split} split has class {int(labels.max())} and the network, made "
+            f"for those of the training split, {classes} classes; train on more samples"
+        )
 
 
 def _labelled(data: Dataset) -> Dataset:

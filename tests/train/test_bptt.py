@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from snn_compile.runtime.data import load_data
+from snn_compile.runtime.dataset import split_indices
 from snn_compile.targets.errors import SnnCompileError, WrongInput
 from snn_compile.train import evaluate, fit, load_checkpoint, read_config
 from snn_compile.train.networks import NetworkConfig, SpikingNetwork
@@ -98,3 +99,14 @@ def test_training_on_a_file(tmp_path):
     np.savez(path, inputs=digits.inputs)
     with pytest.raises(WrongInput, match="no labels"):
         fit(read_config("digits", short))
+
+
+def test_a_class_that_only_other_splits_have_is_told(tmp_path):
+    rng = np.random.default_rng(1)
+    labels = np.zeros(40, int)
+    validation = split_indices(40, "validation")
+    labels[validation] = 2
+    np.savez(tmp_path / "some.npz", inputs=rng.random((40, 3, 4)), labels=labels)
+    config = read_config("digits", [f"data={tmp_path / 'some.npz'}", "epochs=1", "hidden=4"])
+    with pytest.raises(WrongInput, match="its validation split has class 2 and the network, .* 1 classes"):
+        fit(config)
