@@ -23,6 +23,7 @@ from snn_compile.targets.errors import SnnCompileError, WrongInput
 from snn_compile.train.bptt_config import RECURRENT, TrainConfig
 from snn_compile.train.checkpoint import load_checkpoint
 from snn_compile.train.networks import LayerConfig, NetworkConfig, Run, SpikingNetwork
+from snn_compile.train.recurrence import Recurrence
 from snn_compile.train.recurrent import RecurrentConfig, RecurrentNetwork
 from snn_compile.train.rounding import IntegerConfig
 from snn_compile.train.training import Keeper, Observe, Progress, Training, single_thread
@@ -92,8 +93,7 @@ def build_network(config: TrainConfig, data: Dataset) -> Network:
 
 def recurrent_config(config: TrainConfig, data: Dataset) -> RecurrentConfig:
     """Return the recurrent layer that `config` asks for on the shapes and classes of `data`."""
-    shared = {f.name for f in fields(RecurrentConfig)} & {f.name for f in fields(TrainConfig)} - {"hidden"}
-    values = {name: getattr(config, name) for name in shared}
+    values = {f.name: getattr(config, f.name) for f in fields(Recurrence)}
     inputs, classes = math.prod(data.inputs.shape[2:]), 1 + int(_labelled(data).labels.max())  # type: ignore[union-attr]
     return RecurrentConfig(inputs=inputs, hidden=config.hidden[0], classes=classes, **values)
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from snn_compile.train.config import RunConfig
+from snn_compile.train.recurrence import RANGES, Recurrence
 
 RECURRENT = ("rf", "brf", "rf_iz", "alif", "lstm")
 
 
 @dataclass(frozen=True)
-class TrainConfig(RunConfig):
+class TrainConfig(Recurrence, RunConfig):
     """Everything a training by backpropagation through time depends on.
 
     `channels` lists the convolutions (of width `kernel`, padded by half of it, with `stride`, the later ones
@@ -24,10 +25,10 @@ class TrainConfig(RunConfig):
     checkpoint of the same layers to start from, for example one trained in floats. `flip` mirrors half of the
     training images, left to right.
 
-    Neurons rf to lstm make a recurrent layer with a read-out of its own (see `recurrent.RecurrentConfig`,
-    which has the keys from `delta` to `adaptive_reset`). `loss` is that of the read-out's mean over steps, or
-    the sum of those of all `steps` but the first `unscored`; labels of every step are always scored by step.
-    `schedule` of the learning rate: one cycle, or `linear` to 0. `clip_norm` 0 clips nothing.
+    Neurons rf to lstm make a recurrent layer with a read-out of its own (see `Recurrence`). `loss` is that of
+    the read-out's mean over steps, or the sum of those of all `steps` but the first `unscored`; labels of
+    every step are always scored by step. `schedule` of the learning rate: one cycle, or `linear` to 0.
+    `clip_norm` 0 clips nothing.
     """
 
     algorithm: ClassVar[str] = "bptt"
@@ -57,16 +58,6 @@ class TrainConfig(RunConfig):
     reset: str = "value"
     surrogate: str = "arctan"
     detach_reset: bool = True
-    delta: float = 0.01
-    omega: tuple[float, ...] = (15.0, 50.0)
-    offset: tuple[float, ...] = (0.1, 1.0)
-    refractory: bool = True
-    smooth_reset: bool = True
-    boundary: bool = True
-    tau_membrane: tuple[float, ...] = (20.0, 5.0)
-    tau_adaptation: tuple[float, ...] = (200.0, 50.0)
-    tau_readout: tuple[float, ...] = (20.0, 5.0)
-    adaptive_reset: str = "theta"
     loss: str = "mean"
     unscored: int = 0
     schedule: str = "one-cycle"
@@ -93,7 +84,7 @@ class TrainConfig(RunConfig):
         for key in ("channels", "hidden"):
             self.require(key, all(size >= 1 for size in getattr(self, key)), "sizes of at least 1")
         self.require("weight_bits", self.weight_bits in (0, *range(2, 9)), "0, or from 2 to 8")
-        for key in ("omega", "offset", "tau_membrane", "tau_adaptation", "tau_readout"):
+        for key in RANGES:
             pair = getattr(self, key)
             self.require(key, len(pair) == 2 and all(map(math.isfinite, pair)), "two numbers")
         if self.neuron in RECURRENT:

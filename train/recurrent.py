@@ -23,40 +23,25 @@ from snn_compile.train.adaptive import Adaptation
 from snn_compile.train.fused import run_adaptive, run_resonators
 from snn_compile.train.leaky import integrated
 from snn_compile.train.networks import Run
+from snn_compile.train.recurrence import RANGES, Recurrence
 from snn_compile.train.resonators import Resonance, clamped, damping, izhikevich_step
 
 RECURRENT_NEURONS = ("rf", "brf", "rf_iz", "alif", "lstm")
 
 
 @dataclass(frozen=True)
-class RecurrentConfig:
-    """Sizes, the kind of neuron, and the ranges that its parameters are drawn from.
-
-    `omega` (rad/s) and `offset` (1/s) are uniform between two bounds, the time constants (steps) normal with
-    mean and deviation. The three flags are of the balanced neuron `brf`; `rf` has none of them.
-    """
+class RecurrentConfig(Recurrence):
+    """Sizes of a recurrent layer, and what it is made of."""
 
     inputs: int
     hidden: int
     classes: int
-    neuron: str = "brf"
-    delta: float = 0.01
-    omega: tuple[float, ...] = (15.0, 50.0)
-    offset: tuple[float, ...] = (0.1, 1.0)
-    refractory: bool = True
-    smooth_reset: bool = True
-    boundary: bool = True
-    tau_membrane: tuple[float, ...] = (20.0, 5.0)
-    tau_adaptation: tuple[float, ...] = (200.0, 50.0)
-    tau_readout: tuple[float, ...] = (20.0, 5.0)
-    adaptive_reset: str = "theta"
-    surrogate: str = "double-gaussian"
 
     def __post_init__(self) -> None:
         """Raise SnnCompileError for values out of range."""
         if self.neuron not in RECURRENT_NEURONS:
             raise SnnCompileError(f"neuron is {self.neuron!r}; use one of {', '.join(RECURRENT_NEURONS)}")
-        for key in ("omega", "offset", "tau_membrane", "tau_adaptation", "tau_readout"):
+        for key in RANGES:
             if len(getattr(self, key)) != 2:
                 raise SnnCompileError(f"{key} is {getattr(self, key)}; it must be two numbers")
         fastest, largest = (max(map(abs, bounds)) for bounds in (self.omega, self.offset))
