@@ -121,12 +121,15 @@ def rates_with_gradient(
     """
     network.feedback.iterate()
     steps = inputs.shape[1]
-    currents = network.currents(inputs)
-    masks = network.masks(len(inputs), currents)
-    rates = network.simulate(currents.detach(), steps, masks)
+    mean = network.weigh(inputs, steps)[:, None]
+    current = network.currents(mean)
+    masks = network.masks(len(inputs), current)
+    with torch.no_grad():
+        still = inputs.stride(1) == 0
+        rates = network.simulate(current if still else network.currents(inputs), steps, masks)
     start = rates.weighted[0].requires_grad_()
     outcome = network.outcome(start, learning=True, masks=masks)
-    image = network.image(outcome, network.weigh(currents, steps), learning=True, masks=masks)
+    image = network.image(outcome, current[:, 0], learning=True, masks=masks)
     return at_equilibrium(rates.weighted[-1].detach(), start, outcome, image, settings, told)
 
 

@@ -18,7 +18,7 @@ inputs irrelevant to training, so inputs are not normalised. Sequences are (batc
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,31 +137,46 @@ class FeedbackNetwork(nn.Module):
         return each_step(lambda x: _in_order(self.forwards[0](x)), inputs)
 
     def weigh(self, values: Tensor, steps: int) -> Tensor:
-        """Return the weighted mean over time that rates are: of (batch, steps, *shape), or of one for all."""
-        if values.shape[1] == 1:
+        """Return the mean of (batch, steps, *shape) over time, weighted as rates are."""
+        if values.shape[1] == 1 or values.stride(1) == 0:
             return values[:, 0]
         factors = self.config.decay ** torch.arange(steps - 1, -1, -1, dtype=torch.float64)
         factors = (factors / factors.sum()).to(values.dtype)
         return torch.einsum("bt...,t->b...", values, factors)
 
-    @torch.no_grad()
     def simulate(
         self, currents: Tensor, steps: int, masks: Masks | None = None, record: bool = False
     ) -> Rates:
         """Step the network on currents that `currents` returned; nothing is kept for a gradient."""
+        recorded: list[tuple[Tensor, ...]] = []
+        for found in self.stepped(currents, steps, masks):
+            sums, counts, spikes = found
+            if record:
+                recorded.append(spikes)
+        total = sum(self.config.decay**t for t in range(steps))
+        return Rates(
+            tuple(each / total for each in sums),
+            tuple(each / steps for each in counts),
+            tuple(torch.stack(z, dim=1) for z in zip(*recorded, strict=True)),
+        )
+
+    @torch.no_grad()
+    def stepped(
+        self, currents: Tensor, steps: int, masks: Masks | None = None
+    ) -> Iterator[tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]]:
+        """Step the network; after each step give the weighted sums, the counts and the spikes by layer.
+
+        Sums and counts go on in place: what a step gave is gone after the next.
+        """
         config, masks = self.config, masks or {}
         factor, offset = self.forwards[0].normaliser()  # type: ignore[operator]
         arrive = currents * factor + offset
         if "input" in masks:
             arrive = arrive * masks["input"][:, None]
-        folded = [layer.folded() for layer in self.forwards[1:]]  # type: ignore[operator]
         weight = self.feedback.weight()
-        batch = len(currents)
-        membranes = [_in_order(currents.new_zeros(batch, *shape)) for shape in self.shapes]
-        sums = [torch.zeros_like(u) for u in membranes]
-        counts = [torch.zeros_like(u) for u in membranes]
-        spikes = [torch.zeros_like(u) for u in membranes]
-        recorded: list[list[Tensor]] = [[] for _ in membranes]
+        folded = [layer.folded() for layer in self.forwards[1:]]  # type: ignore[operator]
+        rest = [_in_order(currents.new_zeros(len(currents), *shape)) for shape in self.shapes]
+        membranes, sums, counts, spikes = ([u.clone() for u in rest] for _ in range(4))
         for t in range(steps):
             now = arrive[:, 0 if arrive.shape[1] == 1 else t]
             if t:
@@ -183,14 +198,7 @@ class FeedbackNetwork(nn.Module):
                 u.sub_(z, alpha=config.threshold)
                 sums[number].add_(z)
                 counts[number].add_(z)
-                if record:
-                    recorded[number].append(z)
-        total = sum(config.decay**t for t in range(steps))
-        return Rates(
-            tuple(s / total for s in sums),
-            tuple(c / steps for c in counts),
-            tuple(torch.stack(z, dim=1) for z in recorded) if record else (),
-        )
+            yield tuple(sums), tuple(counts), tuple(spikes)
 
     def outcome(self, a: Tensor, learning: bool = False, masks: Masks | None = None) -> Tensor:
         """Return h(a) = fN(... f2(a)), the rates of the last layer at rates `a` of the first."""

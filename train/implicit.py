@@ -31,7 +31,10 @@ DIRECT_MAX = 4096
 """Unknowns of the largest system that `direct` forms."""
 
 MEMORY = 27
-"""Pairs of vectors that Broyden's method keeps, as in the paper's supplement."""
+"""Pairs of vectors that Broyden's method keeps, as in the paper's supplement; with more it starts anew."""
+
+LOST = 1e4
+"""Broyden's method starts anew from its best iterate where a residual is so much larger than the best."""
 
 
 @dataclass(frozen=True)
@@ -110,17 +113,18 @@ def _broyden(product: Product, v: Tensor, size: float, settings: Settings) -> So
         x = x + step
         before, g = g, residual_of(x)
         residual = float(g.norm()) / size
-        if not residual < float("inf"):
-            break
         if residual < best.residual:
             best = Solution(x.reshape(v.shape), done, residual)
+        if len(us) == MEMORY or not residual < LOST * best.residual:
+            us, ws = [], []
+            x = best.x.reshape(flat.shape)
+            g = residual_of(x)
+            continue
         change = g - before
         moved = _sum(us, ws, change) - change
         w = _sum(ws, us, step) - step
         pivot = (w * change).sum(dim=1, keepdim=True)
         u = torch.where(pivot != 0, (step - moved) / pivot, torch.zeros_like(step))
-        if len(us) == MEMORY:
-            del us[0], ws[0]
         us.append(u)
         ws.append(w)
     return best
