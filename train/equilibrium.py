@@ -202,7 +202,7 @@ def _epochs(
             if config.flip:
                 shown = mirrored(shown, torch.rand(len(chosen), generator=order) < 0.5)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, epoch, (epoch - 1) * batches + step)
+                group["lr"] = learning_rate(config, (epoch - 1) * batches + step, config.epochs * batches)
             rates = rates_with_gradient(network, shown, settings, solves.told)
             loss = functional.cross_entropy(network.classify(rates), labels[chosen])
             optimizer.zero_grad()
@@ -234,8 +234,8 @@ def _epochs(
             observe(Progress(epoch, config.epochs, mean, "accuracy", found.accuracy, best, rank, improved))
 
 
-def learning_rate(config: EquilibriumConfig, epoch: int, batch: int) -> float:
-    """Return the rate of a batch, counted from 0 over all epochs, in an epoch, counted from 1."""
-    falls = (epoch - 1) // config.rate_epochs if config.rate_epochs else 0
+def learning_rate(config: EquilibriumConfig, batch: int, batches: int) -> float:
+    """Return the rate of a batch, counted from 0 over all epochs, of so many."""
+    falls = sum(batch >= share * batches for share in config.rate_falls)
     rise = min(1.0, (batch + 1) / config.warmup) if config.warmup else 1.0
     return config.learning_rate * config.rate_factor**falls * rise

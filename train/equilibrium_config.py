@@ -15,8 +15,9 @@ class EquilibriumConfig(RunConfig):
 
     `channels` lists the convolutions, with the `kernels` and `strides` of each (one number holds for all),
     `hidden` the sizes of the dense layers behind them. `decay` 1 makes IF neurons. `steps` are those of the
-    simulation. SGD with `momentum`; the rate is multiplied by `rate_factor` after every `rate_epochs` epochs
-    (0: never) and rises over the first `warmup` batches. `flip` mirrors half of the training images.
+    simulation. SGD with `momentum`; the rate is multiplied by `rate_factor` after each share of the training
+    that `rate_falls` names, and rises over the first `warmup` batches. `flip` mirrors half of the training
+    images.
     """
 
     algorithm: ClassVar[str] = "equilibrium"
@@ -40,7 +41,7 @@ class EquilibriumConfig(RunConfig):
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    rate_epochs: int = 30
+    rate_falls: tuple[float, ...] = (0.3, 0.6, 0.9)
     rate_factor: float = 0.1
     warmup: int = 0
     flip: bool = False
@@ -49,7 +50,7 @@ class EquilibriumConfig(RunConfig):
         """Raise SnnCompileError for a value out of its range."""
         super().__post_init__()
         self.at_least(1, "batch_size", "iterations", "feedback_kernel")
-        self.at_least(0, "momentum", "weight_decay", "rate_epochs", "warmup", "dropout", "scale_limit")
+        self.at_least(0, "momentum", "weight_decay", "warmup", "dropout", "scale_limit")
         self.positive("learning_rate", "threshold", "tolerance", "rate_factor", "decay")
         for key in ("channels", "hidden", "kernels", "strides"):
             self.require(key, all(size >= 1 for size in getattr(self, key)), "sizes of at least 1")
@@ -59,4 +60,5 @@ class EquilibriumConfig(RunConfig):
         self.require("decay", self.decay <= 1, "above 0 and at most 1")
         for key in ("momentum", "dropout"):
             self.require(key, getattr(self, key) < 1, "below 1")
+        self.require("rate_falls", all(0 < share < 1 for share in self.rate_falls), "shares between 0 and 1")
         self.require("hidden", bool(self.hidden or self.channels), "at least one size, without channels")

@@ -200,14 +200,25 @@ class FeedbackNetwork(nn.Module):
                 counts[number].add_(z)
             yield tuple(sums), tuple(counts), tuple(spikes)
 
+    def layer_image(self, at: int, a: Tensor, learning: bool = False, masks: Masks | None = None) -> Tensor:
+        """Return the rates of layer `at` (from 1 on; 0 is the first) at those of the layer before it."""
+        layer, name = self.forwards[at], f"forward{at + 1}"
+        now = layer.normalised(layer(a), learning)  # type: ignore[operator]
+        if masks and name in masks:
+            now = now * masks[name]
+        return functional.hardtanh(now / self.config.threshold, 0.0, 1.0)
+
+    def outcomes(self, a: Tensor, learning: bool = False, masks: Masks | None = None) -> list[Tensor]:
+        """Return the rates of the second to the last layer at rates `a` of the first."""
+        found = []
+        for at in range(1, len(self.shapes)):
+            a = self.layer_image(at, a, learning, masks)
+            found.append(a)
+        return found
+
     def outcome(self, a: Tensor, learning: bool = False, masks: Masks | None = None) -> Tensor:
         """Return h(a) = fN(... f2(a)), the rates of the last layer at rates `a` of the first."""
-        for number, layer in enumerate(self.forwards[1:], start=2):
-            now = layer.normalised(layer(a), learning)  # type: ignore[operator]
-            if masks and f"forward{number}" in masks:
-                now = now * masks[f"forward{number}"]
-            a = functional.hardtanh(now / self.config.threshold, 0.0, 1.0)
-        return a
+        return [a, *self.outcomes(a, learning, masks)][-1]
 
     def image(
         self, last: Tensor, current: Tensor, learning: bool = False, masks: Masks | None = None

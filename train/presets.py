@@ -16,8 +16,9 @@ from typing import Any
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.bptt_config import TrainConfig
 from snn_compile.train.config import RunConfig, check_key, parsed, typed
+from snn_compile.train.equilibrium_config import EquilibriumConfig
 
-CONFIGS: dict[str, type[RunConfig]] = {kind.algorithm: kind for kind in (TrainConfig,)}
+CONFIGS: dict[str, type[RunConfig]] = {kind.algorithm: kind for kind in (TrainConfig, EquilibriumConfig)}
 """The configuration of each algorithm."""
 
 _SEQUENCE: dict[str, Any] = {
@@ -124,6 +125,25 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
     "smnist14-lstm": (
         f"LSTM, to compare with, on {_BY_PIXEL}",
         TrainConfig(preset="smnist14-lstm", neuron="lstm", learning_rate=0.01, **_SMNIST14),
+    ),
+    "fashion-fsnn": (
+        "feedback LIF net of 400 neurons on Fashion-MNIST, trained at its equilibrium (Xiao et al. 2021)",
+        EquilibriumConfig(
+            preset="fashion-fsnn", data="fashion-mnist", layout="flat", steps=5, hidden=(400,), epochs=30
+        ),
+    ),
+    "fashion-conv-fsnn": (
+        "convolutional feedback LIF net on Fashion-MNIST, trained at its equilibrium",
+        EquilibriumConfig(
+            preset="fashion-conv-fsnn",
+            data="fashion-mnist",
+            layout="image",
+            steps=5,
+            channels=(16, 32),
+            kernels=(5, 3),
+            strides=(2, 2),
+            epochs=20,
+        ),
     ),
 }
 """The presets by name: a line that describes it, and the configuration."""
