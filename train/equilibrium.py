@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from snn_compile.runtime.data import Dataset, load_data
-from snn_compile.targets.errors import SnnCompileError
+from snn_compile.targets.errors import SnnCompileError, WrongInput
 from snn_compile.train.batches import EVALUATED, Score, labelled, mirrored, samples, tensors
 from snn_compile.train.equilibrium_config import EquilibriumConfig
 from snn_compile.train.feedback import FeedbackConfig, FeedbackLayer, FeedbackNetwork, Rates
@@ -63,8 +63,8 @@ def fit(
     what the linear systems of the best epoch took.
     """
     with single_thread():
-        train = labelled(load_data(config.data, "train", **config.data_options()))
-        validation = labelled(load_data(config.data, "validation", **config.data_options()))
+        train = _classified(load_data(config.data, "train", **config.data_options()))
+        validation = _classified(load_data(config.data, "validation", **config.data_options()))
         torch.manual_seed(config.seed)
         network = build_feedback(config, train)
         sample = torch.from_numpy(train.inputs[:1].copy()).float()
@@ -74,7 +74,7 @@ def fit(
         try:
             _epochs(config, network, train, validation, keeper, observe)
             keeper.restore()
-            test = labelled(load_data(config.data, "test", **config.data_options()))
+            test = _classified(load_data(config.data, "test", **config.data_options()))
             keeper.metrics |= score(network, test).metrics("test")
         except KeyboardInterrupt:
             if not keeper.restore():
@@ -82,6 +82,15 @@ def fit(
             interrupted = True
         keeper.write()
     return Training(network, keeper.metrics, keeper.epochs, interrupted)
+
+
+def _classified(data: Dataset) -> Dataset:
+    """Return data with a label a sample; raises WrongInput for others."""
+    if labelled(data).labels.ndim != 1:  # type: ignore[union-attr]
+        raise WrongInput(
+            f"data {data.name}: has a label a step; an equilibrium has one, give labels (batch,)"
+        )
+    return data
 
 
 def build_feedback(config: EquilibriumConfig, data: Dataset) -> FeedbackNetwork:
