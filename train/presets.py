@@ -38,6 +38,12 @@ _SMNIST14: dict[str, Any] = {
     "batch_size": 256,
     **_SEQUENCE,
 }
+_AT_EQUILIBRIUM: dict[str, Any] = {
+    "steps": 5,
+    "learning_rate": 0.1,
+    "weight_decay": 1e-4,
+    "rate_falls": (0.5, 0.8),
+}
 _BY_PIXEL = "MNIST's 10,000-digit subset at 14x14, one pixel a step"
 
 PRESETS: dict[str, tuple[str, RunConfig]] = {
@@ -129,7 +135,12 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
     "fashion-fsnn": (
         "feedback LIF net of 400 neurons on Fashion-MNIST, trained at its equilibrium (Xiao et al. 2021)",
         EquilibriumConfig(
-            preset="fashion-fsnn", data="fashion-mnist", layout="flat", steps=5, hidden=(400,), epochs=30
+            preset="fashion-fsnn",
+            data="fashion-mnist",
+            layout="flat",
+            hidden=(400,),
+            epochs=30,
+            **_AT_EQUILIBRIUM,
         ),
     ),
     "fashion-conv-fsnn": (
@@ -138,11 +149,11 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
             preset="fashion-conv-fsnn",
             data="fashion-mnist",
             layout="image",
-            steps=5,
             channels=(16, 32),
             kernels=(5, 3),
             strides=(2, 2),
             epochs=20,
+            **_AT_EQUILIBRIUM,
         ),
     ),
 }
