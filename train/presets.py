@@ -38,12 +38,7 @@ _SMNIST14: dict[str, Any] = {
     "batch_size": 256,
     **_SEQUENCE,
 }
-_AT_EQUILIBRIUM: dict[str, Any] = {
-    "steps": 5,
-    "learning_rate": 0.1,
-    "weight_decay": 1e-4,
-    "rate_falls": (0.5, 0.8),
-}
+_AT_EQUILIBRIUM: dict[str, Any] = {"learning_rate": 0.1, "weight_decay": 1e-4, "rate_falls": (0.5, 0.8)}
 _BY_PIXEL = "MNIST's 10,000-digit subset at 14x14, one pixel a step"
 
 PRESETS: dict[str, tuple[str, RunConfig]] = {
@@ -144,14 +139,17 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
         ),
     ),
     "fashion-conv-fsnn": (
-        "convolutional feedback LIF net on Fashion-MNIST, trained at its equilibrium",
+        "convolutional feedback LIF net of three layers on Fashion-MNIST, trained at its equilibrium",
         EquilibriumConfig(
             preset="fashion-conv-fsnn",
             data="fashion-mnist",
             layout="image",
+            steps=8,
             channels=(16, 32),
             kernels=(5, 3),
             strides=(2, 2),
+            hidden=(256,),
+            flip=True,
             epochs=20,
             **_AT_EQUILIBRIUM,
         ),
