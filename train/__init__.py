@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snn_compile.train.analysis import Convergence, convergence, gradient_norms, spectral_radius
-    from snn_compile.train.bptt import Score, evaluate, fit
+    from snn_compile.train.batches import Score
+    from snn_compile.train.bptt import evaluate, fit
     from snn_compile.train.bptt_config import TrainConfig
     from snn_compile.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from snn_compile.train.export import to_nir
@@ -63,7 +64,8 @@ __all__ = [
 
 _MODULES = {
     "analysis": ("Convergence", "convergence", "gradient_norms", "spectral_radius"),
-    "bptt": ("Score", "evaluate", "fit"),
+    "batches": ("Score",),
+    "bptt": ("evaluate", "fit"),
     "bptt_config": ("TrainConfig",),
     "checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
     "export": ("to_nir",),

@@ -1,9 +1,10 @@
-"""snn-train analyse: why recurrent networks converge, in numbers and figures.
+"""snn-train analyse: why recurrent and feedback networks converge, in numbers and figures.
 
     boundary      spectral radius over the (omega, b) plane, with the divergence boundary
     gradient      norm of a gradient through time, below, on and above the boundary
     landscape     error landscape of a checkpoint around its input and recurrent weights
     convergence   epochs to an accuracy, over seeds, with a grid of learning rates for each preset
+    equilibrium   how rates of a feedback network approach their equilibrium, and accuracy against steps
 
 Each prints its numbers, as a table or as JSON, and with -o writes its figure.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_compile.targets.errors import SnnCompileError
+from snn_compile.train.analyse_equilibrium import add_arguments
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +73,14 @@ def parser() -> argparse.ArgumentParser:
     runs.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default 0 1 2")
     runs.add_argument("--level", type=float, default=0.6, help="validation accuracy to reach (default 0.6)")
     runs.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="as in snn-train")
+    add_arguments(add("equilibrium", _equilibrium, "rates on their way to the equilibrium"))
     return made
+
+
+def _equilibrium(arguments: argparse.Namespace) -> Answer:
+    from snn_compile.train.analyse_equilibrium import equilibrium
+
+    return equilibrium(arguments)
 
 
 def table(found: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ numbers.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from snn_compile.compiler.trained import message_scale
 from snn_compile.runtime.data import Dataset, load_data
-from snn_compile.targets.errors import SnnCompileError, WrongInput
+from snn_compile.targets.errors import SnnCompileError
+from snn_compile.train.batches import EVALUATED, Score, labelled, mirrored, samples, tensors
 from snn_compile.train.bptt_config import RECURRENT, TrainConfig
 from snn_compile.train.checkpoint import load_checkpoint
 from snn_compile.train.networks import LayerConfig, NetworkConfig, Run, SpikingNetwork
@@ -28,21 +29,7 @@ from snn_compile.train.recurrent import RecurrentConfig, RecurrentNetwork
 from snn_compile.train.rounding import IntegerConfig
 from snn_compile.train.training import Keeper, Observe, Progress, Training, single_thread
 
-
-@dataclass(frozen=True)
-class Score:
-    """How a network does on one split: fractions, the mean loss, and spikes per neuron and step."""
-
-    accuracy: float
-    loss: float
-    spike_rate: float
-    spike_rates: dict[str, float]
-
-
 Network = SpikingNetwork | RecurrentNetwork
-
-EVALUATED = 500
-"""Samples run at a time where nothing is learned."""
 
 INPUT_BITS = 8
 SCALED = 1000
@@ -61,8 +48,8 @@ def fit(config: TrainConfig, path: str | Path | None = None, observe: Observe | 
     WrongInput for data without labels.
     """
     with single_thread():
-        train = _labelled(load_data(config.data, "train", **config.data_options()))
-        validation = _labelled(load_data(config.data, "validation", **config.data_options()))
+        train = labelled(load_data(config.data, "train", **config.data_options()))
+        validation = labelled(load_data(config.data, "validation", **config.data_options()))
         torch.manual_seed(config.seed)
         network = build_network(config, train)
         if config.init:
@@ -74,8 +61,8 @@ def fit(config: TrainConfig, path: str | Path | None = None, observe: Observe | 
         try:
             _epochs(config, network, train, validation, keeper, observe)
             keeper.restore()
-            test = _labelled(load_data(config.data, "test", **config.data_options()))
-            keeper.metrics |= _metrics("test", evaluate(network, test, config))
+            test = labelled(load_data(config.data, "test", **config.data_options()))
+            keeper.metrics |= evaluate(network, test, config).metrics("test")
         except KeyboardInterrupt:
             if not keeper.restore():
                 raise
@@ -94,7 +81,7 @@ def build_network(config: TrainConfig, data: Dataset) -> Network:
 def recurrent_config(config: TrainConfig, data: Dataset) -> RecurrentConfig:
     """Return the recurrent layer that `config` asks for on the shapes and classes of `data`."""
     values = {f.name: getattr(config, f.name) for f in fields(Recurrence)}
-    inputs, classes = math.prod(data.inputs.shape[2:]), 1 + int(_labelled(data).labels.max())  # type: ignore[union-attr]
+    inputs, classes = math.prod(data.inputs.shape[2:]), 1 + int(labelled(data).labels.max())  # type: ignore[union-attr]
     return RecurrentConfig(inputs=inputs, hidden=config.hidden[0], classes=classes, **values)
 
 
@@ -118,7 +105,7 @@ def network_config(config: TrainConfig, data: Dataset) -> NetworkConfig:
     ]
     hidden = [LayerConfig(size, recurrent=config.recurrent, **spiking) for size in config.hidden]
     layers = [*convolutions, *hidden]
-    classes = 1 + int(_labelled(data).labels.max())  # type: ignore[union-attr]
+    classes = 1 + int(labelled(data).labels.max())  # type: ignore[union-attr]
     layers.append(LayerConfig(classes, "li", beta=config.readout_decay, **shared))
     if config.channels:
         last = len(convolutions)
@@ -155,13 +142,13 @@ def _start_from(network: Network, path: str) -> None:
 
 def evaluate(network: Network, data: Dataset, config: TrainConfig) -> Score:
     """Return the score of a network on labelled data; with a label for every step, over all steps."""
-    inputs, labels = _tensors(_labelled(data))
+    inputs, labels = tensors(labelled(data))
     right, decided, loss, formats = 0, 0, 0.0, network.formats()
     sent: dict[str, float] = {}
     for first in range(0, len(inputs), EVALUATED):
         chosen = slice(first, first + EVALUATED)
         with torch.no_grad():
-            run = network.run(_samples(inputs, chosen), formats)
+            run = network.run(samples(inputs, chosen), formats)
             _check_classes(data, labels[chosen], run.outputs.shape[-1])
             loss += float(_cross_entropy(config, run.outputs, labels[chosen])) * len(run.outputs)
         told = run.outputs if labels.ndim == 2 else run.outputs[:, config.unscored :].mean(dim=1)
@@ -183,7 +170,7 @@ def _epochs(
     keeper: Keeper,
     observe: Observe | None,
 ) -> None:
-    inputs, labels = _tensors(train)
+    inputs, labels = tensors(train)
     if config.flip and inputs.ndim != 5:
         raise SnnCompileError("flip: only images (channels, height, width) can be mirrored; use layout=image")
     order = torch.Generator().manual_seed(config.seed)
@@ -199,9 +186,9 @@ def _epochs(
             chosen = shuffled[step * config.batch_size : (step + 1) * config.batch_size]
             if step % FORMATS_EVERY == 0:
                 formats = network.formats()
-            shown = _samples(inputs, chosen)
+            shown = samples(inputs, chosen)
             if config.flip:
-                shown = _mirrored(shown, torch.rand(len(chosen), generator=order) < 0.5)
+                shown = mirrored(shown, torch.rand(len(chosen), generator=order) < 0.5)
             loss = _loss(config, network.run(shown, formats), labels[chosen])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -219,25 +206,13 @@ def _epochs(
             total += float(loss.detach()) * len(chosen)
         score = evaluate(network, validation, config)
         clamped = {"clamped_neurons": network.clamped()} if isinstance(network, RecurrentNetwork) else {}
-        measured = {**_metrics("validation", score), "validation_loss": score.loss, **clamped}
+        measured = {**score.metrics("validation"), "validation_loss": score.loss, **clamped}
         rank = (score.accuracy, -score.loss)
         improved = keeper.offer(epoch, rank, measured)
         if observe is not None:
             best = float(keeper.metrics["validation_accuracy"])
             mean = total / len(inputs)
             observe(Progress(epoch, config.epochs, mean, "accuracy", score.accuracy, best, rank, improved))
-
-
-def _metrics(split: str, score: Score) -> dict[str, Any]:
-    rates = {"spike_rate": score.spike_rate, "spike_rates": score.spike_rates}
-    return {f"{split}_accuracy": score.accuracy, **rates}
-
-
-def _mirrored(images: Tensor, which: Tensor) -> Tensor:
-    """Return images (batch, steps, channels, height, width), those of `which` mirrored left to right."""
-    if images.shape[1] > 1 and images.stride(1) == 0:
-        return _mirrored(images[:, :1], which).expand(images.shape)
-    return torch.where(which[:, None, None, None, None], images.flip(-1), images)
 
 
 def _schedule(
@@ -276,27 +251,3 @@ def _check_classes(data: Dataset, labels: Tensor, classes: int) -> None:
             f"data {data.name}: its {data.split} split has class {int(labels.max())} and the network, made "
             f"for those of the training split, {classes} classes; train on more samples"
         )
-
-
-def _labelled(data: Dataset) -> Dataset:
-    if data.labels is None:
-        raise WrongInput(
-            f"data {data.name}: holds no labels, and training needs them; add an array 'labels' (batch,)"
-        )
-    return data
-
-
-def _tensors(data: Dataset) -> tuple[Tensor, Tensor]:
-    """Return inputs and labels; a step that is shown again at every step is kept once."""
-    assert data.labels is not None
-    values, labels = data.inputs, torch.from_numpy(data.labels.copy())
-    if values.strides[1] == 0:
-        first = torch.from_numpy(values[:, :1].astype(np.float32))
-        return first.expand(values.shape), labels
-    return torch.from_numpy(values.astype(np.float32)), labels
-
-
-def _samples(inputs: Tensor, chosen: Tensor | slice) -> Tensor:
-    if inputs.stride(1) == 0:
-        return inputs[:, :1][chosen].expand(-1, *inputs.shape[1:])
-    return inputs[chosen]

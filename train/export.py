@@ -13,9 +13,11 @@ import numpy as np
 from torch import nn
 
 from snn_compile.targets.errors import ExportError
+from snn_compile.train.export_feedback import feedback_to_nir
 from snn_compile.train.export_graph import GraphBuilder
 from snn_compile.train.export_own import is_own, own_to_nir
 from snn_compile.train.export_resonators import not_integrators, resonators_to_nir
+from snn_compile.train.feedback import FeedbackNetwork
 from snn_compile.train.recurrent import RecurrentNetwork
 from snn_compile.train.trace import trace
 from snn_compile.train.trace_fold import fold
@@ -47,6 +49,8 @@ def to_nir(module: nn.Module, sample_input: Any, dt: float | None = None) -> Any
         raise ExportError(f"dt is {dt}; it must be a positive number of seconds, or None", dt=dt)
     if reason := without_counterpart(module):
         raise ExportError(reason)
+    if isinstance(module, FeedbackNetwork):
+        return feedback_to_nir(module, sample_input, dt)
     if isinstance(module, RecurrentNetwork):
         return resonators_to_nir(module, sample_input, dt)
     if is_own(module):

@@ -16,8 +16,9 @@ from typing import Any
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.bptt_config import TrainConfig
 from snn_compile.train.config import RunConfig, check_key, parsed, typed
+from snn_compile.train.equilibrium_config import EquilibriumConfig
 
-CONFIGS: dict[str, type[RunConfig]] = {kind.algorithm: kind for kind in (TrainConfig,)}
+CONFIGS: dict[str, type[RunConfig]] = {kind.algorithm: kind for kind in (TrainConfig, EquilibriumConfig)}
 """The configuration of each algorithm."""
 
 _SEQUENCE: dict[str, Any] = {
@@ -37,6 +38,7 @@ _SMNIST14: dict[str, Any] = {
     "batch_size": 256,
     **_SEQUENCE,
 }
+_AT_EQUILIBRIUM: dict[str, Any] = {"learning_rate": 0.1, "weight_decay": 1e-4, "rate_falls": (0.5, 0.8)}
 _BY_PIXEL = "MNIST's 10,000-digit subset at 14x14, one pixel a step"
 
 PRESETS: dict[str, tuple[str, RunConfig]] = {
@@ -142,6 +144,33 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
     "smnist14-lstm": (
         f"LSTM, to compare with, on {_BY_PIXEL}",
         TrainConfig(preset="smnist14-lstm", neuron="lstm", learning_rate=0.01, **_SMNIST14),
+    ),
+    "fashion-fsnn": (
+        "feedback LIF net of 400 neurons on Fashion-MNIST, trained at its equilibrium (Xiao et al. 2021)",
+        EquilibriumConfig(
+            preset="fashion-fsnn",
+            data="fashion-mnist",
+            layout="flat",
+            hidden=(400,),
+            epochs=30,
+            **_AT_EQUILIBRIUM,
+        ),
+    ),
+    "fashion-conv-fsnn": (
+        "convolutional feedback LIF net of three layers on Fashion-MNIST, trained at its equilibrium",
+        EquilibriumConfig(
+            preset="fashion-conv-fsnn",
+            data="fashion-mnist",
+            layout="image",
+            steps=8,
+            channels=(16, 32),
+            kernels=(5, 3),
+            strides=(2, 2),
+            hidden=(256,),
+            flip=True,
+            epochs=20,
+            **_AT_EQUILIBRIUM,
+        ),
     ),
 }
 """The presets by name: a line that describes it, and the configuration."""

@@ -35,17 +35,17 @@ def test_the_preset_trains_in_floats_then_as_integers_and_deploys_what_it_traine
         np.testing.assert_array_equal(record.spikes(name).reshape(spikes.shape), spikes.numpy())
 
 
-def test_an_image_mirrored_twice_is_itself_and_half_of_a_batch_is_mirrored(tmp_path):
-    from snn_compile.train.bptt import _mirrored
+def test_an_image_mirrored_twice_is_itself_and_half_of_a_batch_ismirrored(tmp_path):
+    from snn_compile.train.batches import mirrored
 
     images = torch.rand(6, 1, 1, 4, 5).expand(-1, 3, -1, -1, -1)
     which = torch.tensor([True, False, True, False, False, True])
-    once = _mirrored(images, which)
-    assert once.stride(1) == 0 and torch.equal(_mirrored(once, which), images)
+    once = mirrored(images, which)
+    assert once.stride(1) == 0 and torch.equal(mirrored(once, which), images)
     assert torch.equal(once[which], images[which].flip(-1)) and torch.equal(once[~which], images[~which])
-    assert torch.equal(_mirrored(images.contiguous(), which), once)
+    assert torch.equal(mirrored(images.contiguous(), which), once)
 
 
-def test_only_images_can_be_mirrored():
+def test_only_images_can_bemirrored():
     with pytest.raises(SnnCompileError, match="use layout=image"):
         fit(read_config("digits", ["flip=true", "epochs=1", "copies=0"]))
