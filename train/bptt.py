@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from snn_compile.compiler.trained import message_scale
 from snn_compile.runtime.data import Dataset, load_data
-from snn_compile.targets.errors import SnnCompileError
+from snn_compile.targets.errors import SnnCompileError, WrongInput
 from snn_compile.train.batches import EVALUATED, Score, labelled, mirrored, samples, tensors
 from snn_compile.train.bptt_config import RECURRENT, TrainConfig
 from snn_compile.train.checkpoint import load_checkpoint
