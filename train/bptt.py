@@ -31,7 +31,6 @@ from snn_compile.train.training import Keeper, Observe, Progress, Training, sing
 
 Network = SpikingNetwork | RecurrentNetwork
 
-INPUT_BITS = 8
 SCALED = 1000
 """Samples on which the scale of graded input is chosen."""
 
@@ -123,7 +122,10 @@ def _integers(config: TrainConfig, data: Dataset) -> IntegerConfig | None:
     if np.isin(some, (0.0, 1.0)).all() and np.isin(data.inputs, (0.0, 1.0)).all():
         return IntegerConfig(**shared)
     return IntegerConfig(
-        **shared, input_scale=message_scale(some, INPUT_BITS), input_bits=INPUT_BITS, input_signed=low < 0
+        **shared,
+        input_scale=message_scale(some, config.input_bits),
+        input_bits=config.input_bits,
+        input_signed=low < 0,
     )
 
 

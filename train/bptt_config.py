@@ -21,9 +21,10 @@ class TrainConfig(Recurrence, RunConfig):
     behind averages over `pool`), `hidden` the sizes of the dense layers behind them; decays are per step;
     `rate_target` is in spikes per neuron and step and acts with `rate_weight`; `logit_scale` multiplies the
     mean read-out membrane in the loss only; `weight_bits` above 0 trains in a chip's integers with tables
-    of that many bits, one a projection or one a sign as `tables` says (see `integers`). `init` is a
-    checkpoint of the same layers to start from, for example one trained in floats. `flip` mirrors half of the
-    training images, left to right.
+    of that many bits, one a projection or one a sign as `tables` says (see `integers`); input that is no
+    spikes becomes messages of `input_bits`, fewer of which keep the current of many inputs from wrapping.
+    `init` is a checkpoint of the same layers to start from, for example one trained in floats. `flip` mirrors
+    half of the training images, left to right.
 
     Neurons rf to lstm make a recurrent layer with a read-out of its own (see `Recurrence`). `loss` is that of
     the read-out's mean over steps, or the sum of those of all `steps` but the first `unscored`; labels of
@@ -69,6 +70,7 @@ class TrainConfig(Recurrence, RunConfig):
     rate_target: float = 0.1
     rate_weight: float = 0.0
     weight_bits: int = 0
+    input_bits: int = 8
     tables: str = "one"
     init: str = ""
     flip: bool = False
@@ -84,6 +86,7 @@ class TrainConfig(Recurrence, RunConfig):
         for key in ("channels", "hidden"):
             self.require(key, all(size >= 1 for size in getattr(self, key)), "sizes of at least 1")
         self.require("weight_bits", self.weight_bits in (0, *range(2, 9)), "0, or from 2 to 8")
+        self.require("input_bits", 2 <= self.input_bits <= 8, "from 2 to 8")
         for key in RANGES:
             pair = getattr(self, key)
             self.require(key, len(pair) == 2 and all(map(math.isfinite, pair)), "two numbers")

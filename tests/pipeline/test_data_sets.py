@@ -22,7 +22,7 @@ def write_digits(folder: Path) -> None:
 SETS = {
     "digits": (None, "digits", ["coding=even", "steps=4", "copies=0"], (4, 64)),
     "digits permuted": (None, "digits-brf", ["permuted=true", "repeat=1"], (64, 1)),
-    "fashion-mnist": ("idx", "digits", ["steps=3"], (3, 784)),
+    "fashion-mnist": ("idx", "digits", ["steps=3", "input_bits=5"], (3, 784)),
     "mnist": ("idx", "digits", ["coding=rate", "steps=3"], (3, 784)),
     "mnist-10k": ("digits", "digits", ["coding=rate", "steps=3"], (3, 784)),
     "mnist-10k by pixel": ("digits", "smnist14-brf", ["shrink=4", "permuted=true"], (49, 1)),

@@ -96,6 +96,7 @@ SMALL = ["copies=0", "epochs=3", "hidden=24", "learning_rate=0.02"]
     "preset, options",
     [
         ("digits", ["weight_bits=4", "steps=8"]),
+        ("digits", ["weight_bits=8", "steps=8", "input_bits=5"]),
         ("digits", ["weight_bits=8", "steps=8", "tables=sign", "coding=rate"]),
         ("digits-recurrent", ["weight_bits=4", "tables=sign"]),
         ("digits-recurrent", ["weight_bits=8", "neuron=cuba_lif", "reset=subtract"]),
