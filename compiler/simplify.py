@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import eye_array
 
-from snn_compile.compiler.network import SIGMA_DELTA, Network, Population, Projection
+from snn_compile.compiler.network import Network, Population, Projection
 
 
 def settle_input_bias(network: Network) -> Network:
@@ -17,13 +17,13 @@ def settle_input_bias(network: Network) -> Network:
     pass through the current's filter, which no bias does, so one always-on neuron delivers it: exact
     from the first step.
     """
-    populations, projections = list(network.populations), list(network.projections)
+    populations, projections, zero = list(network.populations), list(network.projections), np.zeros(1)
     for index, population in enumerate(network.populations):
         constant = population.parameters["input_bias"]
         if not constant.any():
             continue
         parameters = {**population.parameters, "input_bias": np.zeros(1)}
-        if population.model not in SIGMA_DELTA and (population.parameters["current_decay"] == 1).all():
+        if (population.parameters.get("current_decay", zero) == 1).all():
             parameters["bias"] = population.parameters["bias"] + constant
         else:
             on = _always_on(f"{population.name}.bias", population.fixed_scale is not None)
