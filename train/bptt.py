@@ -94,8 +94,9 @@ def recurrent_config(config: TrainConfig, data: Dataset) -> RecurrentConfig:
     """Return the recurrent layer that `config` asks for on the shapes and classes of `data`."""
     shared = {f.name for f in fields(RecurrentConfig)} & {f.name for f in fields(TrainConfig)} - {"hidden"}
     values = {name: getattr(config, name) for name in shared}
-    inputs, classes = math.prod(data.inputs.shape[2:]), 1 + int(_labelled(data).labels.max())  # type: ignore[union-attr]
-    return RecurrentConfig(inputs=inputs, hidden=config.hidden[0], classes=classes, **values)
+    inputs, labels = math.prod(data.inputs.shape[2:]), np.asarray(_labelled(data).labels)
+    values |= {"readout": "per_step" if labels.ndim == 2 else "mean", "classes": 1 + int(labels.max())}
+    return RecurrentConfig(inputs=inputs, hidden=config.hidden[0], **values)
 
 
 def network_config(config: TrainConfig, data: Dataset) -> NetworkConfig:

@@ -25,6 +25,7 @@ from snn_compile.train.leaky import integrated
 from snn_compile.train.networks import Run
 from snn_compile.train.resonators import Resonance, clamped, damping, izhikevich_step
 
+READOUTS = ("mean", "per_step")
 RECURRENT_NEURONS = ("rf", "brf", "rf_iz", "alif", "lstm")
 
 
@@ -33,7 +34,8 @@ class RecurrentConfig:
     """Sizes, the kind of neuron, and the ranges that its parameters are drawn from.
 
     `omega` (rad/s) and `offset` (1/s) are uniform between two bounds, the time constants (steps) normal with
-    mean and deviation. The three flags are of the balanced neuron `brf`; `rf` has none of them.
+    mean and deviation. The three flags are of the balanced neuron `brf`; `rf` has none of them. `readout`: how
+    whoever deploys the network reads it, one class of the mean over time, or one a step.
     """
 
     inputs: int
@@ -51,11 +53,14 @@ class RecurrentConfig:
     tau_readout: tuple[float, ...] = (20.0, 5.0)
     adaptive_reset: str = "theta"
     surrogate: str = "double-gaussian"
+    readout: str = "mean"
 
     def __post_init__(self) -> None:
         """Raise SnnCompileError for values out of range."""
         if self.neuron not in RECURRENT_NEURONS:
             raise SnnCompileError(f"neuron is {self.neuron!r}; use one of {', '.join(RECURRENT_NEURONS)}")
+        if self.readout not in READOUTS:
+            raise SnnCompileError(f"readout is {self.readout!r}; use one of {', '.join(READOUTS)}")
         for key in ("omega", "offset", "tau_membrane", "tau_adaptation", "tau_readout"):
             if len(getattr(self, key)) != 2:
                 raise SnnCompileError(f"{key} is {getattr(self, key)}; it must be two numbers")
