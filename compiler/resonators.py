@@ -24,7 +24,6 @@ from snn_compile.compiler.formats import TensorError, tensor_error
 from snn_compile.compiler.network import Float, Population
 from snn_compile.compiler.reference import Peak
 from snn_compile.targets.chip import Chip
-from snn_compile.targets.errors import PrecisionLost
 from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT
 from snn_compile.targets.models import DAMPING_BITS, DAMPING_EXPONENT_MAX
 from snn_compile.targets.population import Population as IntegerPopulation
@@ -33,6 +32,9 @@ Int = npt.NDArray[np.int64]
 
 FILTERS = 4
 """Resonators that stand for all where it matters what a membrane hears of its input."""
+
+EDGE = DECAY_ONE * (1 + 1e-9)
+"""Radius in 1 / 4096 up to which a resonator lies within the divergence boundary, rounding errors in mind."""
 
 CHANGE_TOLD = 0.1
 """A damping that rounding changes by a larger share is told."""
@@ -77,20 +79,14 @@ def polar_registers(cosine: Float, sine: Float) -> tuple[Int, Int]:
     """Return cos_decay and sin_decay in 1 / 4096, of the radius 1 at most; see the head of this file.
 
     The points tried are the nearest one and its neighbours; at least one lies inside, because the exact one
-    does. Raises PrecisionLost for a radius above 1.
+    does. A radius above 1, beyond the divergence boundary, is rounded to the nearest point.
     """
     exact = (np.asarray(cosine, np.float64) + 1j * np.asarray(sine, np.float64)) * DECAY_ONE
     exact = np.atleast_1d(exact)
-    if (np.abs(exact) > DECAY_ONE * (1 + 1e-9)).any():
-        raise PrecisionLost(
-            f"{int((np.abs(exact) > DECAY_ONE).sum())} resonator(s) lie beyond the divergence boundary (a step "
-            f"without input multiplies the state by up to {np.abs(exact).max() / DECAY_ONE:.6g}): no range "
-            "holds a state that grows; train with the boundary, or with a smaller step"
-        )
     near = np.rint(exact.real) + 1j * np.rint(exact.imag)
     steps = np.array([a + 1j * b for a in (0, -1, 1) for b in (0, -1, 1)])
     tried = near[:, None] + steps
-    inside = tried.real**2 + tried.imag**2 <= DECAY_ONE**2
+    inside = (tried.real**2 + tried.imag**2 <= DECAY_ONE**2) | (np.abs(exact) > EDGE)[:, None]
     best = np.where(inside, np.abs(tried - exact[:, None]), np.inf).argmin(axis=1)
     kept = tried[np.arange(len(exact)), best]
     return kept.real.astype(np.int64), kept.imag.astype(np.int64)
@@ -102,10 +98,7 @@ def resonator_integers(
     """Return a population's integers at a scale and start step, the error of each register, and warnings."""
     values, unit = p.parameters, scale * (1 << STATE_SHIFT)
     cosine, sine = np.broadcast_arrays(values["cosine"], values["sine"])
-    try:
-        cos, sin = polar_registers(cosine, sine)
-    except PrecisionLost as error:
-        raise PrecisionLost(f"population {p.name!r}: {error}", tensor=p.name) from error
+    cos, sin = polar_registers(cosine, sine)
     exact_threshold = values["threshold"] * scale
     parameters = {
         "cos_decay": cos,
@@ -149,10 +142,18 @@ def _loss(turn: npt.NDArray[np.complex128]) -> Float:
 
 def _warnings(p: Population, turn: npt.NDArray[np.complex128], kept: npt.NDArray[np.complex128]) -> list[str]:
     was, became = _loss(turn), _loss(kept)
-    change = np.abs(became - was) / np.maximum(was, 0.5 / DECAY_ONE)
+    found = []
+    if (grows := np.abs(turn) * DECAY_ONE > EDGE).any():
+        found.append(
+            f"population {p.name!r}: {int(np.count_nonzero(grows))} resonator(s) lie beyond the divergence "
+            f"boundary (a step without input multiplies the state by up to {np.abs(turn).max():.6g}), so "
+            "states that calibration did not show saturate; train with the boundary, or with a smaller step"
+        )
+    change = np.where(grows, 0.0, np.abs(became - was) / np.maximum(was, 0.5 / DECAY_ONE))
     if not (told := change > CHANGE_TOLD).any():
-        return []
+        return found
     return [
+        *found,
         f"population {p.name!r}: {DECAY_BITS} bits change the damping of {int(np.count_nonzero(told))} "
         f"resonator(s) by more than {CHANGE_TOLD:.0%}, by up to {change.max():.0%} (a step takes "
         f"{was[change.argmax()] * DECAY_ONE:.3g}/{DECAY_ONE} off the state, and on the chip "
