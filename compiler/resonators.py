@@ -79,7 +79,7 @@ def polar_registers(cosine: Float, sine: Float) -> tuple[Int, Int]:
     """Return cos_decay and sin_decay in 1 / 4096, of the radius 1 at most; see the head of this file.
 
     The points tried are the nearest one and its neighbours; at least one lies inside, because the exact one
-    does. A radius above 1, beyond the divergence boundary, is rounded to the nearest point.
+    does. A radius above 1, beyond the divergence boundary, is rounded to the nearest point that registers hold.
     """
     exact = (np.asarray(cosine, np.float64) + 1j * np.asarray(sine, np.float64)) * DECAY_ONE
     exact = np.atleast_1d(exact)
@@ -89,7 +89,8 @@ def polar_registers(cosine: Float, sine: Float) -> tuple[Int, Int]:
     inside = (tried.real**2 + tried.imag**2 <= DECAY_ONE**2) | (np.abs(exact) > EDGE)[:, None]
     best = np.where(inside, np.abs(tried - exact[:, None]), np.inf).argmin(axis=1)
     kept = tried[np.arange(len(exact)), best]
-    return kept.real.astype(np.int64), kept.imag.astype(np.int64)
+    cos, sin = (np.clip(part, -DECAY_ONE, DECAY_ONE).astype(np.int64) for part in (kept.real, kept.imag))
+    return cos, sin
 
 
 def resonator_integers(
@@ -157,7 +158,7 @@ def _warnings(p: Population, turn: npt.NDArray[np.complex128], kept: npt.NDArray
         f"population {p.name!r}: {DECAY_BITS} bits change the damping of {int(np.count_nonzero(told))} "
         f"resonator(s) by more than {CHANGE_TOLD:.0%}, by up to {change.max():.0%} (a step takes "
         f"{was[change.argmax()] * DECAY_ONE:.3g}/{DECAY_ONE} off the state, and on the chip "
-        f"{became[change.argmax()] * DECAY_ONE:.3g}/{DECAY_ONE})"
+        f"{became[change.argmax()] * DECAY_ONE:.3g}/{DECAY_ONE})",
     ]
 
 

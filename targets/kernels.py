@@ -136,9 +136,7 @@ def _step(
     if kernel == BALANCED:
         keep5, r6 = shares[5 * w :][:n], registers[6 * w :][:n]
         r7, r8 = registers[7 * w :][:n], registers[8 * w :][:n]
-        return step_balanced(
-            n, acc[:n], s0, s1, s2, r0, r1, r2, r3, r4, keep5, r6, r7, r8, who, overflow
-        )
+        return step_balanced(n, acc[:n], s0, s1, s2, r0, r1, r2, r3, r4, keep5, r6, r7, r8, who, overflow)
     if kernel == ADAPTIVE_LEAKY:
         return step_adaptive_leaky(n, acc[:n], s0, s1, keep0, keep1, r2, r3, r4, who, overflow)
     if kernel == SIGMA_DELTA:

@@ -22,14 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from snn_compile.targets.integer import (
-    DECAY_BITS,
-    DECAY_ONE,
-    STATE_SHIFT,
-    Int,
-    shift_toward_zero,
-    wrap32,
-)
+from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT, Int, shift_toward_zero, wrap32
 from snn_compile.targets.models import DAMPING_BITS
 from snn_compile.targets.neurons import Neurons
 from snn_compile.targets.population import Population
