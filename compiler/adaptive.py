@@ -29,11 +29,11 @@ class AdaptiveGroup:
         self.population, self.parameters = population, population.parameters
         self.u = np.zeros((batch, population.size))
         self.v, self.theta = self.u, self.u + self.parameters["threshold"]
-        self._peaks = (0.0, 0.0, 0.0)
+        self._peaks = np.zeros(3)
 
     def peak(self) -> Peak:
         """Return the largest input, the largest membrane or threshold, and the highest of both."""
-        return Peak(*self._peaks)
+        return Peak(*self._peaks.tolist())
 
     def step(self, x: Float) -> Float:
         """Advance by one logical step with synaptic input x; return the spikes."""
@@ -47,7 +47,7 @@ class AdaptiveGroup:
         high = max(float(raw.max()), float(self.theta.max()))
         state = max(float(np.abs(raw).max()), float(np.abs(self.v).max()), high)
         seen = float(np.abs(self.u).max()), state, high
-        self._peaks = tuple(max(a, b) for a, b in zip(self._peaks, seen, strict=True))  # type: ignore[assignment]
+        self._peaks = np.maximum(self._peaks, seen)
         return fires
 
 

@@ -29,7 +29,7 @@ class _Neurons(nir.NIRNode):  # type: ignore[misc]
 
 @dataclass(eq=False)
 class BRF(_Neurons):
-    """Balanced resonate-and-fire neurons (Higuchi et al. 2024, 2025), defined by their step of `delta` seconds.
+    """Balanced resonate-and-fire neurons (Higuchi et al. 2024, 2025), by their step of `delta` s.
 
         b <- (-1 + sqrt(1 - (delta omega)^2)) / delta - b_offset - smooth_reset q
         u <- u + delta (b u - omega v + x)

@@ -27,7 +27,9 @@ Integers = tuple[IntegerPopulation, list[TensorError], list[str]]
 
 @dataclass(frozen=True)
 class NeuronProgram:
-    """`group(population, batch)` steps in float64; `integers(population, scale, latency, chip)` are the chip's,
+    """What the stages ask of a model.
+
+    `group(population, batch)` steps in float64; `integers(population, scale, latency, chip)` are the chip's,
     with errors and warnings; `bound(population, drive)`: the largest state under inputs of that size at every
     step; `poles`: of the filters that stand for how a membrane sees its input.
     """

@@ -29,6 +29,7 @@ from snn_compile.targets.models import DAMPING_BITS, DAMPING_EXPONENT_MAX
 from snn_compile.targets.population import Population as IntegerPopulation
 
 Int = npt.NDArray[np.int64]
+Complex = npt.NDArray[np.complex128]
 
 FILTERS = 4
 """Resonators that stand for all where it matters what a membrane hears of its input."""
@@ -47,11 +48,11 @@ class ResonatorGroup:
         self.population, self.parameters = population, population.parameters
         self.u = np.zeros((batch, population.size))
         self.v, self.imag, self.q = self.u, self.u, self.u
-        self._peaks = (0.0, 0.0, 0.0)
+        self._peaks = np.zeros(3)
 
     def peak(self) -> Peak:
         """Return the largest input, the largest part of the state or rise of the threshold, and real part."""
-        return Peak(*self._peaks)
+        return Peak(*self._peaks.tolist())
 
     def step(self, x: Float) -> Float:
         """Advance by one logical step with synaptic input x; return the spikes."""
@@ -66,7 +67,7 @@ class ResonatorGroup:
         self.q = (1 - p["recovery"]) * self.q + fires
         state = max(float(np.abs(part).max()) for part in (self.v, self.imag, _unit(p["rise"]) * self.q))
         seen = float(np.abs(self.u).max()), state, max(float(self.v.max()), 0.0)
-        self._peaks = tuple(max(a, b) for a, b in zip(self._peaks, seen, strict=True))  # type: ignore[assignment]
+        self._peaks = np.maximum(self._peaks, seen)
         return fires
 
 
@@ -79,7 +80,7 @@ def polar_registers(cosine: Float, sine: Float) -> tuple[Int, Int]:
     """Return cos_decay and sin_decay in 1 / 4096, of the radius 1 at most; see the head of this file.
 
     The points tried are the nearest one and its neighbours; at least one lies inside, because the exact one
-    does. A radius above 1, beyond the divergence boundary, is rounded to the nearest point that registers hold.
+    does. A radius above 1, beyond the divergence boundary, is rounded to the nearest point there is.
     """
     exact = (np.asarray(cosine, np.float64) + 1j * np.asarray(sine, np.float64)) * DECAY_ONE
     exact = np.atleast_1d(exact)
@@ -115,19 +116,19 @@ def resonator_integers(
     exponent = min(max(floor(log2((chip.decay_max + 0.5) / most)), 0), DAMPING_EXPONENT_MAX) if most else 0
     mantissa = np.rint(share * 2.0**exponent)
     parameters |= {"damping": mantissa.astype(np.int64), "damping_exp": np.array([exponent])}
-    kept, turn = cos + 1j * sin, cosine + 1j * sine
+    turn: Complex = cosine + 1j * sine
+    kept: Complex = cos + 1j * sin
     bits = f"{DECAY_BITS} bits"
+    polar = [
+        (key, part(turn) * DECAY_ONE, part(kept / DECAY_ONE) * DECAY_ONE)
+        for key, part in (("decay", _loss), ("angle", np.angle))
+    ]
     errors = [
-        tensor_error(
-            f"{p.name}.decay", f"polar, {bits}", _loss(turn) * DECAY_ONE, _loss(kept / DECAY_ONE) * DECAY_ONE, 1.0, 0
-        ),
-        tensor_error(
-            f"{p.name}.angle", f"polar, {bits}", np.angle(turn) * DECAY_ONE, np.angle(kept) * DECAY_ONE, 1.0, 0
-        ),
+        *(tensor_error(f"{p.name}.{key}", f"polar, {bits}", was, now, 1.0, 0) for key, was, now in polar),
         _whole(f"{p.name}.threshold", f"{chip.threshold_bits} bits", exact_threshold, parameters["vth"]),
         _whole(f"{p.name}.recovery", bits, values["recovery"] * DECAY_ONE, parameters["delta_r"]),
         _whole(f"{p.name}.damping", f"{bits}, exponent -{exponent}", share * 2.0**exponent, mantissa),
-    ]  # fmt: skip
+    ]
     made = IntegerPopulation(p.name, p.shape, "brf", parameters, start_step=latency, scale=unit)
     return made, errors, _warnings(p, turn, kept / DECAY_ONE)
 
@@ -136,12 +137,12 @@ def _whole(name: str, text: str, exact: Float, kept: Int | Float) -> TensorError
     return tensor_error(name, text, exact, np.asarray(kept, np.float64), 1.0)
 
 
-def _loss(turn: npt.NDArray[np.complex128]) -> Float:
+def _loss(turn: Complex) -> Float:
     """Return what a step takes off the state, a of 1 - a."""
     return 1 - np.abs(turn)
 
 
-def _warnings(p: Population, turn: npt.NDArray[np.complex128], kept: npt.NDArray[np.complex128]) -> list[str]:
+def _warnings(p: Population, turn: Complex, kept: Complex) -> list[str]:
     was, became = _loss(turn), _loss(kept)
     found = []
     if (grows := np.abs(turn) * DECAY_ONE > EDGE).any():

@@ -62,8 +62,9 @@ def fuse_thresholds(network: Network) -> Network:
 def fuse_resonators(network: Network) -> Network:
     """Merge two leaky integrators that turn each other, and the Threshold of one, into resonators.
 
-    As integrators they would send each other their membranes, cut to a message's bits, and the threshold would
-    hear of them a step late: the layer's recurrent edges would then be too short. A resonator is all three.
+    As integrators they would send each other their membranes, cut to a message's bits, and the threshold
+    would be a synapse stage more, for which the layer's recurrent edges are too short. A resonator is all
+    three.
     """
     for target in network.populations:
         edges = [e for e in network.projections if e.target == target.name]
@@ -100,7 +101,7 @@ def fuse_resonators(network: Network) -> Network:
 def _turning(network: Network, heard: Projection) -> tuple[Population, Population, Any] | None:
     """Return the integrators u, which `heard` reads, and v, and the sine by which they turn each other.
 
-    v hears u alone, and u alone hears v, by a weight for each pair of neurons and its negative, both a step late.
+    v hears u alone, and u alone hears v, one to one, by the weight of u to v negated, both a step late.
     """
     u = next((p for p in network.populations if p.name == heard.source), None)
     others = [e for e in network.projections if e.source == heard.source and e is not heard]

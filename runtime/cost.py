@@ -147,7 +147,8 @@ def _arithmetic_parts(program: Program, counts: Counts, table: Mapping[str, Any]
     32-bit. A neuron update multiplies (32-bit) once for each decay in use and adds for the input if
     u decays, for u into v, for a bias other than 0 and for the comparison with the threshold. A
     spike that is subtracted from v adds once more, one of an adaptive neuron twice (to threshold and
-    refractoriness or v), one of a balanced resonator once. Other models count the products and sums of their step in the same way.
+    refractoriness or v), one of a balanced resonator once. Other models count the products and sums of
+    their step in the same way.
     """
     graded = sum(
         counts.synops[edge.name] * _multiply_pj(program, edge, table) for edge in program.projections

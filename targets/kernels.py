@@ -28,7 +28,7 @@ from snn_compile.targets.kernels_neurons import (
 
 NEURONS_SOURCE = int.from_bytes(
     hashlib.sha256(
-        b"".join(Path(module.__file__).read_bytes() for module in (kernels_neurons, kernels_balanced))
+        b"".join(Path(str(module.__file__)).read_bytes() for module in (kernels_neurons, kernels_balanced))
     ).digest()[:7],
     "big",
 )

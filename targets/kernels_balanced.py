@@ -1,4 +1,4 @@
-"""The kernels of balanced resonators and adaptive leaky neurons; what all kernels take, `kernels_neurons.py` says."""
+"""The kernels of balanced resonators and adaptive leaky neurons; `kernels_neurons.py` says what all take."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from snn_compile.targets.kernels_neurons import _keep, _low32, _toward_zero
+from snn_compile.targets.kernels_neurons import _clip, _keep, _low32, _toward_zero
 
 
 @njit(nogil=True, cache=True)
@@ -38,7 +38,7 @@ def step_balanced(
         overflow[1] += left > top
         real[i] = np.int32(new_x)
         imag[i] = np.int32(new_y)
-        r[i] = np.int32(min(left, top))
+        r[i] = np.int32(left) if left < top else np.int32(top)
         who[k] = i
         k += int(fires)
     return k
@@ -60,7 +60,7 @@ def step_adaptive_leaky(
         raw = np.int64(_keep(v[i], keep_v[i])) + shifted
         overflow[1] += raw > top
         overflow[2] += raw < -top
-        membrane = np.int32(min(max(raw, -top), top))
+        membrane = _clip(raw)
         limit = np.int32(theta[i])
         fires = membrane > limit
         taken = np.int32(limit + limit) if doubled[i] else limit
@@ -68,7 +68,7 @@ def step_adaptive_leaky(
         left = np.int32(np.int32(_keep(np.int32(limit - base[i]), keep_theta[i])) + base[i])
         left = np.int32(left + rise[i]) if fires else left
         overflow[1] += left > top
-        theta[i] = np.int32(min(left, top))
+        theta[i] = np.int32(left) if left < top else np.int32(top)
         who[k] = i
         k += int(fires)
     return k

@@ -1,8 +1,8 @@
 """Lava processes of the neuron models that are ours, `brf` and `alif`: the whole step is written here.
 
 Ports, channels and the runtime are Lava's. What the step means, `neurons_balanced.py` defines; these methods
-follow its equations by another way of computing (floor division of magnitudes in 64 bits). Importing this module
-also imports lava.
+follow its equations by another way of computing (floor division of magnitudes in 64 bits). Importing this
+module also imports lava.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TOP = 2**23 - 1
 
 
 class _Neurons(_lava.AbstractProcess):  # type: ignore[misc, name-defined]
-    """Port `a_in` in, `s_out` out; a Var for each state, and `clock`, which counts the steps since it was 0."""
+    """Port `a_in` in, `s_out` out; a Var for each state, and `clock`, the steps since it was 0."""
 
     def __init__(self, *, population: Population, period: int) -> None:
         super().__init__(population=population, period=period, name=population.name)
@@ -52,7 +52,8 @@ class AdaptiveLIF(_Neurons):
 
 def _share(x: npt.NDArray[np.int64], parts: int) -> npt.NDArray[np.int64]:
     """Return x / parts without its fraction."""
-    return np.copysign(np.abs(x) // parts, x).astype(np.int64)
+    whole: npt.NDArray[np.int64] = np.where(x < 0, -(-x // parts), x // parts)
+    return whole
 
 
 class _Model(_lava.PyLoihiProcessModel):  # type: ignore[misc, name-defined]

@@ -140,7 +140,7 @@ class PyProgramLifModel(_lava.AbstractPyLifModelFixed):  # type: ignore[misc, na
 
 
 def witness_of(population: Population, sends: bool, period: int = 1) -> str:
-    """Return "stock" if Lava's own process expresses the population, else the methods we override, or "ours"."""
+    """Return "stock" for a process of Lava's own, else the methods we override, or "ours" for a whole one."""
     if population.model in PROCESSES:
         return "ours"
     if not population.kind.ruled:

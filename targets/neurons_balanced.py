@@ -11,9 +11,10 @@
     v'     = v - (theta << reset_exp) s
     theta' = saturate( dz((theta - theta_0) (4096 - delta_theta), 12) + theta_0 + theta_step s )
 
-dz shifts right toward zero; a shifted input is wrapped to 32 bits. cos and sin are in 1/4096. The d of r turns
-32 cos / 2**16 into its negative at the most, so that with cos**2 + sin**2 <= 4096**2 no r lets the state grow:
-each part is rounded toward zero once, after all products. Source: Higuchi et al. 2024, 2025; Yin et al. 2021, in a form of ours.
+dz shifts right toward zero; a shifted input is wrapped to 32 bits. cos and sin are in 1/4096. d takes no more
+off the cosine than makes it its negative, and each part is rounded toward zero once, after all products: with
+cos**2 + sin**2 <= 4096**2 no state grows by itself, whatever r is. Source: Higuchi et al. 2024, 2025; Yin et
+al. 2021, in a form of ours.
 """
 
 from __future__ import annotations

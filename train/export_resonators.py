@@ -38,7 +38,7 @@ def without_nodes(module: RecurrentNetwork) -> str:
     kind, delta = module.config.neuron, module.config.delta
     if kind not in EXPORTED:
         return (
-            f"neither NIR nor an extension of it has a node for neurons of the kind {kind}, and no other node "
+            f"neither NIR nor an extension of it has a node for neurons of the kind {kind}, and no other "
             "computes the same"
         )
     with torch.no_grad():
@@ -62,8 +62,8 @@ def without_nodes(module: RecurrentNetwork) -> str:
 def recurrent_to_nir(module: RecurrentNetwork, sample_input: Tensor, dt: float | None) -> Any:
     """Return the graph of a network of `rf`, `brf` or `alif` neurons.
 
-    A step of resonators is the network's own delta; one of adaptive neurons is `dt` seconds, or None: a step of
-    no unit. Raises ExportError for another dt, for what has no nodes, and for values that are not finite.
+    A step of resonators is the network's own delta; one of adaptive neurons is `dt` seconds, or has no unit
+    (None). Raises ExportError for another dt, for what has no nodes, and for values that are not finite.
     """
     config, shape = module.config, tuple(sample_input.shape[2:])
     if reason := without_nodes(module):

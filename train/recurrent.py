@@ -34,8 +34,8 @@ class RecurrentConfig:
     """Sizes, the kind of neuron, and the ranges that its parameters are drawn from.
 
     `omega` (rad/s) and `offset` (1/s) are uniform between two bounds, the time constants (steps) normal with
-    mean and deviation. The three flags are of the balanced neuron `brf`; `rf` has none of them. `readout`: how
-    whoever deploys the network reads it, one class of the mean over time, or one a step.
+    mean and deviation. The three flags are of the balanced neuron `brf`; `rf` has none. `readout`: what
+    is read when it is deployed, a class by the mean over time, or one a step.
     """
 
     inputs: int

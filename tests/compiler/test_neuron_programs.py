@@ -1,4 +1,4 @@
-"""Resonators and adaptive neurons as the chip's integers: what rounding keeps, and what the integers follow."""
+"""Resonators and adaptive neurons as the chip's integers: what rounding keeps, what they follow."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from snn_compile.compiler import Options, compile_graph, compile_stages, lower
 from snn_compile.compiler.conventions import Contract, Readout, attach
 from snn_compile.compiler.extension_nodes import ALIF, BRF
-from snn_compile.compiler.neuron_programs import NEURON_PROGRAMS
 from snn_compile.compiler.network import PROGRAMMED, Population
+from snn_compile.compiler.neuron_programs import NEURON_PROGRAMS
 from snn_compile.compiler.reference import run_reference
 from snn_compile.compiler.resonators import polar_registers, resonator_integers
 from snn_compile.compiler.simplify import simplify
@@ -81,7 +81,7 @@ def data(seed: int = 0, samples: int = 24) -> Any:
 def test_no_quantized_resonator_crosses_the_divergence_boundary(
     seed: int, fastest: float, damped: float, delta_r: int, damping: float
 ) -> None:
-    """At any q that spikes at every step can reach, the matrix of a step has a spectral radius of 1 at most."""
+    """At any q that spikes at every step can reach, a step's matrix has a spectral radius of 1 at most."""
     rng = np.random.default_rng(seed)
     size = 64
     sine = rng.uniform(0, fastest, size)
@@ -192,7 +192,7 @@ def test_a_compiled_network_is_the_same_on_every_device(comparing: Any, kind: st
 
 
 def test_a_bound_holds_for_every_input() -> None:
-    """Inputs as bad as can be, by the sign of the impulse response, reach a large part of a bound and no more."""
+    """Inputs as bad as can be, by the sign of the impulse response, stay below it."""
     rng = np.random.default_rng(4)
     for kind in PROGRAMMED:
         net = graph(kind, 4)

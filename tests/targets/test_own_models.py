@@ -1,4 +1,4 @@
-"""Balanced resonators and adaptive leaky neurons: by hand, on every device, at every limit; no state grows."""
+"""Balanced resonators and adaptive leaky neurons: by hand, on every device, at every limit; none grows."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_resonator_by_hand(device: str) -> None:
 
 @everywhere
 def test_the_reset_of_a_resonator_is_smooth(device: str) -> None:
-    """d = r 2**10 = 2**16 a unit of r in 2**-6: r of 32 takes half of a cosine of 1, one of 128 mirrors it."""
+    """d = r 2**10: r of 32 takes half of a cosine of 1, one of 128 and more mirrors it."""
     still = {"cos_decay": 4096, "sin_decay": 0, "vth": 1, "damping": 1024, "damping_exp": 0, "delta_r": 0}
     found = played(one("brf", **still, r_step=32), device, [10, 0, 0, 0, 0])
     assert found["real"] == [0, 640, 320, 0, 0] and found["r"] == [0, 32, 64, 64, 64]

@@ -1,4 +1,4 @@
-"""Balanced resonators and adaptive neurons through NIR's extension nodes: files, refusals, spikes of torch."""
+"""Balanced resonators and adaptive neurons through extension nodes of NIR: files, refusals, spikes."""
 
 import re
 
