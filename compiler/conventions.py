@@ -247,7 +247,8 @@ def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contra
         if stated[key] != from_file[key]:
             decided[key] = f"stated, against the file's {from_file[key]}"
     kinds = {type(node).__name__ for node in graph.nodes.values()}
-    needed = ["dt", "rule"] if kinds & {"LI", "CubaLI", "LIF", "CubaLIF", "IF", "I", "Delay"} else []
+    needed = ["dt", "rule"] if kinds & {"LI", "CubaLI", "LIF", "CubaLIF", "IF", "I", "Delay", "ALIF"} else []
+    needed += ["dt"] if "BRF" in kinds and not needed else []
     needed += ["reset", "reset_timing", "comparison"] if kinds & {"LIF", "CubaLIF", "IF"} else []
     missing = {item: CHOICES.get(item, ("a number",)) for item in needed if item not in values}
     if found and found.open and (missing or not found.candidates):

@@ -18,6 +18,7 @@ import nir
 import numpy as np
 from scipy.sparse import csr_array, diags_array, eye_array, issparse
 
+from snn_compile.compiler import extension_rules  # noqa: F401 - tells `lower_node` of our nodes
 from snn_compile.compiler.conventions import Contract, Readout, graph_digest, resolve
 from snn_compile.compiler.frontends import naming, read_graph
 from snn_compile.compiler.linear_maps import LinearMap

@@ -9,7 +9,8 @@ population with synaptic input x:
     s = v > threshold  (or >=),  then the reset and the lower clip v_min
 
 or in the order that the population's rule says (`targets.Rule`). A leaky integrator (`li`) never spikes; to
-those it projects to it sends its membrane. Sigma-delta populations step as `sigma_delta.py` says.
+those it projects to it sends its membrane. Sigma-delta populations step as `sigma_delta.py` says, balanced
+resonators and adaptive neurons as `resonators.py` and `adaptive.py` do.
 
 Gains are folded into the weights that arrive. Weights are (target, source) over flattened neurons in C
 order, an array or, where most are zero, a scipy.sparse.csr_array. Reset "value" resets to 0: a graph's
@@ -42,6 +43,9 @@ Weight: TypeAlias = Any
 SIGMA_DELTA = ("delta", "sigma_delta", "sigma")
 """Models that send numbers; they come with a fixed scale only."""
 
+PROGRAMMED = ("brf", "alif")
+"""Spiking models that are not leaky neurons; see `neuron_programs.py`."""
+
 SPARSE_BELOW = 0.25
 """Matrices with a smaller share of non-zero weights are kept sparse, from `SPARSE_FROM` entries on."""
 
@@ -50,6 +54,16 @@ SPARSE_FROM = 4096
 PARAMETERS = {
     "lif": ("current_decay", "voltage_decay", "threshold", "bias", "input_bias", "v_init", "offset", "v_min"),
     "li": ("current_decay", "voltage_decay", "bias", "input_bias", "v_init", "offset"),
+    "brf": ("cosine", "sine", "threshold", "damping", "rise", "recovery", "input_bias", "offset"),
+    "alif": (
+        "voltage_decay",
+        "threshold",
+        "adaptation_decay",
+        "adaptation_step",
+        "reset_size",
+        "input_bias",
+        "offset",
+    ),
     "delta": ("threshold", "input_bias", "offset"),
     "sigma_delta": ("threshold", "bias", "input_bias", "offset"),
     "sigma": ("input_bias", "offset"),
@@ -144,7 +158,7 @@ class Population:
             array.flags.writeable = False
             frozen[key] = array
         object.__setattr__(self, "parameters", frozen)
-        for key in {"current_decay", "voltage_decay"} & frozen.keys():
+        for key in {"current_decay", "voltage_decay", "adaptation_decay", "recovery"} & frozen.keys():
             low, high = float(frozen[key].min()), float(frozen[key].max())
             if low < 0 or high > 1:
                 raise CompileError(

@@ -37,7 +37,9 @@ SIZE_MAX = 1 << 20
 METADATA_MAX = 1 << 20
 """Bytes of a string, and values of an array, of metadata."""
 
-NEURON = {"r", "v_leak", "v_threshold", "v_reset", "tau", "tau_mem", "tau_syn"}
+NEURON = {"r", "v_leak", "v_threshold", "v_reset", "tau", "tau_mem", "tau_syn", "theta"}
+NEURON |= {"omega", "b_offset", "gamma", "delta", "smooth_reset", "refractory"}
+NEURON |= {"tau_adaptation", "adaptation", "reset"}
 ENTRIES: dict[str, tuple[set[str], set[str]]] = {
     "Input": ({"shape"}, set()),
     "Output": ({"shape"}, set()),
@@ -58,8 +60,11 @@ ENTRIES: dict[str, tuple[set[str], set[str]]] = {
     "CubaLI": ({"tau_syn", "tau_mem", "r", "v_leak"}, {"w_in"}),
     "CubaLIF": ({"tau_syn", "tau_mem", "r", "v_leak", "v_threshold"}, {"v_reset", "w_in"}),
     "NIRGraph": ({"nodes", "edges"}, {"version"}),
+    "BRF": ({"omega", "b_offset", "gamma", "theta", "delta", "smooth_reset", "refractory"}, set()),
+    "ALIF": ({"tau", "r", "theta", "tau_adaptation", "adaptation", "reset"}, set()),
 }
-"""What each node needs in a file, and what it may have besides `type` and `metadata`."""
+"""What each node needs in a file, and what it may have besides `type` and `metadata`; behind NIRGraph those
+of ours (`extension_nodes.py`)."""
 
 LEAST = {"shape": 1, "input_shape": 1, "input_type": 1, "kernel_size": 1, "stride": 1, "dilation": 1}
 LEAST |= {"groups": 1, "padding": 0, "start_dim": -8, "end_dim": -8}
@@ -113,7 +118,10 @@ def _node(group: Entries, name: str, depth: int) -> Data:
     """Return a node's type and entries, nested graphs as dictionaries of such."""
     kind = group.text("type")
     if kind not in ENTRIES:
-        group.fail(f"type {kind!r} is not one of NIR 1.0.8 ({', '.join(ENTRIES)})", UnsupportedNode)
+        group.fail(
+            f"type {kind!r} is neither one of NIR 1.0.8 nor an extension of it ({', '.join(ENTRIES)})",
+            UnsupportedNode,
+        )
     needed, more = ENTRIES[kind]
     if missing := sorted(key for key in needed if key not in group):
         group.fail(f"a {kind} without {', '.join(map(repr, missing))}; write the file again")
@@ -270,6 +278,8 @@ def _build(data: Data, file: Path, check: bool, name: str = "") -> Any:
     """Return the node of nir that checked data describe; what nir still refuses names the node."""
     import nir
 
+    from snn_compile.compiler.extension_nodes import EXTENSIONS
+
     if data["type"] == "NIRGraph":
         inner = f"{name}." if name else ""
         nodes = {key: _build(node, file, check, inner + key) for key, node in data["nodes"].items()}
@@ -277,6 +287,8 @@ def _build(data: Data, file: Path, check: bool, name: str = "") -> Any:
         return nir.NIRGraph(nodes, list(data["edges"]), metadata=metadata, type_check=check)
     try:
         with np.errstate(all="ignore"):
+            if own := EXTENSIONS.get(data["type"]):
+                return own.from_dict(dict(data))
             return nir.dict2NIRNode(dict(data))
     except Exception as error:
         _fail(file, name, f"node {name!r}: nir refuses it ({type(error).__name__}: {one_line(error)})")

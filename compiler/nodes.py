@@ -73,7 +73,7 @@ def finite(value: Any, what: str, name: str) -> Float:
     return array
 
 
-def _share(tau: Any, contract: Contract, name: str) -> Float:
+def share(tau: Any, contract: Contract, name: str) -> Float:
     """Return the share lost a step for a time constant in the contract's unit."""
     values = finite(tau, "time constant", name).reshape(-1)
     if not (values > 0).all():
@@ -145,7 +145,7 @@ def _without_current(contract: Contract) -> Contract:
 
 def _leaky(node: Any, name: str, contract: Contract, model: str) -> Neuron:
     contract = _without_current(contract)
-    decay = _share(node.tau, contract, name)
+    decay = share(node.tau, contract, name)
     r = finite(node.r, "r", name).reshape(-1)
     gain = _gain(
         {"as_written": r * decay, "unit": np.ones(1), "norm": decay, "decayed": 1 - decay}, name, contract
@@ -154,8 +154,8 @@ def _leaky(node: Any, name: str, contract: Contract, model: str) -> Neuron:
 
 
 def _current_based(node: Any, name: str, contract: Contract, model: str) -> Neuron:
-    synapse = _share(node.tau_syn, contract, name)
-    membrane = _share(node.tau_mem, contract, name)
+    synapse = share(node.tau_syn, contract, name)
+    membrane = share(node.tau_mem, contract, name)
     w_in = finite(node.w_in, "w_in", name).reshape(-1)
     r = finite(node.r, "r", name).reshape(-1)
     choices = {

@@ -2,7 +2,9 @@
 
 The memory of a core (docs in the chip file) holds neuron state, synapses and axon entries:
 
-    neurons  n * neuron_state_bits, a third of it for every state of the model and one for its bias
+    neurons  n * neuron_state_bits, a third of it for every state of the model, one for its bias, and one for
+             each other register of which programmable neurons have a value of their own (microcode reads it
+             from the neuron's memory, so there is no limit to the number of different values)
     synapses of a table dense n_in * rows * (bits + delay bits), rows the targets that it reaches, or sparse
              nnz * (bits + delay bits + log2 n) if smaller
     axons    axon_bits each: one input axon a source neuron that a core has a weight from, one output axon
@@ -24,6 +26,7 @@ import numpy.typing as npt
 from snn_compile.compiler.quantize import QuantizedNetwork
 from snn_compile.targets.chip import Chip
 from snn_compile.targets.errors import DoesNotFit
+from snn_compile.targets.population import Population
 
 Slice = tuple[str, int, int]
 Indices = npt.NDArray[np.int64]
@@ -210,13 +213,19 @@ def _pack(
     return cores
 
 
+def _words(p: Population) -> int:
+    """Return the words that a neuron's states, bias and own registers take."""
+    own = [key for key, array in p.parameters.items() if array.size > 1 and not key.startswith("bias")]
+    return len(p.kind.states) + 1 + (len(own) if p.kind.programmable else 0)
+
+
 class _Measure:
     """What slices use of a core."""
 
     def __init__(self, network: QuantizedNetwork, chip: Chip) -> None:
         self.network, self.chip = network, chip
         self._sizes = {p.name: p.size for p in network.nodes}
-        self._states = {p.name: len(p.kind.states) for p in network.populations}
+        self._words = {p.name: _words(p) for p in network.populations}
         self._arriving = {
             p.name: [edge for edge in network.projections if edge.target == p.name]
             for p in network.populations
@@ -273,7 +282,7 @@ class _Measure:
 
     def _state_bits(self, name: str, n: int) -> int:
         # The chip's figure is for two states and a bias.
-        return n * self.chip.neuron_state_bits * (self._states[name] + 1) // 3
+        return n * self.chip.neuron_state_bits * self._words[name] // 3
 
     def least_bits(self, name: str) -> int:
         """Memory that a population's state and synapses take at the least, however it is cut."""

@@ -298,7 +298,7 @@ def _full_and_open(bench: Bench) -> dict[str, tuple[float, float]]:
     found, network = {}, bench.retimed.network
     read = {p.population for p in network.outputs if p.readout.signal == "membrane"}
     for p in network.populations:
-        if not p.spiking or p.name in read or p.fixed_scale is not None:
+        if p.model != "lif" or p.name in read or p.fixed_scale is not None:
             continue
         bound = bench.observed.bounds[p.name]
         full = min(largest_scales(p, bound, bench.chip), default=0.0)

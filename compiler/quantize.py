@@ -25,6 +25,7 @@ from snn_compile.compiler.network import (
     weight_values,
     with_values,
 )
+from snn_compile.compiler.neuron_programs import NEURON_PROGRAMS
 from snn_compile.compiler.reference import Peak
 from snn_compile.compiler.registers import integer_population, register_warnings
 from snn_compile.compiler.retime import RetimedNetwork
@@ -156,6 +157,9 @@ def quantize(
         if population.model in SIGMA_DELTA:
             made, population_errors = sigma_delta_population(population, latency)
             scale = input_units(population)
+        elif program := NEURON_PROGRAMS.get(population.model):
+            made, population_errors, told = program.integers(population, scale, latency, chip)
+            warnings += told
         else:
             made, population_errors = integer_population(
                 population, scale, latency, chip, own.shift if own else 0

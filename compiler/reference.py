@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import issparse
 
-from snn_compile.compiler.network import SIGMA_DELTA, Float, Network, Population, Weight
+from snn_compile.compiler.network import PROGRAMMED, SIGMA_DELTA, Float, Network, Population, Weight
 from snn_compile.targets.errors import WrongInput
 from snn_compile.targets.events import SpikeEvents
 from snn_compile.targets.record import RunRecord, read_out
@@ -70,14 +71,11 @@ def run_float(
 ) -> FloatRun:
     """Step the network over inputs (batch, steps, size) by port; see `network.py` for the equations."""
     batch, steps = next(iter(inputs.values())).shape[:2]
-    from snn_compile.compiler.sigma_delta import SigmaDeltaGroup
-
-    groups = {
-        p.name: SigmaDeltaGroup(p, batch) if p.model in SIGMA_DELTA else _Group(p, batch)
-        for p in network.populations
-    }
+    groups = {p.name: _group(p, batch) for p in network.populations}
     sent = {p.name: np.zeros((batch, steps, p.size)) for p in network.populations}
     probed = {probe: np.zeros((batch, steps, network.size(probe.rpartition(".")[0]))) for probe in probes}
+    kinds = {p.name: [k for n, _, k in map(_parted, probed) if n == p.name] for p in network.populations}
+    offset = {p.name: p.parameters["offset"] for p in network.populations}
     arriving = {p.name: [e for e in network.projections if e.target == p.name] for p in network.populations}
     # What an input contributes does not depend on the network: one product for all steps.
     from_input = {
@@ -97,12 +95,28 @@ def run_float(
                         _product(sent[edge.source][:, late], edge.weight) if known is None else known[:, late]
                     )
             sent[name][:, t] = group.step(x)
-            for kind, value in (("u", group.u), ("v", group.v + group.population.parameters["offset"])):
-                if f"{name}.{kind}" in probed:
-                    probed[f"{name}.{kind}"][:, t] = value
+            for kind in kinds[name]:
+                value = getattr(group, kind)
+                probed[f"{name}.{kind}"][:, t] = value + offset[name] if kind == "v" else value
     return FloatRun(
         {name: sent[name] for name in messages}, probed, {name: g.peak() for name, g in groups.items()}
     )
+
+
+def _parted(probe: str) -> tuple[str, str, str]:
+    return probe.rpartition(".")
+
+
+def _group(population: Population, batch: int) -> Any:
+    """Return what steps a population; its model's module has the equations."""
+    from snn_compile.compiler.neuron_programs import NEURON_PROGRAMS
+    from snn_compile.compiler.sigma_delta import SigmaDeltaGroup
+
+    if population.model in SIGMA_DELTA:
+        return SigmaDeltaGroup(population, batch)
+    if population.model in PROGRAMMED:
+        return NEURON_PROGRAMS[population.model].group(population, batch)
+    return _Group(population, batch)
 
 
 def _product(messages: Float, weight: Weight) -> Float:

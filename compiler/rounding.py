@@ -20,6 +20,7 @@ from scipy.signal import lfilter
 from scipy.sparse import issparse
 
 from snn_compile.compiler.network import Float, Population, Projection, Weight, weight_values
+from snn_compile.compiler.neuron_programs import NEURON_PROGRAMS
 from snn_compile.compiler.table_split import SplitWeights
 
 METHODS = ("auto", "nearest", "reconstruct")
@@ -71,16 +72,12 @@ def moments(
     batch, steps = messages[arriving[0].source].shape[:2]
     values = batch * steps * sum(e.weight.shape[1] for e in arriving)
     chosen = slice(None, None, max(1, -(-values // MOMENT_VALUES)))
-    seen = [
-        _through(
-            population,
-            _late(messages[e.source][chosen].astype(np.float64) * units.get(e.source, 1.0), e.delay_steps),
-        )
+    late = [
+        _late(messages[e.source][chosen].astype(np.float64) * units.get(e.source, 1.0), e.delay_steps)
         for e in arriving
     ]
-    x = np.concatenate(seen, axis=2)
-    x = x.reshape(-1, x.shape[2])
-    moment: Float = x.T @ x / len(x)
+    poles = _poles(population)
+    moment: Float = np.mean([_second([_through(pole, x) for x in late]) for pole in poles], axis=0)
     own = float(np.diag(moment).mean())
     return moment + np.eye(len(moment)) * RIDGE * own
 
@@ -93,12 +90,30 @@ def _late(messages: Float, delay: int) -> Float:
     return late
 
 
-def _through(population: Population, x: Float) -> Float:
-    """Return messages as the membrane sees them: through both leaks, without the resets."""
-    for key in ("current_decay", "voltage_decay"):
-        keep = 1 - float(population.parameters[key].mean())
-        x = lfilter([1.0], [1.0, -keep], x, axis=1)
-    return x
+def _second(seen: Sequence[Float]) -> Float:
+    """Return the second moments of messages, those of all projections side by side."""
+    x = np.concatenate(seen, axis=2)
+    x = x.reshape(-1, x.shape[2])
+    moment: Float = x.T @ x / len(x)
+    return moment
+
+
+def _poles(population: Population) -> list[tuple[complex, ...]]:
+    """Return the filters through which membranes see their input: the poles of each.
+
+    Of leaky neurons it is one, both mean leaks without the resets; resonators of different frequencies
+    stand for all by a few.
+    """
+    if program := NEURON_PROGRAMS.get(population.model):
+        return [(pole,) for pole in program.poles(population)]
+    return [tuple(1 - float(population.parameters[key].mean()) for key in ("current_decay", "voltage_decay"))]
+
+
+def _through(poles: tuple[complex, ...], x: Float) -> Float:
+    """Return messages through poles one behind the other; what is real of them is the membrane."""
+    for pole in poles:
+        x = lfilter([1.0], [1.0, -pole], x, axis=1)
+    return np.real(x)
 
 
 def reconstructed(found: Sequence[tuple[Weight, SplitWeights]], moment: Float) -> list[SplitWeights]:

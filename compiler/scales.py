@@ -22,6 +22,7 @@ from scipy.sparse import issparse
 
 from snn_compile.compiler.formats import round_bias
 from snn_compile.compiler.network import (
+    PROGRAMMED,
     Float,
     Network,
     Population,
@@ -30,6 +31,7 @@ from snn_compile.compiler.network import (
     weight_values,
     with_values,
 )
+from snn_compile.compiler.neuron_programs import NEURON_PROGRAMS
 from snn_compile.compiler.reference import Peak, run_float
 from snn_compile.compiler.table_split import TableFormat, split_weights
 from snn_compile.targets.chip import Chip
@@ -121,6 +123,13 @@ def _worst_case(network: Network) -> dict[str, Peak]:
             peaks[p.name] = Peak(0.0, 0.0, 0.0)
             continue
         drive = np.zeros(p.size) + np.abs(p.parameters["input_bias"])
+        if p.model in PROGRAMMED:
+            for edge in network.projections:
+                if edge.target == p.name:
+                    drive = drive + abs(edge.weight).sum(axis=1)
+            top = float(NEURON_PROGRAMS[p.model].bound(p, drive).max())
+            peaks[p.name] = Peak(float(drive.max()), top, top)
+            continue
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             for edge in network.projections:
                 if edge.target == p.name:
@@ -240,7 +249,7 @@ def _register_loss(p: Population, scale: float, chip: Chip) -> float:
     if p.spiking:
         threshold = p.parameters["threshold"]
         total += p.size * float(np.mean((np.rint(threshold * scale) / scale - threshold) ** 2))
-    if p.parameters["bias"].any():
+    if p.parameters.get("bias", np.zeros(1)).any():
         mantissa, exponent, _ = round_bias(p.parameters["bias"] * unit, chip, "")
         error = mantissa * 2.0**exponent / unit - p.parameters["bias"]
         settled = error / np.maximum(p.parameters["voltage_decay"], 1 / DECAY_ONE)
@@ -265,8 +274,7 @@ def rows(weight: Weight) -> npt.NDArray[np.int64] | None:
 def largest_scales(p: Population, bound: Peak, chip: Chip) -> list[float]:
     """Return the largest scales that states and registers of a population allow."""
     unit = 1 << STATE_SHIFT
-    bias = float(np.abs(p.parameters["bias"]).max())
-    v_init = float(np.abs(p.parameters["v_init"]).max())
+    bias, v_init = (float(np.abs(p.parameters.get(key, 0.0)).max()) for key in ("bias", "v_init"))
     limits = [(M - 1) / (unit * x) for x in (bound.u, bound.v, v_init) if x > 0]
     if p.spiking and p.parameters["threshold"].max() > 0:
         limits.append(chip.threshold_max / float(p.parameters["threshold"].max()))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from scipy.sparse import eye_array
+from scipy.sparse import diags_array, eye_array
 
-from snn_compile.compiler.network import SIGMA_DELTA, Network, Population, Projection
+from snn_compile.compiler.network import Network, Population, Projection
 
 
 def settle_input_bias(network: Network) -> Network:
@@ -17,13 +18,13 @@ def settle_input_bias(network: Network) -> Network:
     pass through the current's filter, which no bias does, so one always-on neuron delivers it: exact
     from the first step.
     """
-    populations, projections = list(network.populations), list(network.projections)
+    populations, projections, zero = list(network.populations), list(network.projections), np.zeros(1)
     for index, population in enumerate(network.populations):
         constant = population.parameters["input_bias"]
         if not constant.any():
             continue
         parameters = {**population.parameters, "input_bias": np.zeros(1)}
-        if population.model not in SIGMA_DELTA and (population.parameters["current_decay"] == 1).all():
+        if (population.parameters.get("current_decay", zero) == 1).all():
             parameters["bias"] = population.parameters["bias"] + constant
         else:
             on = _always_on(f"{population.name}.bias", population.fixed_scale is not None)
@@ -56,6 +57,86 @@ def fuse_thresholds(network: Network) -> Network:
         )
         return fuse_thresholds(_merged(network, source, fused, edge))
     return network
+
+
+def fuse_resonators(network: Network) -> Network:
+    """Merge two leaky integrators that turn each other, and the Threshold of one, into resonators.
+
+    As integrators they would send each other their membranes, cut to a message's bits, and the threshold
+    would be a synapse stage more, for which the layer's recurrent edges are too short. A resonator is all
+    three.
+    """
+    for target in network.populations:
+        edges = [e for e in network.projections if e.target == target.name]
+        if len(edges) != 1 or not _is_comparison(network, target, edges[0]) or target.comparison != ">":
+            continue
+        if (pair := _turning(network, edges[0])) is None:
+            continue
+        u, v, sine = pair
+        parameters = {
+            "cosine": 1 - u.parameters["voltage_decay"],
+            "sine": sine,
+            "threshold": target.parameters["threshold"],
+            "damping": np.zeros(1),
+            "rise": np.zeros(1),
+            "recovery": np.ones(1),
+            "input_bias": u.parameters["input_bias"],
+            "offset": np.zeros(1),
+        }
+        made = Population(target.name, target.shape, "brf", parameters)
+        own = {u.name, v.name}
+        kept = [e for e in network.projections if e.source not in own]
+        return fuse_resonators(
+            replace(
+                network,
+                populations=tuple(
+                    made if p is target else p for p in network.populations if p.name not in own
+                ),
+                projections=tuple(replace(e, target=made.name) if e.target == u.name else e for e in kept),
+            )
+        )
+    return network
+
+
+def _turning(network: Network, heard: Projection) -> tuple[Population, Population, Any] | None:
+    """Return the integrators u, which `heard` reads, and v, and the sine by which they turn each other.
+
+    v hears u alone, and u alone hears v, one to one, by the weight of u to v negated, both a step late.
+    """
+    u = next((p for p in network.populations if p.name == heard.source), None)
+    others = [e for e in network.projections if e.source == heard.source and e is not heard]
+    if u is None or len(others) != 1 or others[0].target == u.name or heard.target == others[0].target:
+        return None
+    v, to_v = network.population(others[0].target), others[0]
+    back = [e for e in network.projections if e.source == v.name]
+    reads = {p.population for p in network.outputs}
+    if (
+        [e for e in network.projections if e.target == v.name] != [to_v]
+        or len(back) != 1
+        or back[0].target != u.name
+        or {to_v.delay_steps, back[0].delay_steps} != {1}
+        or {u.name, v.name} & reads
+        or not (_integrates(u) and _integrates(v))
+        or v.parameters["input_bias"].any()
+        or not np.array_equal(u.parameters["voltage_decay"], v.parameters["voltage_decay"])
+        or u.size != v.size
+    ):
+        return None
+    sine = to_v.weight.diagonal()
+    if abs(to_v.weight - diags_array(sine)).max() or abs(back[0].weight + to_v.weight).max():
+        return None
+    return u, v, sine
+
+
+def _integrates(p: Population) -> bool:
+    """Whether a population leaks and adds its input, and nothing else."""
+    return (
+        p.model == "li"
+        and not any(p.parameters[key].any() for key in ("bias", "v_init", "offset"))
+        and p.fixed_scale is None
+        and p.update_order == "synapse_first"
+        and bool((p.parameters["current_decay"] == 1).all())
+    )
 
 
 def _is_comparison(network: Network, target: Population, edge: Projection) -> bool:
@@ -113,7 +194,7 @@ def _always_on(name: str, fixed: bool) -> Population:
     )
 
 
-PASSES = (fuse_thresholds, settle_input_bias)
+PASSES = (fuse_resonators, fuse_thresholds, settle_input_bias)
 
 
 def simplify(network: Network) -> Network:

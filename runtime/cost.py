@@ -147,7 +147,8 @@ def _arithmetic_parts(program: Program, counts: Counts, table: Mapping[str, Any]
     32-bit. A neuron update multiplies (32-bit) once for each decay in use and adds for the input if
     u decays, for u into v, for a bias other than 0 and for the comparison with the threshold. A
     spike that is subtracted from v adds once more, one of an adaptive neuron twice (to threshold and
-    refractoriness). Other models count the products and sums of their step in the same way.
+    refractoriness or v), one of a balanced resonator once. Other models count the products and sums of
+    their step in the same way.
     """
     graded = sum(
         counts.synops[edge.name] * _multiply_pj(program, edge, table) for edge in program.projections
@@ -157,7 +158,7 @@ def _arithmetic_parts(program: Program, counts: Counts, table: Mapping[str, Any]
         per_multiply, per_add = _update_operations(population)
         multiplies += counts.updates[population.name] * per_multiply
         additions += counts.updates[population.name] * per_add
-        per_spike = 2 if population.model == "atrlif" else population.reset == "subtract"
+        per_spike = _SPIKE_ADDITIONS.get(population.model, population.reset == "subtract")
         additions += per_spike * counts.spikes.get(population.name, 0)
     return {
         "synapse additions": counts.total_synops * table["add_int32_pj"],
@@ -165,6 +166,10 @@ def _arithmetic_parts(program: Program, counts: Counts, table: Mapping[str, Any]
         "neuron multiplications": multiplies * table["multiply_int32_pj"],
         "neuron additions": additions * table["add_int32_pj"],
     }
+
+
+_SPIKE_ADDITIONS = {"atrlif": 2, "alif": 2, "brf": 1}
+"""Additions of a spike, by model."""
 
 
 def _multiply_pj(program: Program, edge: Projection, table: Mapping[str, Any]) -> float:
@@ -192,6 +197,15 @@ def _update_operations(population: Population) -> tuple[float, float]:
         products = current + decays("delta_v") + theta + decays("delta_r")
         # Input, i into v, the threshold around its base, v - r, the comparison.
         return products, current + 1 + bias + 2 * theta + 2
+    if model == "brf":
+        # Four products of the rotation, and those of the damping: of r, and of both parts.
+        damped = float(np.mean(parameters["damping"] > 0))
+        refractory = float(np.mean(parameters["refractory"]))
+        # Two sums of products and an input, the damping of both parts, its limit, threshold and comparison.
+        return 4 + 3 * damped + decays("delta_r"), 3 + 3 * damped + refractory + 1
+    if model == "alif":
+        theta = decays("delta_theta")
+        return decays("delta_v") + theta, 2 + 2 * theta
     if model in ("sigma_delta", "delta"):
         # The difference to what was, with the residue; the comparison; the new residue; the error.
         additions = 4.0 + float(parameters["cum_error"][0])

@@ -125,14 +125,15 @@ def pair(program: Program, network: Network) -> Pair:
     """
     from snn_compile.compiler.simplify import simplify
 
-    if other := [p for p in network.populations if p.model not in ("lif", "li")]:
+    simple = simplify(network)
+    if other := [p for p in simple.populations if p.model not in ("lif", "li")]:
         raise WrongInput(
             f"population {other[0].name!r} is of model {other[0].model}; where a program leaves its network "
             "is found for leaky neurons only (snn-run --against compares the outputs of any)",
             population=other[0].name,
         )
 
-    simple = _with_relays(program, simplify(network))
+    simple = _with_relays(program, simple)
     made = _populations(program, simple)
     scale = {name: p.scale if p else float(UNIT) for name, p in made.items()}
     unit: dict[str, Float] = {}

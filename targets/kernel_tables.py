@@ -115,6 +115,26 @@ def _adaptive(p: Population) -> Rows:
     return [keep[0] - 1, *keep[1:], _wide(p, "theta_0"), _wide(p, "theta_step"), p.bias]
 
 
+def _balanced(p: Population) -> Rows:
+    mirror = np.maximum(32 * _wide(p, "cos_decay"), 0)
+    return [
+        _wide(p, "cos_decay"),
+        _wide(p, "sin_decay"),
+        mirror,
+        _wide(p, "vth") << STATE_SHIFT,
+        _wide(p, "r_step"),
+        DECAY_ONE - _wide(p, "delta_r"),
+        _wide(p, "refractory"),
+        _wide(p, "damping"),
+        _wide(p, "damping_exp"),
+    ]
+
+
+def _adaptive_leaky(p: Population) -> Rows:
+    keep = [DECAY_ONE - _wide(p, key) for key in ("delta_v", "delta_theta")]
+    return [*keep, _wide(p, "theta_0"), _wide(p, "theta_step"), _wide(p, "reset_exp")]
+
+
 def _deltas(p: Population) -> Rows:
     shift = _wide(p, "spike_exp") + _wide(p, "state_exp")
     summed = p.model == "sigma_delta"
@@ -137,6 +157,8 @@ _KERNELS = {
     "rf": kernels.RESONATOR,
     "rf_iz": kernels.IZHIKEVICH,
     "atrlif": kernels.ADAPTIVE,
+    "brf": kernels.BALANCED,
+    "alif": kernels.ADAPTIVE_LEAKY,
     "sigma_delta": kernels.SIGMA_DELTA,
     "delta": kernels.DELTA,
     "sigma": kernels.SIGMA,
@@ -150,6 +172,8 @@ _REGISTERS: dict[str, Callable[[Population], Rows]] = {
     "rf": _resonator,
     "rf_iz": _resonator,
     "atrlif": _adaptive,
+    "brf": _balanced,
+    "alif": _adaptive_leaky,
     "sigma_delta": _deltas,
     "delta": _deltas,
     "sigma": lambda p: [],

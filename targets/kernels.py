@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from snn_compile.targets import kernels_neurons
+from snn_compile.targets import kernels_balanced, kernels_neurons
+from snn_compile.targets.kernels_balanced import step_adaptive_leaky, step_balanced
 from snn_compile.targets.kernels_neurons import (
     step_adaptive,
     step_deltas,
@@ -26,12 +27,16 @@ from snn_compile.targets.kernels_neurons import (
 )
 
 NEURONS_SOURCE = int.from_bytes(
-    hashlib.sha256(Path(kernels_neurons.__file__).read_bytes()).digest()[:7], "big"
+    hashlib.sha256(
+        b"".join(Path(str(module.__file__)).read_bytes() for module in (kernels_neurons, kernels_balanced))
+    ).digest()[:7],
+    "big",
 )
 """Numba's cache watches the file of a function for changes, not those of the functions compiled into it.
 As a default argument of `run_network` this number is a part of what its cached code is found by."""
 
 LEAKY, LEAKY_BY_RULE, RESONATOR, IZHIKEVICH, ADAPTIVE, SIGMA_DELTA, DELTA, SIGMA, RELAY, RECTIFIED = range(10)
+BALANCED, ADAPTIVE_LEAKY = 10, 11
 """Which kernel steps a population."""
 
 ROWS_SIGNED, ROWS_POSITIVE, ROWS_NEGATIVE = 0, 1, 2
@@ -128,6 +133,12 @@ def _step(
         return step_adaptive(
             n, acc[:n], s0, s1, s2, s3, keep0, keep1, keep2, keep3, r4, r5, r6, who, overflow
         )
+    if kernel == BALANCED:
+        keep5, r6 = shares[5 * w :][:n], registers[6 * w :][:n]
+        r7, r8 = registers[7 * w :][:n], registers[8 * w :][:n]
+        return step_balanced(n, acc[:n], s0, s1, s2, r0, r1, r2, r3, r4, keep5, r6, r7, r8, who, overflow)
+    if kernel == ADAPTIVE_LEAKY:
+        return step_adaptive_leaky(n, acc[:n], s0, s1, keep0, keep1, r2, r3, r4, who, overflow)
     if kernel == SIGMA_DELTA:
         return step_deltas(n, acc[:n], True, s0, s1, s2, s3, r0, r1, r2, r3, r4, r5, who, values, overflow)
     if kernel == DELTA:

@@ -1,6 +1,7 @@
 """Populations as Lava processes: leaky neurons of every rule, and the way to those of other models.
 
-The stock LIF is used where it is the meaning, else Lava's abstract one; `lava_models.py` has the rest.
+The stock LIF is used where it is the meaning, else Lava's abstract one; `lava_models.py` has the rest, and
+`lava_balanced.py` what Lava has no process for.
 
 `ProgramLIF` is for every rule of `rule.py` that Lava's LIF does not follow. Its model derives Lava's
 abstract fixed-point LIF, which keeps the arithmetic of current, membrane, bias and threshold, and
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_compile.targets.integer import M
+from snn_compile.targets.lava_balanced import PROCESSES
 from snn_compile.targets.lava_compat import load_lava
 from snn_compile.targets.lava_models import due, fixed_neurons, hold, registers, stirs
 from snn_compile.targets.population import Population
@@ -138,7 +140,9 @@ class PyProgramLifModel(_lava.AbstractPyLifModelFixed):  # type: ignore[misc, na
 
 
 def witness_of(population: Population, sends: bool, period: int = 1) -> str:
-    """Return "stock" if Lava's own process expresses the population, else the methods we override."""
+    """Return "stock" for a process of Lava's own, else the methods we override, or "ours" for a whole one."""
+    if population.model in PROCESSES:
+        return "ours"
     if not population.kind.ruled:
         held = period > 1 or (population.start_step and stirs(population))
         return "derived (run_spk)" if held else "stock"
@@ -165,6 +169,8 @@ def witness_of(population: Population, sends: bool, period: int = 1) -> str:
 
 def neurons(population: Population, sends: bool, period: int = 1) -> Any:
     """Return the Lava process of a population."""
+    if ours := PROCESSES.get(population.model):
+        return ours(population=population, period=period)
     if not population.kind.ruled:
         return fixed_neurons(population, period, witness_of(population, sends, period) == "stock")
     register = registers(population)

@@ -31,7 +31,7 @@ class LavaNetwork:
     `populations`: name to LIF, ProgramLIF or the process of another model (its input ports, s_out; its
     states as Vars). `tables`:
     "projection[index]" to Dense or DelayDense (ports s_in, a_out). `inputs`: name to a ring buffer
-    (port s_out) that repeats its data. `witness`: population to "stock" or "derived (methods)".
+    (port s_out) that repeats its data. `witness`: population to "stock", "derived (methods)" or "ours".
     """
 
     populations: Mapping[str, Any]
@@ -82,7 +82,7 @@ def to_lava(program: Program, messages: Mapping[str, npt.NDArray[np.int32]] | No
 
 
 def witnesses(program: Program) -> dict[str, str]:
-    """Return for each population "stock" or "derived (the methods we override)"."""
+    """Return for each population "stock", "derived (the methods we override)" or "ours"."""
     return {p.name: witness_of(p, p in program.senders, program.period) for p in program.populations}
 
 

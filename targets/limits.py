@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from snn_compile.targets.chip import Chip
 from snn_compile.targets.integer import STATE_SHIFT, M
+from snn_compile.targets.models import DAMPING_EXPONENT_MAX
 
 if TYPE_CHECKING:
     from snn_compile.targets.population import Population
@@ -49,6 +50,11 @@ def chip_violations(program: Program, chip: Chip) -> list[str]:
         "bias": (-(M - 1), M - 1),
         "relu": (0, 1),
         "cum_error": (0, 1),
+        "r_step": (0, chip.threshold_max << STATE_SHIFT),
+        "refractory": (0, 1),
+        "damping": (0, chip.decay_max),
+        "damping_exp": (0, DAMPING_EXPONENT_MAX),
+        "reset_exp": (0, 1),
     }
     found = []
     for population in program.populations:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from snn_compile.targets.integer import M
 
+DAMPING_BITS, DAMPING_EXPONENT_MAX = 16, 31
+"""Of `brf`: bits of the share that the smooth reset takes off the cosine, and its largest right shift."""
+
 
 @dataclass(frozen=True)
 class Register:
@@ -97,6 +100,30 @@ MODELS: dict[str, Model] = {
         },
         ("i", "v", "theta", "r"),
     ),
+    "brf": Model(
+        {
+            "cos_decay": Register(),
+            "sin_decay": Register(),
+            "vth": Register(),
+            "r_step": Register(0),
+            "delta_r": Register(0),
+            "refractory": Register(1),
+            "damping": Register(0),
+            "damping_exp": Register(0),
+        },
+        ("real", "imag", "r"),
+        membrane="real",
+    ),
+    "alif": Model(
+        {
+            "delta_v": Register(),
+            "delta_theta": Register(),
+            "theta_0": Register(),
+            "theta_step": Register(0),
+            "reset_exp": Register(0),
+        },
+        ("v", "theta"),
+    ),
     "sigma_delta": Model(
         {**_DELTA, "bias": Register(0), "relu": Register(1, shared=True)},
         ("sigma", "act", "residue", "error"),
@@ -124,6 +151,13 @@ shrinks the state, in 2**-decay_bits. Inputs and vth are shifted left by state_e
 `atrlif` (Lava's ATRLIF, adaptive threshold and refractoriness). delta_*: shares lost a step, in 1/4096;
 of the current (delta_i + 1)/4096 are. theta_0, theta_step: base and rise of the threshold, in membrane
 units: 64 times Lava's.
+
+`brf`, balanced resonators, and `alif`, adaptive leaky neurons: ours, with registers of every neuron's own.
+cos_decay, sin_decay: as of `rf`, in 1/4096. vth: threshold in units of 64. r_step: what a spike adds to r, in
+membrane units; delta_r: the share of r lost a step, in 1/4096; refractory: r lifts the threshold. damping,
+damping_exp: r damping 2**-damping_exp is what the smooth reset takes off the cosine, in 2**-16. delta_v,
+delta_theta: shares lost a step, in 1/4096. theta_0, theta_step: base and rise of the threshold, in membrane
+units; reset_exp: a spike takes 2**reset_exp thresholds off v.
 
 `sigma_delta`, `delta`, `sigma` (Lava's SigmaDelta, Delta, Sigma). vth and bias are shifted left by
 spike_exp + state_exp, messages right by state_exp. relu: the activation is cut at 0; cum_error: the

@@ -8,8 +8,8 @@ population receives
 
 and its neurons step as their model's class says (`neurons_*.py`). A population does nothing before its
 start step, and in a c-slow program nothing between its logical steps. Source: Lava 0.10.0's fixed-point
-processes, Dense and DelayDense among them, as measured on random programs; start steps, periods and every
-rule of the LIF but the first are ours.
+processes, Dense and DelayDense among them, as measured on random programs; start steps, periods, every
+rule of the LIF but the first, `brf` and `alif` are ours.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from snn_compile.targets.events import SpikeEvents
 from snn_compile.targets.integer import Int, shift_sum, wrap32
 from snn_compile.targets.neurons import Neurons
 from snn_compile.targets.neurons_adaptive import AdaptiveNeurons
+from snn_compile.targets.neurons_balanced import AdaptiveLeakyNeurons, BalancedResonators
 from snn_compile.targets.neurons_graded import (
     DeltaNeurons,
     RectifiedRelays,
@@ -43,6 +44,8 @@ CLASSES: dict[str, type[Neurons]] = {
     "rf": Resonators,
     "rf_iz": IzhikevichResonators,
     "atrlif": AdaptiveNeurons,
+    "brf": BalancedResonators,
+    "alif": AdaptiveLeakyNeurons,
     "sigma_delta": SigmaDeltaNeurons,
     "delta": DeltaNeurons,
     "sigma": SigmaNeurons,

@@ -88,8 +88,10 @@ class Limits:
 SMALL = Limits(neurons=4, populations=3, channels=3, steps=12, samples=2, tables=2)
 TINY = Limits(neurons=5, populations=3, channels=3, steps=8, samples=3, tables=2, delay=3)
 OTHERS = ("rf", "rf_iz", "atrlif", "sigma_delta", "delta", "sigma", "graded", "graded_relu")
+OWN = ("brf", "alif")
 SHORT = Limits(neurons=12, populations=3, channels=10, steps=10, samples=5, tables=2, delay=4)
 SMALL_OTHERS, SHORT_OTHERS, TINY_OTHERS = (replace(each, models=OTHERS) for each in (SMALL, SHORT, TINY))
+SMALL_OWN, SHORT_OWN, TINY_OWN = (replace(each, models=OWN) for each in (SMALL, SHORT, TINY))
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +184,7 @@ def input_port(pick: Picker, name: str, limits: Limits) -> InputPort:
 def population(pick: Picker, name: str, model: str, limits: Limits, stock: bool = True) -> Population:
     """Make a population, each parameter shared or per neuron; with `stock` only its reset is drawn."""
     size = pick.integer(1, limits.neurons)
-    if model in OTHERS:
+    if model in _REGISTERS:
         parameters = _REGISTERS[model](pick, size)
         return Population(name, (size,), model, parameters, start_step=pick.choice((0, 0, 1, 2, 3, 5)))
     rule = {key: "value" if key == "reset" else words[0] for key, words in CHOICES.items()}
@@ -272,6 +274,32 @@ def adaptive(pick: Picker, size: int) -> dict[str, Ints]:
     }
 
 
+def balanced(pick: Picker, size: int) -> dict[str, Ints]:
+    """Make registers of balanced resonators: a turn of some steps with a loss, or anything."""
+    found = resonator(pick, size)
+    shift = 12 - int(found.pop("decay_bits")[0])
+    found |= {key: np.clip(found[key] << shift, -4096, 4096) for key in ("cos_decay", "sin_decay")}
+    del found["state_exp"]
+    rises = ((64, 64 * 60), (0, 0), (1, 8388544), (0, 100))
+    return {
+        **found,
+        **registers(pick, size, vth=THRESHOLDS, r_step=rises, delta_r=((300, 900), (0, 4096), (0, 0))),
+        **registers(pick, size, refractory=((1, 1), (0, 1), (0, 0))),
+        **registers(pick, size, damping=((500, 4095), (0, 0), (0, 4095)), damping_exp=((4, 12), (0, 31))),
+    }
+
+
+def adaptive_leaky(pick: Picker, size: int) -> dict[str, Ints]:
+    """Make registers of adaptive leaky neurons."""
+    forgets = (*SHARES, (4096, 4096))
+    return {
+        **registers(pick, size, delta_v=forgets, delta_theta=forgets),
+        **registers(pick, size, theta_0=((1, 3000), (0, 0), (320, 320), (0, 8388544))),
+        **registers(pick, size, theta_step=((0, 0), (1, 900), (240, 240), (0, 8388544))),
+        **registers(pick, size, reset_exp=((0, 0), (0, 1), (1, 1))),
+    }
+
+
 def delta(pick: Picker, size: int) -> dict[str, Ints]:
     """Make registers of delta encoders."""
     shifts = registers(pick, 1, spike_exp=((0, 0), (6, 6), (0, 7)), state_exp=((0, 0), (6, 6), (0, 7)))
@@ -297,6 +325,8 @@ _REGISTERS = {
     "rf": resonator,
     "rf_iz": resonator,
     "atrlif": adaptive,
+    "brf": balanced,
+    "alif": adaptive_leaky,
     "sigma_delta": sigma_delta,
     "delta": delta,
     "sigma": lambda pick, size: {},

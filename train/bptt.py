@@ -80,8 +80,9 @@ def build_network(config: TrainConfig, data: Dataset) -> Network:
 def recurrent_config(config: TrainConfig, data: Dataset) -> RecurrentConfig:
     """Return the recurrent layer that `config` asks for on the shapes and classes of `data`."""
     values = {f.name: getattr(config, f.name) for f in fields(Recurrence)}
-    inputs, classes = math.prod(data.inputs.shape[2:]), 1 + int(labelled(data).labels.max())  # type: ignore[union-attr]
-    return RecurrentConfig(inputs=inputs, hidden=config.hidden[0], classes=classes, **values)
+    inputs, labels = math.prod(data.inputs.shape[2:]), np.asarray(labelled(data).labels)
+    values |= {"readout": "per_step" if labels.ndim == 2 else "mean", "classes": 1 + int(labels.max())}
+    return RecurrentConfig(inputs=inputs, hidden=config.hidden[0], **values)
 
 
 def network_config(config: TrainConfig, data: Dataset) -> NetworkConfig:

@@ -16,7 +16,7 @@ from snn_compile.targets.errors import ExportError
 from snn_compile.train.export_feedback import feedback_to_nir
 from snn_compile.train.export_graph import GraphBuilder
 from snn_compile.train.export_own import is_own, own_to_nir
-from snn_compile.train.export_resonators import not_integrators, resonators_to_nir
+from snn_compile.train.export_resonators import recurrent_to_nir, without_nodes
 from snn_compile.train.feedback import FeedbackNetwork
 from snn_compile.train.recurrent import RecurrentNetwork
 from snn_compile.train.trace import trace
@@ -24,14 +24,10 @@ from snn_compile.train.trace_fold import fold
 
 
 def without_counterpart(module: nn.Module) -> str:
-    """Return why a network of ours is not made of NIR's nodes, or "" if it is, or is not ours."""
+    """Return why a network of ours is not made of NIR's nodes and ours, or "" if it is, or is not ours."""
     if not isinstance(module, RecurrentNetwork):
         return ""
-    if module.config.neuron == "rf":
-        return not_integrators(module)
-    return (
-        f"NIR has no node for neurons of the kind {module.config.neuron}, and no other node computes the same"
-    )
+    return without_nodes(module)
 
 
 def to_nir(module: nn.Module, sample_input: Any, dt: float | None = None) -> Any:
@@ -52,7 +48,7 @@ def to_nir(module: nn.Module, sample_input: Any, dt: float | None = None) -> Any
     if isinstance(module, FeedbackNetwork):
         return feedback_to_nir(module, sample_input, dt)
     if isinstance(module, RecurrentNetwork):
-        return resonators_to_nir(module, sample_input, dt)
+        return recurrent_to_nir(module, sample_input, dt)
     if is_own(module):
         return own_to_nir(module, sample_input, dt)
     step = fold(trace(module, sample_input))

@@ -26,21 +26,28 @@ from snn_compile.train.networks import Run
 from snn_compile.train.recurrence import RANGES, Recurrence
 from snn_compile.train.resonators import Resonance, clamped, damping, izhikevich_step
 
+READOUTS = ("mean", "per_step")
 RECURRENT_NEURONS = ("rf", "brf", "rf_iz", "alif", "lstm")
 
 
 @dataclass(frozen=True)
 class RecurrentConfig(Recurrence):
-    """Sizes of a recurrent layer, and what it is made of."""
+    """Sizes of a recurrent layer, and what it is made of.
+
+    `readout`: what is read when it is deployed, a class by the mean over time, or one a step.
+    """
 
     inputs: int
     hidden: int
     classes: int
+    readout: str = "mean"
 
     def __post_init__(self) -> None:
         """Raise SnnCompileError for values out of range."""
         if self.neuron not in RECURRENT_NEURONS:
             raise SnnCompileError(f"neuron is {self.neuron!r}; use one of {', '.join(RECURRENT_NEURONS)}")
+        if self.readout not in READOUTS:
+            raise SnnCompileError(f"readout is {self.readout!r}; use one of {', '.join(READOUTS)}")
         for key in RANGES:
             if len(getattr(self, key)) != 2:
                 raise SnnCompileError(f"{key} is {getattr(self, key)}; it must be two numbers")

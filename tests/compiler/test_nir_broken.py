@@ -214,7 +214,10 @@ BROKEN: dict[str, tuple[Change, str]] = {
     ),
     "no type": (gone("fc/type"), "node 'fc': 'type' is missing"),
     "a type that is a number": (new("fc/type", data=3), "node 'fc': 'type' is int64, not a string"),
-    "a type of another format": (new("fc/type", data="Dense"), "node 'fc': type 'Dense' is not one of NIR"),
+    "a type of another format": (
+        new("fc/type", data="Dense"),
+        "node 'fc': type 'Dense' is neither one of NIR",
+    ),
     "a type without end": (new("fc/type", data="x" * 5000), "node 'fc': 'type' is not a short string"),
     "a node that is an array": (link("fc", 3.0), "'fc' is a dataset, not a group"),
     "no weight": (gone("fc/weight"), "node 'fc': a Affine without 'weight'"),

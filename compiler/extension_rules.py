@@ -1,0 +1,87 @@
+"""What the extension nodes mean under a contract, as `nodes.py` says it of NIR's own.
+
+BRF    cosine 1 + delta b, sine delta omega, gain delta; a step of the contract is one of the node
+ALIF   voltage_decay a, gain r a, adaptation_decay a', adaptation_step adaptation a', a = dt/tau as of a LIF
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from snn_compile.compiler.conventions import Contract
+from snn_compile.compiler.extension_nodes import ALIF, BRF
+from snn_compile.compiler.network import Float, Population
+from snn_compile.compiler.nodes import Neuron, finite, lower_node, share
+from snn_compile.targets.errors import CompileError
+
+STEP_NOISE = 1e-6
+"""Relative difference up to which a contract's dt is a node's step, float32 files in mind."""
+
+
+def _values(node: Any, name: str) -> dict[str, Float]:
+    found = {
+        key: finite(value, key, name).reshape(-1)
+        for key, value in vars(node).items()
+        if key not in ("metadata", "input_type", "output_type")
+    }
+    return found
+
+
+def _shape(node: Any) -> tuple[int, ...]:
+    return tuple(int(n) for n in np.shape(node.theta)) or (1,)
+
+
+@lower_node.register
+def _(node: BRF, name: str, contract: Contract) -> Neuron:
+    held = _values(node, name)
+    delta, omega = held["delta"], held["omega"]
+    if contract.time_unit == "s" and (np.abs(delta / contract.dt - 1) > STEP_NOISE).any():
+        raise CompileError(
+            f"node {name!r}: its resonators are defined by steps of {delta[0]:g} s, and dt is "
+            f"{contract.dt:g}; a step of them cannot be another",
+            node=name,
+        )
+    if not (np.abs(delta * omega) < 1).all() or not (delta > 0).all():
+        raise CompileError(
+            f"node {name!r}: delta omega is {np.abs(delta * omega).max():g}; there is no divergence boundary "
+            "from 1 on",
+            node=name,
+        )
+    parts = np.concatenate([held["smooth_reset"], held["refractory"]])
+    if not np.isin(parts, (0.0, 1.0)).all() or not ((held["gamma"] >= 0) & (held["gamma"] <= 1)).all():
+        raise CompileError(
+            f"node {name!r}: smooth_reset and refractory are 0 or 1, and gamma is from 0 to 1", node=name
+        )
+    parameters = {
+        "cosine": np.sqrt(1 - (delta * omega) ** 2) - delta * held["b_offset"],
+        "sine": delta * omega,
+        "threshold": held["theta"],
+        "damping": delta * held["smooth_reset"],
+        "rise": held["refractory"],
+        "recovery": 1 - held["gamma"],
+        "input_bias": np.zeros(1),
+        "offset": np.zeros(1),
+    }
+    return Neuron(Population(name, _shape(node), "brf", parameters), delta)
+
+
+@lower_node.register
+def _(node: ALIF, name: str, contract: Contract) -> Neuron:
+    held = _values(node, name)
+    decay, forgets = share(held["tau"], contract, name), share(held["tau_adaptation"], contract, name)
+    if not np.isin(held["reset"], (1.0, 2.0)).all() or (held["adaptation"] < 0).any():
+        raise CompileError(
+            f"node {name!r}: a reset takes 1 or 2 thresholds, and adaptation is 0 or more", node=name
+        )
+    parameters = {
+        "voltage_decay": decay,
+        "threshold": held["theta"],
+        "adaptation_decay": forgets,
+        "adaptation_step": held["adaptation"] * forgets,
+        "reset_size": held["reset"],
+        "input_bias": np.zeros(1),
+        "offset": np.zeros(1),
+    }
+    return Neuron(Population(name, _shape(node), "alif", parameters), held["r"] * decay)
