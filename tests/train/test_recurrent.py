@@ -12,7 +12,7 @@ from snn_compile.compiler import cli as compile_cli
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train import bptt, cli
 from snn_compile.train.bptt import evaluate, fit
-from snn_compile.train.checkpoint import load_checkpoint
+from snn_compile.train.checkpoint import load_checkpoint, save_checkpoint
 from snn_compile.train.leaky import filters, integrated
 from snn_compile.train.presets import read_config
 from snn_compile.train.recurrent import RECURRENT_NEURONS, RecurrentConfig, RecurrentNetwork
@@ -123,17 +123,27 @@ def test_digits_are_learned_one_pixel_a_step(trained):
     assert 0 < training.metrics["spike_rate"] < 0.2 and training.metrics["clamped_neurons"] == 0
 
 
-def test_the_checkpoint_gives_the_network_back_and_no_graph(trained, capsys):
+def test_the_checkpoint_gives_the_network_back_and_compiles(trained, capsys):
     training, path = trained
     held = load_checkpoint(path)
     network = RecurrentNetwork(RecurrentConfig.from_dict(held.config["network"]))
     network.load_state_dict(held.state_dict)
     inputs = torch.rand(3, 64, 1)
     assert torch.equal(network(inputs), training.network(inputs))
-    assert held.graph is None and "brf" in held.unexported
+    assert compile_cli.main([str(path), "--target", "loihi2-sim", "--json"]) == 0
+    accuracy = json.loads(capsys.readouterr().out)["accuracy"]
+    assert accuracy["float"] == pytest.approx(training.metrics["test_accuracy"], abs=1 / accuracy["samples"])
+    assert abs(accuracy["drop"]) < 2
+
+
+def test_neurons_without_a_node_are_saved_without_a_graph(tmp_path, capsys):
+    path, network = tmp_path / "model.pt", RecurrentNetwork(RecurrentConfig(2, 4, 3, neuron="rf_iz"))
+    save_checkpoint(path, network, torch.rand(1, 5, 2))
+    held = load_checkpoint(path)
+    assert held.graph is None and "rf_iz" in held.unexported
     assert compile_cli.main([str(path), "--target", "loihi2-sim"]) == 1
     said = capsys.readouterr().err
-    assert "model.pt: holds no graph" in said and "kind brf" in said and said.count("\n") == 1
+    assert "model.pt: holds no graph" in said and "kind rf_iz" in said and said.count("\n") == 1
 
 
 def test_labels_of_every_step_are_learned_and_scored_by_step(tmp_path, capsys):
