@@ -2,8 +2,8 @@
 
 They are nodes to nir like its own: `nir.write` writes them, and edges and shapes are checked. Reading is
 `read_nir`'s, which looks a node's type up in `EXTENSIONS` and never imports what a file names; a plain
-`nir.read` refuses the file (nir 1.0.8 by its assertion that a type is one of its own). A new one is a class here, its entries in `nir_graph.ENTRIES`, and a
-function in `nodes.py`.
+`nir.read` refuses the file (nir 1.0.8 by its assertion that a type is one of its own). A new one is a class
+here, its entries in `nir_graph.ENTRIES`, and a function in `extension_rules.py`.
 """
 
 from __future__ import annotations
