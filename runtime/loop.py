@@ -234,5 +234,5 @@ def _joined(parts: list[SpikeEvents], one_sample: bool) -> SpikeEvents:
         size=parts[0].size,
         row_starts=np.append(np.concatenate(starts), at[-1]).astype(np.int64),
         neurons=np.concatenate([part.neurons for part in parts]),
-        values=np.concatenate([part.values for part in parts]) if graded else None,  # type: ignore[misc]
+        values=np.concatenate([part.values for part in parts]) if graded else None,
     )

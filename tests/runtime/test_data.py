@@ -150,7 +150,7 @@ def test_a_wrong_request_is_told(name, split, options, says):
 
 
 def test_the_registry_names_itself():
-    assert set(data_names()) == {"digits", "fashion-mnist", "mnist-10k", "qt-ecg"}
+    assert set(data_names()) == {"cartpole", "digits", "fashion-mnist", "mnist-10k", "qt-ecg"}
     assert all(line and "\n" not in line for line in data_names().values())
 
 
