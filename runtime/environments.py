@@ -23,6 +23,9 @@ from snn_compile.targets.program import Program
 DATA_SETS = {"cartpole": "CartPole-v1"}
 """Registered data sets whose samples are observations of an environment."""
 
+Decide = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.generic]]
+"""From currents (batch, steps, n) to classes (batch,)."""
+
 Observer = Callable[[int, int], None]
 """Called with (episodes done, episodes in all) after each."""
 
@@ -178,6 +181,34 @@ def run_episodes(
     session.reset()
     made.close()
     return Episodes(tuple(returns), decisions)
+
+
+def run_side_by_side(
+    decide: Decide, environment: Environment, seeds: Sequence[int]
+) -> tuple[Episodes, npt.NDArray[np.float64]]:
+    """Let a policy act in one episode for each seed, in all of them at once.
+
+    Return the episodes and what was observed at every decision, (decisions, n), in the order of time.
+    """
+    made = [environment.make() for _ in seeds]
+    first = int(made[0].action_space.start)
+    latest = [each.reset(seed=int(seed))[0] for each, seed in zip(made, seeds, strict=True)]
+    returns, going = np.zeros(len(made)), list(range(len(made)))
+    seen = []
+    while going:
+        observed = np.array([np.ravel(latest[index]) for index in going], np.float64)
+        seen.append(observed)
+        still = []
+        for index, action in zip(going, decide(environment.currents(observed)), strict=True):
+            latest[index], reward, terminated, truncated, _ = made[index].step(first + int(action))
+            returns[index] += float(reward)
+            if not (terminated or truncated):
+                still.append(index)
+        going = still
+    for each in made:
+        each.close()
+    states = np.concatenate(seen)
+    return Episodes(tuple(map(float, returns)), len(states)), states
 
 
 def _check_fit(program: Program, environment: Environment, made: Any) -> tuple[int, ...]:

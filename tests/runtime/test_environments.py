@@ -16,7 +16,7 @@ from snn_compile.compiler.pipeline import Options, compile_graph
 from snn_compile.runtime.cartpole import NAME, SCALE, linearised, teacher_actions, teacher_gain
 from snn_compile.runtime.cli import main
 from snn_compile.runtime.data import load_data
-from snn_compile.runtime.environments import Environment, environment_of, run_episodes
+from snn_compile.runtime.environments import Environment, environment_of, run_episodes, run_side_by_side
 from snn_compile.runtime.loop import open_session
 from snn_compile.runtime.run import simulate
 from snn_compile.targets.errors import WrongInput
@@ -164,6 +164,17 @@ def test_the_oracle_acts_alike(acting: Callable[..., Program]) -> None:
             run_episodes(open_session(program, device), CARTPOLE, 2) for device in ("loihi2-sim", "oracle")
         ]
         assert found[0] == found[1]
+
+
+def test_side_by_side_is_one_after_another(cart_program: Program) -> None:
+    alone = run_episodes(open_session(cart_program), CARTPOLE, 5, 40)
+
+    def decide(currents: np.ndarray) -> np.ndarray:
+        return simulate(cart_program, currents).predictions
+
+    together, states = run_side_by_side(decide, CARTPOLE, range(40, 45))
+    assert together == alone and states.shape == (alone.decisions, 4)
+    assert len(set(alone.returns)) > 1  # episodes end at different times
 
 
 def test_other_environments(acting: Callable[..., Program]) -> None:
