@@ -14,29 +14,39 @@ if TYPE_CHECKING:
     from snn_compile.runtime.cost import Energy, energy
     from snn_compile.runtime.data import Dataset, data_names, load_data
     from snn_compile.runtime.divergence import Divergence, diverge
+    from snn_compile.runtime.environments import Environment, Episodes, environment_of, run_episodes
     from snn_compile.runtime.figure import Trace, trace
+    from snn_compile.runtime.loop import Answer, Session, Totals, open_session
     from snn_compile.runtime.report import Report
     from snn_compile.runtime.run import reference, simulate
     from snn_compile.runtime.search import search_precision
 
 __all__ = [
     "Accuracy",
+    "Answer",
     "Check",
     "Dataset",
     "Difference",
     "Divergence",
     "Energy",
+    "Environment",
+    "Episodes",
     "Report",
+    "Session",
+    "Totals",
     "Trace",
     "check",
     "compare",
     "data_names",
     "diverge",
     "energy",
+    "environment_of",
     "first_difference",
     "load_data",
+    "open_session",
     "paired_interval",
     "reference",
+    "run_episodes",
     "search_precision",
     "simulate",
     "trace",
@@ -48,7 +58,9 @@ _MODULES = {
     "cost": ("Energy", "energy"),
     "data": ("Dataset", "data_names", "load_data"),
     "divergence": ("Divergence", "diverge"),
+    "environments": ("Environment", "Episodes", "environment_of", "run_episodes"),
     "figure": ("Trace", "trace"),
+    "loop": ("Answer", "Session", "Totals", "open_session"),
     "report": ("Report",),
     "run": ("reference", "simulate"),
     "search": ("search_precision",),

@@ -3,10 +3,11 @@
     snn-run PROGRAM --data DATA [--device NAME] [--against MODEL] [--max-drop PP] [--check]
                     [--samples N] [--steps N] [--report FILE] [--threads N] [--json]
     snn-run diverge PROGRAM --against MODEL --data DATA [--samples N] [--report FILE] [--json]
+    snn-run loop PROGRAM [--environment NAME] [--episodes N] [--device NAME] [--json]
     snn-run --list-devices
 
 stdout is the result, stderr the talk. Exit codes: 0 done; 1 the input is at fault; 2 usage; 3 a
-gate (--check, --max-drop) failed; 130 interrupted.
+gate (--check, --max-drop, --min-return) failed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snn_compile.runtime.arguments import diverge_parser, loop_parser, run_parser
 from snn_compile.targets.errors import SnnCompileError, WrongInput, WrongProgram
 
 if TYPE_CHECKING:
@@ -37,9 +39,6 @@ _DEVICES = {
     "lava-stepped": "Lava's fixed-point process models, stepped in this process",
 }
 _SPLIT = "test"
-DIVERGE_SAMPLES = 256
-"""Every cause costs two runs of the float network, and shares of a few hundred samples say enough."""
-
 Observer = Callable[[int, int], None]
 
 
@@ -47,11 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if arguments and arguments[0] == "diverge":
-            code = _diverge(arguments[1:])
+        if arguments and arguments[0] in _SUBCOMMANDS:
+            code = _SUBCOMMANDS[arguments[0]](arguments[1:])
             sys.stdout.flush()
             return code
-        parser = _parser()
+        parser = run_parser()
         options = parser.parse_args(arguments)
         if options.list_devices:
             _list_devices(options.json)
@@ -70,95 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         from snn_compile.compiler.command import closed_pipe
 
         return closed_pipe()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="snn-run",
-        allow_abbrev=False,
-        description="Run a compiled program on data; say what it did, got right and would cost.",
-        epilog="snn-run diverge PROGRAM --against MODEL finds where and why a program differs from its "
-        "network. Exit codes: 0 done, 1 the input is at fault, 2 usage, 3 --check or --max-drop failed.",
-    )
-    add = parser.add_argument
-    add("program", nargs="?", metavar="PROGRAM", help="program file, as snn-compile -o writes it")
-    _add_shared(parser)
-    add(
-        "--max-drop",
-        metavar="PP",
-        type=float,
-        help="with --against: exit 3 if accuracy drops by more percentage points than this",
-    )
-    add(
-        "--check",
-        action="store_true",
-        help="compare states and spikes of every population with "
-        "loihi2-sim (loihi2-sim itself with the oracle); exit 3 if they differ",
-    )
-    add("--samples", metavar="N", type=int, help="use the first N samples only")
-    add("--steps", metavar="N", type=int, help="converted models: show each sample for N steps")
-    add("--threads", metavar="N", type=int, help="threads of loihi2-sim")
-    add("--list-devices", action="store_true", help="list the devices and stop")
-    return parser
-
-
-def _diverge_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="snn-run diverge",
-        allow_abbrev=False,
-        description="Find where a program leaves its float network, and why: float reference, integers, "
-        "mapped program and device in lock-step; every cause switched alone and left out alone.",
-        epilog="Exit codes: 0 done, whatever was found; 1 the input is at fault; 2 usage.",
-    )
-    parser.add_argument("program", metavar="PROGRAM", help="program file, as snn-compile -o writes it")
-    _add_shared(parser)
-    parser.add_argument(
-        "--samples",
-        metavar="N",
-        type=int,
-        default=DIVERGE_SAMPLES,
-        help="use the first N samples (default: %(default)s)",
-    )
-    return parser
-
-
-def _add_shared(parser: argparse.ArgumentParser) -> None:
-    """Add what running and diverging share."""
-    add = parser.add_argument
-    add(
-        "--data",
-        metavar="DATA",
-        help="name of a data set, or an .npz with inputs (batch, steps, "
-        "*shape) and maybe labels; default: the data the program was compiled for",
-    )
-    add(
-        "--device",
-        metavar="NAME",
-        default="loihi2-sim",
-        help="device to run on (default: loihi2-sim; see snn-run --list-devices)",
-    )
-    add("--against", metavar="MODEL", help="a .pt, .nir, .net or .onnx: compare with its float reference")
-    add(
-        "--model",
-        dest="factory",
-        metavar="MODULE:FACTORY",
-        help="with --against on a state dict: what builds the network, as package.module:factory",
-    )
-    add(
-        "--convention",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="with --against: answer what the graph leaves open, e.g. dt=1e-4 (may be repeated)",
-    )
-    add(
-        "--report",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="write a report; the ending says how: .html, .json or .png (may be repeated)",
-    )
-    add("--json", action="store_true", help="print the result as one JSON object")
 
 
 def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -221,7 +131,7 @@ def _diverge(arguments: Sequence[str]) -> int:
     from snn_compile.targets.device import device_names, open_device
     from snn_compile.targets.program_file import load_program
 
-    parser = _diverge_parser()
+    parser = diverge_parser()
     options = parser.parse_args(arguments)
     if options.against is None:
         parser.error("diverge compares with a network: --against MODEL is required")
@@ -251,6 +161,25 @@ def _diverge(arguments: Sequence[str]) -> int:
     body = {**found.json(*names), "data": {**dataset.spec(), "split": dataset.split}}
     print(json.dumps(body, allow_nan=False) if options.json else found.text(*names), end="\n" * options.json)
     return 0
+
+
+def _loop(arguments: Sequence[str]) -> int:
+    from snn_compile.runtime.looping import run_loop
+
+    parser = loop_parser()
+    options = parser.parse_args(arguments)
+    for name in ("episodes", "steps"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            parser.error(f"--{name} is {value}; it must be at least 1")
+    with _progress("episodes") as observe:
+        done = run_loop(options, observe)
+    if not done.passed:
+        _talk(f"the mean return is {done.episodes.mean:.2f}, below the {options.min_return:g} asked for")
+    print(json.dumps(done.json(), allow_nan=False) if options.json else done.text(), end="\n" * options.json)
+    return 0 if done.passed else 3
+
+
+_SUBCOMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"diverge": _diverge, "loop": _loop}
 
 
 def _load_network(options: argparse.Namespace, program: Program) -> Network | RectifierNetwork:

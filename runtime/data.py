@@ -20,7 +20,7 @@ the test set: `mnist-10k:FOLDER`. `mnist` is all of it (LeCun, Cortes and Burges
 IDX files, `cifar10` CIFAR-10 (Krizhevsky 2009) from one with its binary version. `qt-ecg` is the QT database
 (Laguna et al. 1997), level-crossing encoded, with a class at every step: `qt-ecg:FOLDER`, see `ecg_files`.
 `shd`, `n-mnist`, `dvs-gesture` and `cifar10-dvs` are recordings of events: see `event_sets` for their files,
-`events` for their options.
+`events` for their options. `cartpole` is drawn from gymnasium's CartPole-v1, see `cartpole`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from snn_compile.runtime.cartpole import cartpole
 from snn_compile.runtime.dataset import SPLITS, Dataset, of_training, split_indices
 from snn_compile.runtime.ecg_files import read_ecg
 from snn_compile.runtime.event_sets import cameras, shd
@@ -204,8 +205,13 @@ _REGISTRY: dict[str, tuple[str, Callable[..., Dataset]]] = {
         cameras,
     ),
     "dvs-cifar10": ("another name of cifar10-dvs (dvs-cifar10:FOLDER)", cameras),
+    "cartpole": (
+        "observations of gymnasium's CartPole-v1 on and off the path of a teacher that balances it, and its "
+        "actions",
+        cartpole,
+    ),
 }
-_IN_FILES = tuple(name for name in _REGISTRY if name != "digits")
+_IN_FILES = tuple(name for name in _REGISTRY if name not in ("digits", "cartpole"))
 
 
 def _options(loader: Callable[..., Dataset]) -> tuple[str, ...]:

@@ -83,10 +83,7 @@ class Report:
             "ties": self.ties,
             "counts": counts_json(self.counts, self.sizes, self.traffic),
             "energy": energy_json(self.energy),
-            "overflows": {
-                name: {"u_wraps": o.u_wraps, "v_high": o.v_high, "v_low": o.v_low}
-                for name, o in self.overflows.items()
-            },
+            "overflows": overflows_json(self.overflows),
             "input_clipped": self.input_clipped,
             "wall_s": self.wall_s,
             "witness": dict(self.witness),
@@ -159,13 +156,7 @@ class Report:
 
     def notes(self) -> list[str]:
         """Return what a reader should be warned of, one line each."""
-        found = []
-        for name, o in self.overflows.items():
-            if o:
-                found.append(
-                    f"overflow in {name}: u wrapped {o.u_wraps} times, v saturated "
-                    f"{o.v_high} times high and {o.v_low} times low"
-                )
+        found = overflow_notes(self.overflows)
         if self.input_clipped:
             found.append(f"{self.input_clipped} input values were clipped to a message's range")
         if self.ties:
@@ -276,6 +267,23 @@ def energy_json(proxies: tuple[Energy, ...]) -> dict[str, Any]:
         }
         for p in proxies
     }
+
+
+def overflows_json(overflows: Mapping[str, Overflow]) -> dict[str, dict[str, int]]:
+    """Return overflows by population as every command prints them."""
+    return {
+        name: {"u_wraps": o.u_wraps, "v_high": o.v_high, "v_low": o.v_low} for name, o in overflows.items()
+    }
+
+
+def overflow_notes(overflows: Mapping[str, Overflow]) -> list[str]:
+    """Return a line for each population whose states left their range."""
+    return [
+        f"overflow in {name}: u wrapped {o.u_wraps} times, v saturated {o.v_high} times high and {o.v_low} "
+        "times low"
+        for name, o in overflows.items()
+        if o
+    ]
 
 
 def _totals(counts: Counts) -> dict[str, int]:

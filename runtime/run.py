@@ -143,7 +143,7 @@ def join(records: Sequence[RunRecord]) -> RunRecord:
         outputs=np.concatenate([r.outputs for r in records]),
         predictions=predictions,
         ties=float(np.average([r.ties for r in records], weights=weights)),
-        counts=_add(counts) if counts else None,
+        counts=add_counts(counts) if counts else None,
         overflows=overflows,
         wall_s=sum(r.wall_s for r in records),
         input_clipped=sum(r.input_clipped for r in records),
@@ -152,7 +152,8 @@ def join(records: Sequence[RunRecord]) -> RunRecord:
     )
 
 
-def _add(counts: Sequence[Counts]) -> Counts:
+def add_counts(counts: Sequence[Counts]) -> Counts:
+    """Return the sum over consecutive samples of one program; `steps` are those of the first."""
     first = counts[0]
 
     def table(field: str) -> dict[str, int]:

@@ -48,6 +48,33 @@ class Device(Protocol):
         ...
 
 
+class Opened(Protocol):
+    """A program on a device, opened once: one sample, run in parts, its states kept between them."""
+
+    def reset(self) -> None:
+        """Go back to the initial state and to device step 0."""
+        ...
+
+    def advance(
+        self, messages: Mapping[str, npt.NDArray[np.int32]], logical_steps: int | None = None
+    ) -> DeviceRun:
+        """Run the next device steps and return what they gave.
+
+        `messages`: input port to (1, device_steps, size) int32, as for `Device.run`. `logical_steps`: of
+        the whole run since the reset, where it ends with this part: what populations do after these is
+        draining, whose overflows count for nothing.
+        """
+        ...
+
+
+class SteppedDevice(Device, Protocol):
+    """A device whose programs can be run in parts."""
+
+    def open(self, program: Program, probes: Sequence[str] = ()) -> Opened:
+        """Load `program` once. `probes`: "population.state", in every answer."""
+        ...
+
+
 def device_names() -> list[str]:
     """Return the names that `open_device` knows."""
     return list(_DEVICES)
@@ -80,18 +107,19 @@ def execute(
     runner = open_device(device, **options) if isinstance(device, str) else device
     probes, record = tuple(probes), tuple(record)
     _check_names(program, record, probes)
-    messages, clipped = _encode(program, inputs)
+    messages, clipped = encode_inputs(program, inputs)
     steps = next(iter(messages.values())).shape[1]
     device_steps = program.device_steps(steps)
     port = program.outputs[0]
-    read = [_membrane(program, o.population) for o in program.outputs if o.signal == "membrane"]
+    read = [membrane_of(program, o.population) for o in program.outputs if o.signal == "membrane"]
     wanted = list(dict.fromkeys([*probes, *read]))
     try:
-        padded = {
-            p.name: _pad(messages[p.name], p.start_step, device_steps, program.period) for p in program.inputs
+        sent = {
+            p.name: padded(messages[p.name], p.start_step, device_steps, program.period)
+            for p in program.inputs
         }
         began = time.perf_counter()
-        run = runner.run(program, padded, device_steps, wanted)
+        run = runner.run(program, sent, device_steps, wanted)
         wall = time.perf_counter() - began
     except MemoryError as error:
         samples = next(iter(messages.values())).shape[0]
@@ -112,7 +140,7 @@ def execute(
 
     population = program.population(port.population)
     membrane = port.signal == "membrane"
-    signal = states(_membrane(program, port.population)) if membrane else events(port.population).dense()
+    signal = states(membrane_of(program, port.population)) if membrane else events(port.population).dense()
     outputs = signal.reshape(*signal.shape[:2], *population.shape)
     predictions, ties = read_out(outputs, port.readout, port.task)
     return RunRecord(
@@ -134,7 +162,8 @@ def execute(
     )
 
 
-def _membrane(program: Program, name: str) -> str:
+def membrane_of(program: Program, name: str) -> str:
+    """Return the probe of a population's membrane."""
     return f"{name}.{program.population(name).kind.membrane}"
 
 
@@ -149,9 +178,10 @@ def _check_names(program: Program, record: Sequence[str], probes: Sequence[str])
             raise WrongInput(f"probe {probe!r}: states are {' and '.join(f'{name}.{key}' for key in known)}")
 
 
-def _encode(
+def encode_inputs(
     program: Program, inputs: npt.ArrayLike | Mapping[str, npt.ArrayLike]
 ) -> tuple[dict[str, npt.NDArray[np.int32]], int]:
+    """Return each port's messages (batch, steps, size), and how many values were clipped."""
     if not isinstance(inputs, Mapping):
         if len(program.inputs) > 1:
             names = ", ".join(port.name for port in program.inputs)
@@ -170,10 +200,11 @@ def _encode(
     )
 
 
-def _pad(
+def padded(
     messages: npt.NDArray[np.int32], start: int, device_steps: int, period: int
 ) -> npt.NDArray[np.int32]:
+    """Return messages in device time: from step `start` on, one in a period, zeros elsewhere."""
     batch, steps, size = messages.shape
-    padded = np.zeros((batch, device_steps, size), np.int32)
-    padded[:, start : start + steps * period : period] = messages
-    return padded
+    spread = np.zeros((batch, device_steps, size), np.int32)
+    spread[:, start : start + steps * period : period] = messages
+    return spread

@@ -167,20 +167,25 @@ def run_network(
     # results: events by population, their counts a row, overflows, probes
     event_at: Any, event_n: Any, event_capacity: Any, events: Any, event_values: Any, row_counts: Any,
     overflow: Any, probe_pop: Any, probe_slot: Any, probe_at: Any, probe_out: Any,
-    # (sample, step, last sample, logical steps, period): where to go on; a full event buffer ends it early
+    # (sample, step, last sample, logical steps, period, first step): where to go on, and which step the
+    # messages begin at; a full event buffer ends it early
     cursor: Any, neurons_source: int = NEURONS_SOURCE,
 ) -> None:  # fmt: skip
-    """Run samples cursor[0]..cursor[2]-1 from step cursor[1]; update the cursor."""
+    """Run samples cursor[0]..cursor[2]-1 from step cursor[1]; update the cursor.
+
+    Step 0 begins at the initial state, any other where the last one ended.
+    """
     populations = pop_n.size
     steps = messages.shape[1]
-    period = cursor[4]
+    period, first = cursor[4], cursor[5]
     while cursor[0] < cursor[2]:
         s = cursor[0]
         if cursor[1] == 0:
             state[:] = initial
             ring[:] = 0
-        while cursor[1] < steps:
+        while cursor[1] < first + steps:
             t = cursor[1]
+            row = t - first
             for p in range(populations):
                 if event_n[p] + pop_n[p] > event_capacity[p]:
                     return
@@ -208,7 +213,7 @@ def run_network(
                             kernel, n, w, acc, own, held, kept, pop_rule[p], who[mine], what[mine], seen
                         )  # fmt: skip
                 who_n[p] = k
-                row_counts[p, s, t] = k
+                row_counts[p, s, row] = k
                 start = event_at[p] + event_n[p]
                 for q in range(k):
                     events[start + q] = who[who_at[p] + q]
@@ -219,7 +224,7 @@ def run_network(
             for i in range(in_n.size):
                 k = 0
                 at = who_at[populations + i]
-                line = messages[s, t, in_at[i] : in_at[i] + in_n[i]]
+                line = messages[s, row, in_at[i] : in_at[i] + in_n[i]]
                 for j in range(in_n[i]):
                     who[at + k] = j
                     what[at + k] = line[j]
@@ -236,8 +241,8 @@ def run_network(
                 listed = who[who_at[source] : who_at[source] + k]
                 values = what[who_at[source] : who_at[source] + k]
                 i = source - populations
-                repeated = tab_graded[e] and i >= 0 and t > 0
-                if not (repeated and _held(messages[s, t], messages[s, t - 1], in_at[i], in_n[i])):
+                repeated = tab_graded[e] and i >= 0 and row > 0
+                if not (repeated and _held(messages[s, row], messages[s, row - 1], in_at[i], in_n[i])):
                     total[:] = 0
                     if tab_sparse[e]:
                         _add_sparse(
@@ -259,12 +264,12 @@ def run_network(
             for q in range(probe_pop.size):
                 p = probe_pop[q]
                 at = state_at[p] + probe_slot[q] * pop_stride[p]
-                out = probe_at[q] + (s * steps + t) * pop_n[p]
+                out = probe_at[q] + (s * steps + row) * pop_n[p]
                 for j in range(pop_n[p]):
                     probe_out[out + j] = state[at + j]
             cursor[1] = t + 1
         cursor[0] = s + 1
-        cursor[1] = 0
+        cursor[1] = first
 
 
 @njit(nogil=True, cache=True, inline="always")

@@ -39,43 +39,87 @@ class LavaStepped:
         probes: Sequence[str],
     ) -> DeviceRun:
         """Run the samples one by one; see `Device.run`. Overflows are not counted by Lava."""
+        running = self.open(program, probes)
+        batch = next(iter(messages.values())).shape[0]
+        parts = []
+        for sample in range(batch):
+            running.reset()
+            parts.append(running.traces({name: data[sample] for name, data in messages.items()}, sample))
+        return running.device_run(parts)
+
+    def open(self, program: Program, probes: Sequence[str] = ()) -> LavaSteppedRun:
+        """Return the program ready to be stepped in parts; see `SteppedDevice.open`."""
+        return LavaSteppedRun(self._lava, program, probes)
+
+
+Traces = tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[np.int32]]]
+"""Messages by population and states by probe, (steps, size), of one sample."""
+
+
+class LavaSteppedRun:
+    """A program in Lava's process models: one sample, its states kept between parts of a run."""
+
+    def __init__(self, lava: SimpleNamespace, program: Program, probes: Sequence[str]) -> None:
         from snn_compile.targets.lava_processes import to_lava
 
-        batch = next(iter(messages.values())).shape[0]
-        with tidy_processes(self._lava, forget=True):
+        with tidy_processes(lava, forget=True):
             network = to_lava(program)
-            stepper = _Stepper(self._lava, network)
-        rasters = {
-            p.name: np.zeros((batch, device_steps, p.size), np.int32 if p.graded else np.uint8)
-            for p in program.senders
+            self._stepper = _Stepper(lava, network)
+        self._program, self._probes, self._witness = program, tuple(probes), network.witness
+        self.reset()
+
+    def reset(self) -> None:
+        """Go back to the initial state and to device step 0."""
+        self._stepper.reset()
+        self._done = 0
+
+    def advance(
+        self, messages: Mapping[str, npt.NDArray[np.int32]], logical_steps: int | None = None
+    ) -> DeviceRun:
+        """Run the next device steps; see `Opened.advance`. Overflows are not counted by Lava."""
+        return self.device_run([self.traces({name: data[0] for name, data in messages.items()})])
+
+    def traces(self, messages: Mapping[str, npt.NDArray[np.int32]], sample: int = 0) -> Traces:
+        """Run the next device steps with messages (steps, size); return what was sent and probed."""
+        stepper, program = self._stepper, self._program
+        steps = len(next(iter(messages.values())))
+        stepper.load(messages, self._done)
+        rasters: dict[str, npt.NDArray[Any]] = {
+            p.name: np.zeros((steps, p.size), np.int32 if p.graded else np.uint8) for p in program.senders
         }
         states = {
-            probe: np.zeros((batch, device_steps, program.size(probe.rpartition(".")[0])), np.int32)
-            for probe in probes
+            probe: np.zeros((steps, program.size(probe.rpartition(".")[0])), np.int32)
+            for probe in self._probes
         }
-        for sample in range(batch):
-            stepper.reset({name: data[sample] for name, data in messages.items()})
-            for step in range(device_steps):
-                try:
-                    stepper.step()
-                except Exception as error:
-                    raise DeviceError(
-                        f"{type(error).__name__} in Lava's process model at sample "
-                        f"{sample}, device step {step}: {error}",
-                        device=self.name,
-                        sample=sample,
-                        step=step,
-                    ) from error
-                for name, raster in rasters.items():
-                    raster[sample, step] = stepper.sent[name].data
-                for probe, trace in states.items():
-                    name, _, state = probe.rpartition(".")
-                    trace[sample, step] = getattr(stepper.neurons[name], state)
+        for step in range(steps):
+            try:
+                stepper.step()
+            except Exception as error:
+                raise DeviceError(
+                    f"{type(error).__name__} in Lava's process model at sample "
+                    f"{sample}, device step {self._done + step}: {error}",
+                    device=LavaStepped.name,
+                    sample=sample,
+                    step=self._done + step,
+                ) from error
+            for name, raster in rasters.items():
+                raster[step] = stepper.sent[name].data
+            for probe, trace in states.items():
+                name, _, state = probe.rpartition(".")
+                trace[step] = getattr(stepper.neurons[name], state)
+        self._done += steps
+        return rasters, states
+
+    def device_run(self, parts: Sequence[Traces]) -> DeviceRun:
+        """Return the samples' traces as a device's answer."""
         return DeviceRun(
-            spikes={p.name: SpikeEvents.from_dense(rasters[p.name], p.graded) for p in program.senders},
-            states=states,
+            spikes={
+                p.name: SpikeEvents.from_dense(np.stack([sent[p.name] for sent, _ in parts]), p.graded)
+                for p in self._program.senders
+            },
+            states={probe: np.stack([states[probe] for _, states in parts]) for probe in self._probes},
             overflows={},
-            witness=network.witness,
+            witness=self._witness,
         )
 
 
@@ -130,14 +174,17 @@ class _Stepper:
         kind = getattr(type(model), port.name)
         setattr(model, port.name, kind.cls([channels[process]], model, port.shape, kind.d_type))
 
-    def reset(self, messages: Mapping[str, npt.NDArray[np.int32]]) -> None:
-        """Put every state back to its initial value and load the next sample (steps, size)."""
+    def reset(self) -> None:
+        """Put every state back to its initial value."""
         for model, name, value in self._initial:
             setattr(model, name, value.copy())
-        for name, data in messages.items():
-            self._inputs[name].data = data.T
         for model in self._models.values():
             model.time_step = 0
+
+    def load(self, messages: Mapping[str, npt.NDArray[np.int32]], done: int) -> None:
+        """Give the inputs the messages (steps, size) of the steps from `done` on; they repeat their data."""
+        for name, data in messages.items():
+            self._inputs[name].data = np.roll(data.T, done % len(data), axis=1)
 
     def step(self) -> None:
         """Advance all processes by one device step."""

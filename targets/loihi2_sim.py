@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -32,6 +32,9 @@ EVENT_BUFFER = 1 << 20
 
 SAMPLES_PER_THREAD = 16
 
+NEVER = 1 << 40
+"""Logical steps of a run whose end is not known."""
+
 
 class Loihi2Sim:
     """The fast device. `threads`: None uses every core when there are samples enough for all."""
@@ -52,9 +55,7 @@ class Loihi2Sim:
     ) -> DeviceRun:
         """Run all samples; see `Device.run`."""
         flat = _flatten(program)
-        inputs = np.ascontiguousarray(
-            np.concatenate([messages[port.name] for port in program.inputs], axis=2)
-        )
+        inputs = _joined(program, messages)
         batch = inputs.shape[0]
         threads = self.threads or max(1, min(os.cpu_count() or 1, batch // SAMPLES_PER_THREAD))
         threads = min(threads, batch)
@@ -69,24 +70,73 @@ class Loihi2Sim:
         else:
             with ThreadPoolExecutor(threads) as pool:
                 parts = list(pool.map(lambda job: _run_range(*job), jobs))
-        spikes = {}
-        for index, population in enumerate(program.populations):
-            if population in program.senders:
-                counts = np.concatenate([part.row_counts[index].reshape(-1) for part in parts])
-                starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-                neurons = np.concatenate([chunk for part in parts for chunk in part.events[index]])
-                values = None
-                if population.graded:
-                    values = np.concatenate([chunk for part in parts for chunk in part.values[index]])
-                spikes[population.name] = SpikeEvents(
-                    batch, device_steps, population.size, starts, neurons, values
-                )
-        overflow = np.sum([part.overflow for part in parts], axis=0)
-        return DeviceRun(
-            spikes,
-            probed.arrays(batch, device_steps),
-            {p.name: Overflow(*map(int, overflow[i])) for i, p in enumerate(program.populations)},
-        )
+        return _device_run(program, parts, probed, batch, device_steps)
+
+    def open(self, program: Program, probes: Sequence[str] = ()) -> SimulatorRun:
+        """Return the program ready to be stepped in parts; see `SteppedDevice.open`."""
+        return SimulatorRun(program, probes)
+
+
+class SimulatorRun:
+    """A program in the simulator: one sample, its states kept between parts of a run.
+
+    Nothing is allocated anew while parts are of one length.
+    """
+
+    def __init__(self, program: Program, probes: Sequence[str]) -> None:
+        self._program, self._probes = program, tuple(probes)
+        self._flat = _flatten(program)
+        self._work: _Work | None = None
+        self._memory = _Memory(self._flat)
+        self._done = 0
+
+    def reset(self) -> None:
+        """Go back to the initial state and to device step 0."""
+        self._done = 0
+
+    def advance(
+        self, messages: Mapping[str, npt.NDArray[np.int32]], logical_steps: int | None = None
+    ) -> DeviceRun:
+        """Run the next device steps; see `Opened.advance`."""
+        inputs = _joined(self._program, messages)
+        steps = inputs.shape[1]
+        if self._work is None or self._work.inputs.shape != inputs.shape:
+            probed = _Probes(self._program, self._flat, self._probes, steps)
+            self._work = _Work(self._flat, self._memory, np.empty_like(inputs), probed, 1)
+        self._work.inputs[:] = inputs
+        time = (NEVER if logical_steps is None else logical_steps), self._program.period, self._done
+        part = self._work.run(0, 1, time)
+        self._done += steps
+        run = _device_run(self._program, [part], self._work.probes, 1, steps)
+        return replace(run, states={name: array.copy() for name, array in run.states.items()})
+
+
+def _joined(program: Program, messages: Mapping[str, npt.NDArray[np.int32]]) -> npt.NDArray[np.int32]:
+    """Return the messages of all inputs side by side: (batch, device_steps, all channels)."""
+    return np.ascontiguousarray(np.concatenate([messages[port.name] for port in program.inputs], axis=2))
+
+
+def _device_run(
+    program: Program, parts: Sequence[_Part], probed: _Probes, batch: int, device_steps: int
+) -> DeviceRun:
+    spikes = {}
+    for index, population in enumerate(program.populations):
+        if population in program.senders:
+            counts = np.concatenate([part.row_counts[index].reshape(-1) for part in parts])
+            starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+            neurons = np.concatenate([chunk for part in parts for chunk in part.events[index]])
+            values = None
+            if population.graded:
+                values = np.concatenate([chunk for part in parts for chunk in part.values[index]])
+            spikes[population.name] = SpikeEvents(
+                batch, device_steps, population.size, starts, neurons, values
+            )
+    overflow = np.sum([part.overflow for part in parts], axis=0)
+    return DeviceRun(
+        spikes,
+        probed.arrays(batch, device_steps),
+        {p.name: Overflow(*map(int, overflow[i])) for i, p in enumerate(program.populations)},
+    )
 
 
 def _pad(n: int) -> int:
@@ -243,43 +293,67 @@ class _Part:
     overflow: npt.NDArray[np.int64]
 
 
+class _Memory:
+    """What a run changes and the next part of it begins with: states and arriving input."""
+
+    def __init__(self, flat: _Flat) -> None:
+        self.state = np.zeros_like(flat.neurons.initial)
+        self.ring = np.zeros(flat.ring_size, np.int32)
+
+
+class _Work:
+    """The arrays of one thread, over samples of `inputs` (batch, steps, all channels)."""
+
+    def __init__(
+        self, flat: _Flat, memory: _Memory, inputs: npt.NDArray[np.int32], probes: _Probes, samples: int
+    ) -> None:
+        n, neurons = flat.pop[0], flat.neurons
+        self.flat, self.inputs, self.probes = flat, inputs, probes
+        most = n * inputs.shape[1] * samples
+        capacity = np.maximum(n, np.minimum(most, EVENT_BUFFER * n // max(1, int(n.sum()))))
+        self.event_at, self.event_n = _starts(capacity), np.zeros(len(n), np.int64)
+        who_at = _starts(flat.sizes + 1)
+        self.row_counts = np.zeros((len(n), *inputs.shape[:2]), np.int32)
+        self.overflow = np.zeros((len(n) + 1, 3), np.int64)
+        self.events, self.event_values = (np.empty(int(self.event_at[-1]), np.int32) for _ in range(2))
+        self.cursor = np.zeros(6, np.int64)
+        senders = (
+            who_at[:-1].copy(),
+            np.zeros(len(flat.sizes), np.int64),
+            np.zeros(int(who_at[-1]), np.int32),
+            np.ones(int(who_at[-1]), np.int32),
+            np.zeros(int(n.max()), np.uint8),
+        )
+        results = (self.events, self.event_values, self.row_counts, self.overflow)
+        self.arguments = (
+            *(*flat.pop, neurons.state_at, neurons.register_at, neurons.initial, neurons.registers),
+            *(neurons.registers.view(np.uint32), memory.state),
+            *(*flat.ring, memory.ring),
+            *(*flat.tables, flat.sum_at, np.zeros(flat.sum_size, np.int32)),
+            *(flat.signed, flat.signed.view(np.uint8), flat.starts, flat.synapses),
+            *(inputs, flat.in_at, flat.in_n, *senders),
+            *(self.event_at[:-1].copy(), self.event_n, capacity, *results),
+            *(probes.pop, probes.slot, probes.at[:-1].copy(), probes.out, self.cursor),
+        )
+
+    def run(self, first: int, last: int, time: tuple[int, int, int]) -> _Part:
+        """Run samples first..last-1; `time`: logical steps, period, and the device step to begin at."""
+        collected: list[list[npt.NDArray[np.int32]]] = [[] for _ in self.event_n]
+        carried: list[list[npt.NDArray[np.int32]]] = [[] for _ in self.event_n]
+        self.cursor[:] = first, time[2], last, *time
+        self.overflow[:] = 0
+        while self.cursor[0] < last:
+            kernels.run_network(*self.arguments)
+            for p, count in enumerate(self.event_n):
+                found = slice(self.event_at[p], self.event_at[p] + count)
+                collected[p].append(self.events[found].copy())
+                if self.flat.pop[5][p]:
+                    carried[p].append(self.event_values[found].copy())
+            self.event_n[:] = 0
+        return _Part(self.row_counts[:, first:last], collected, carried, self.overflow)
+
+
 def _run_range(
     flat: _Flat, inputs: npt.NDArray[np.int32], probes: _Probes, first: int, last: int, time: tuple[int, int]
 ) -> _Part:
-    n, neurons = flat.pop[0], flat.neurons
-    most = n * inputs.shape[1] * (last - first)
-    capacity = np.maximum(n, np.minimum(most, EVENT_BUFFER * n // max(1, int(n.sum()))))
-    event_at, event_n = _starts(capacity), np.zeros(len(n), np.int64)
-    who_at = _starts(flat.sizes + 1)
-    row_counts = np.zeros((len(n), inputs.shape[0], inputs.shape[1]), np.int32)
-    overflow = np.zeros((len(n) + 1, 3), np.int64)
-    events, event_values = (np.empty(int(event_at[-1]), np.int32) for _ in range(2))
-    collected: list[list[npt.NDArray[np.int32]]] = [[] for _ in n]
-    carried: list[list[npt.NDArray[np.int32]]] = [[] for _ in n]
-    cursor = np.array([first, 0, last, *time], np.int64)
-    senders = (
-        who_at[:-1].copy(),
-        np.zeros(len(flat.sizes), np.int64),
-        np.zeros(int(who_at[-1]), np.int32),
-        np.ones(int(who_at[-1]), np.int32),
-        np.zeros(int(n.max()), np.uint8),
-    )
-    arguments = (
-        *(*flat.pop, neurons.state_at, neurons.register_at, neurons.initial, neurons.registers),
-        *(neurons.registers.view(np.uint32), np.zeros_like(neurons.initial)),
-        *(*flat.ring, np.zeros(flat.ring_size, np.int32)),
-        *(*flat.tables, flat.sum_at, np.zeros(flat.sum_size, np.int32)),
-        *(flat.signed, flat.signed.view(np.uint8), flat.starts, flat.synapses),
-        *(inputs, flat.in_at, flat.in_n, *senders),
-        *(event_at[:-1].copy(), event_n, capacity, events, event_values, row_counts, overflow),
-        *(probes.pop, probes.slot, probes.at[:-1].copy(), probes.out, cursor),
-    )
-    while cursor[0] < last:
-        kernels.run_network(*arguments)
-        for p in range(len(n)):
-            found = slice(event_at[p], event_at[p] + event_n[p])
-            collected[p].append(events[found].copy())
-            if flat.pop[5][p]:
-                carried[p].append(event_values[found].copy())
-        event_n[:] = 0
-    return _Part(row_counts[:, first:last], collected, carried, overflow)
+    return _Work(flat, _Memory(flat), inputs, probes, last - first).run(first, last, (*time, 0))

@@ -35,7 +35,7 @@ from snn_compile.targets.neurons_graded import (
 from snn_compile.targets.neurons_lif import LeakyIntegrators, LeakyNeurons, TernaryNeurons
 from snn_compile.targets.neurons_resonator import IzhikevichResonators, Resonators
 from snn_compile.targets.program import Program, Projection
-from snn_compile.targets.record import DeviceRun
+from snn_compile.targets.record import DeviceRun, Overflow
 
 CLASSES: dict[str, type[Neurons]] = {
     "lif": LeakyNeurons,
@@ -72,41 +72,76 @@ class Oracle:
     ) -> DeviceRun:
         """Run all samples side by side; see `Device.run`."""
         batch = next(iter(messages.values())).shape[0]
-        groups = {p.name: CLASSES[p.model](p, batch) for p in program.populations}
-        steps = program.logical_steps(device_steps)
-        sent: dict[str, list[Int]] = {p.name: [] for p in program.nodes}
-        states: dict[str, list[Int]] = {probe: [] for probe in probes}
-        for step in range(device_steps):
-            emitted = {p.name: messages[p.name][:, step].astype(np.int64) for p in program.inputs}
-            for name, group in groups.items():
-                late = step - group.population.start_step
-                if late < 0 or late % program.period:
-                    emitted[name] = group.zeros()
-                    continue
-                before = group.overflow
-                emitted[name] = group.step(_arriving(program, group, step, sent))
-                if late >= steps * program.period:
-                    group.overflow = before  # while the pipeline drains: it changes no result
-                if self.strict and group.overflow:
-                    raise DeviceError(
-                        f"{name!r} left its 24-bit range at device step {step}: {group.overflow}",
-                        device=self.name,
-                        population=name,
-                        step=step,
-                    )
+        running = OracleRun(program, batch, probes, self.strict)
+        return running.advance(messages, program.logical_steps(device_steps))
+
+    def open(self, program: Program, probes: Sequence[str] = ()) -> OracleRun:
+        """Return the program ready to be stepped in parts; see `SteppedDevice.open`."""
+        return OracleRun(program, 1, probes, self.strict)
+
+
+class OracleRun:
+    """A program in the oracle: `batch` samples side by side, their states kept between parts of a run.
+
+    All messages since the last reset are kept as well.
+    """
+
+    def __init__(self, program: Program, batch: int, probes: Sequence[str], strict: bool) -> None:
+        self.program, self.batch, self.probes, self.strict = program, batch, tuple(probes), strict
+        self.reset()
+
+    def reset(self) -> None:
+        """Go back to the initial state and to device step 0."""
+        self.groups = {p.name: CLASSES[p.model](p, self.batch) for p in self.program.populations}
+        self.sent: dict[str, list[Int]] = {p.name: [] for p in self.program.nodes}
+        self.done = 0
+
+    def advance(
+        self, messages: Mapping[str, npt.NDArray[np.int32]], logical_steps: int | None = None
+    ) -> DeviceRun:
+        """Run the next device steps; see `Opened.advance`."""
+        program, sent, first = self.program, self.sent, self.done
+        device_steps = next(iter(messages.values())).shape[1]
+        states: dict[str, list[Int]] = {probe: [] for probe in self.probes}
+        for group in self.groups.values():
+            group.overflow = Overflow()
+        for step in range(first, first + device_steps):
+            emitted = {p.name: messages[p.name][:, step - first].astype(np.int64) for p in program.inputs}
+            self._step(step, emitted, logical_steps)
             for name, values in emitted.items():
                 sent[name].append(values)
             for probe, trace in states.items():
                 name, _, state = probe.rpartition(".")
-                trace.append(getattr(groups[name], state).copy())
+                trace.append(getattr(self.groups[name], state).copy())
+        self.done += device_steps
         return DeviceRun(
             spikes={
-                p.name: SpikeEvents.from_dense(np.stack(sent[p.name], axis=1), p.graded)
+                p.name: SpikeEvents.from_dense(np.stack(sent[p.name][first:], axis=1), p.graded)
                 for p in program.senders
             },
             states={probe: np.stack(trace, axis=1).astype(np.int32) for probe, trace in states.items()},
-            overflows={name: group.overflow for name, group in groups.items()},
+            overflows={name: group.overflow for name, group in self.groups.items()},
         )
+
+    def _step(self, step: int, emitted: dict[str, Int], steps: int | None) -> None:
+        """Advance every population by one device step; add what it sends to `emitted`."""
+        program = self.program
+        for name, group in self.groups.items():
+            late = step - group.population.start_step
+            if late < 0 or late % program.period:
+                emitted[name] = group.zeros()
+                continue
+            before = group.overflow
+            emitted[name] = group.step(_arriving(program, group, step, self.sent))
+            if steps is not None and late >= steps * program.period:
+                group.overflow = before  # while the pipeline drains: it changes no result
+            if self.strict and group.overflow:
+                raise DeviceError(
+                    f"{name!r} left its 24-bit range at device step {step}: {group.overflow}",
+                    device=Oracle.name,
+                    population=name,
+                    step=step,
+                )
 
 
 def _arriving(program: Program, group: Neurons, step: int, sent: Mapping[str, list[Int]]) -> list[Int]:
