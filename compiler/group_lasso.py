@@ -10,8 +10,8 @@ certificate, whatever the way to the solution was.
 
 The way is block coordinate descent on the Gram matrix of a working set, extrapolated by Anderson's method
 every few sweeps (Bertrand & Massias 2021), and columns that violate the dual's constraints join the working
-set until none does. scikit-learn's MultiTaskLasso solves the same problem; on columns as alike as spike counts
-of random neurons it takes one to two orders of magnitude more sweeps.
+set until none does. scikit-learn's MultiTaskLasso solves the same problem without an extrapolation: on columns
+as alike as the spike counts of random neurons it takes several times as many sweeps, each of them dearer.
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ def objective_of(columns: npt.NDArray[np.generic], targets: Float, weights: Floa
 def _check(columns: npt.NDArray[np.generic], targets: Float, beta: float) -> None:
     if columns.ndim != 2 or targets.ndim != 2 or len(columns) != len(targets):
         raise SnnCompileError(
-            f"group Lasso: columns {columns.shape} and targets {targets.shape}; they must be (samples, columns) "
-            "and (samples, outputs)"
+            f"group Lasso: columns {columns.shape} and targets {targets.shape}; they must be (samples, "
+            "columns) and (samples, outputs)"
         )
     if not (np.isfinite(beta) and beta > 0):
         raise SnnCompileError(f"group Lasso: beta is {beta}; it must be a positive number")

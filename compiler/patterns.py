@@ -1,7 +1,7 @@
 """What threshold units can do on given data: sign patterns of a hyperplane arrangement, all of them.
 
 A unit without reset that leaks by a factor L has u[t] - theta = phi[t] . w + f[t] b - theta with the
-filtered input phi[t] = sum over s <= t of L^(t-s) x[s] and f[t] that of a constant 1: linear in (w, b, theta).
+filtered input phi[t] = sum over s <= t of L^(t-s) x[s] and f[t] that of a constant 1: linear in w, b, theta.
 Its spikes over all samples and steps are the pattern 1{Phi w > 0} of the stacked rows Phi (samples x steps,
 rank r), and N rows in general position have 2 sum_{k<r} C(N-1, k) patterns (Cover 1965).
 
@@ -81,8 +81,8 @@ def enumerate_patterns(rows: Float) -> Patterns:
     distinct = distinct @ axes[:rank].T
     if comb(len(distinct), rank - 1) > SUBSETS_MAX:
         raise SnnCompileError(
-            f"patterns: {len(distinct)} rows of rank {rank} have {comb(len(distinct), rank - 1)} subsets, more "
-            f"than {SUBSETS_MAX}; use a dictionary of witnesses instead",
+            f"patterns: {len(distinct)} rows of rank {rank} have {comb(len(distinct), rank - 1)} subsets, "
+            f"more than {SUBSETS_MAX}; use a dictionary of witnesses instead",
             rows=len(distinct),
             rank=rank,
         )

@@ -10,7 +10,7 @@ read-out (Ergen et al. 2023 for threshold units). How much that says depends on 
 certificate tells:
 
     global        all patterns of neurons without reset, enumerated: no network of this kind is better
-    dictionary    the optimum over the candidates at hand, to the stated gap; any neuron, reset, any depth below
+    dictionary    the optimum over the candidates at hand, to the stated gap; any neuron, any depth below
     none          no solve, or one that missed its gap
 
 Only neurons without reset whose rows are in general position can have `global`. It speaks of the training
@@ -174,13 +174,14 @@ def reconstruct_exactly(
     """Return the globally best network of neurons without reset, by enumerating all that they can do.
 
     Exponential in the number of features: for few inputs. Neurons have a threshold of any sign, and a bias
-    current if `current`. The certificate is `global` if rows are in general position, else `dictionary`. Each neuron's weights, bias and threshold are those of the largest
-    margin for its pattern. Raises SnnCompileError for neurons with a reset and for too many patterns.
+    current if `current`. The certificate is `global` if rows are in general position, else `dictionary`.
+    Each neuron's weights, bias and threshold are those of the largest margin for its pattern. Raises
+    SnnCompileError for neurons with a reset and for too many patterns.
     """
     if unit.reset != "none":
         raise SnnCompileError(
-            f"reconstruction: neurons with reset {unit.reset!r} are not linear in their weights, and patterns "
-            "cannot be enumerated; use reset none, or a dictionary"
+            f"reconstruction: neurons with reset {unit.reset!r} are not linear in their weights, and their "
+            "patterns cannot be enumerated; use reset none, or a dictionary"
         )
     samples, steps, size = inputs.shape
     rows = arrangement(inputs.astype(np.float64), unit.decay, current=current)
