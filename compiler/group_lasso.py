@@ -10,7 +10,7 @@ certificate, whatever the way to the solution was.
 
 The way is block coordinate descent on the Gram matrix of a working set, extrapolated by Anderson's method
 every few sweeps (Bertrand & Massias 2021), and columns that violate the dual's constraints join the working
-set until none does. scikit-learn's MultiTaskLasso solves the same problem without an extrapolation: on columns
+set until none does. scikit-learn's MultiTaskLasso solves the same problem without extrapolation: on columns
 as alike as the spike counts of random neurons it takes several times as many sweeps, each of them dearer.
 """
 
