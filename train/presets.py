@@ -17,8 +17,11 @@ from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.bptt_config import TrainConfig
 from snn_compile.train.config import RunConfig, check_key, parsed, typed
 from snn_compile.train.equilibrium_config import EquilibriumConfig
+from snn_compile.train.imitation_config import ImitationConfig
 
-CONFIGS: dict[str, type[RunConfig]] = {kind.algorithm: kind for kind in (TrainConfig, EquilibriumConfig)}
+CONFIGS: dict[str, type[RunConfig]] = {
+    kind.algorithm: kind for kind in (TrainConfig, EquilibriumConfig, ImitationConfig)
+}
 """The configuration of each algorithm."""
 
 _SEQUENCE: dict[str, Any] = {
@@ -144,6 +147,10 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
     "smnist14-lstm": (
         f"LSTM, to compare with, on {_BY_PIXEL}",
         TrainConfig(preset="smnist14-lstm", neuron="lstm", learning_rate=0.01, **_SMNIST14),
+    ),
+    "cartpole-reconstruct": (
+        "LIF controller of CartPole, reconstructed from a teacher's actions where it goes itself",
+        ImitationConfig(preset="cartpole-reconstruct"),
     ),
     "fashion-fsnn": (
         "feedback LIF net of 400 neurons on Fashion-MNIST, trained at its equilibrium (Xiao et al. 2021)",
