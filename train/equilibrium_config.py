@@ -27,7 +27,7 @@ class EquilibriumConfig(RunConfig):
     channels: tuple[int, ...] = ()
     kernels: tuple[int, ...] = (3,)
     strides: tuple[int, ...] = (2,)
-    hidden: tuple[int, ...] = ()
+    hidden: tuple[int, ...] = (400,)
     feedback_kernel: int = 3
     decay: float = 0.95
     threshold: float = 2.0

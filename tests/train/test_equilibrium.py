@@ -68,7 +68,7 @@ def test_images_are_convolved_and_several_layers_learn(tmp_path):
     path = tmp_path / "images.npz"
     still = np.broadcast_to(digits.inputs.reshape(-1, 1, 1, 8, 8)[:900], (900, 6, 1, 8, 8))
     np.savez(path, inputs=still, labels=digits.labels[:900])
-    short = [f"data={path}", "channels=6,8", "kernels=3", "strides=1,2", "epochs=5", "batch_size=32"]
+    short = [f"data={path}", "channels=6,8", "hidden=", "kernels=3", "strides=1,2", "epochs=5", "batch_size=32"]
     training = fit(read_config("fashion-conv-fsnn", short), tmp_path / "model.pt")
     assert training.metrics["test_accuracy"] > 0.7
     assert {"conv1", "hidden2", "feedback"} <= load_checkpoint(tmp_path / "model.pt").graph.nodes.keys()
