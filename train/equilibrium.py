@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from snn_compile.runtime.data import Dataset, load_data
 from snn_compile.targets.errors import SnnCompileError, WrongInput
-from snn_compile.train.batches import EVALUATED, Score, labelled, mirrored, samples, tensors
+from snn_compile.train.batches import EVALUATED, Score, check_classes, labelled, mirrored, samples, tensors
 from snn_compile.train.equilibrium_config import EquilibriumConfig
 from snn_compile.train.feedback import FeedbackConfig, FeedbackLayer, FeedbackNetwork, Rates
 from snn_compile.train.implicit import Settings, Solution, at_equilibrium
@@ -154,6 +154,7 @@ def score(network: FeedbackNetwork, data: Dataset, steps: int | None = None) -> 
         rates = simulated(network, samples(inputs, chosen))
         with torch.no_grad():
             told = network.classify(rates.weighted[-1])
+            check_classes(data, labels[chosen], told.shape[1])
             loss += float(functional.cross_entropy(told, labels[chosen], reduction="sum"))
         right += int((told.argmax(dim=1) == labels[chosen]).sum())
         sent += torch.stack([mean.double().sum() for mean in rates.means])
