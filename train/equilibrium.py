@@ -194,6 +194,8 @@ def _epochs(
     inputs, labels = tensors(train)
     if config.flip and inputs.ndim != 5:
         raise SnnCompileError("flip: only images (channels, height, width) can be mirrored; use layout=image")
+    if len(inputs) < 2:
+        raise WrongInput(f"data {train.name}: {len(inputs)} training sample; give at least 2")
     order = torch.Generator().manual_seed(config.seed)
     optimizer = torch.optim.SGD(
         network.parameters(),
@@ -208,6 +210,8 @@ def _epochs(
         shuffled = torch.randperm(len(inputs), generator=order)
         for step in range(batches):
             chosen = shuffled[step * config.batch_size : (step + 1) * config.batch_size]
+            if len(chosen) == 1:  # of one sample normalisation learns nothing
+                continue
             shown = samples(inputs, chosen)
             if config.flip:
                 shown = mirrored(shown, torch.rand(len(chosen), generator=order) < 0.5)

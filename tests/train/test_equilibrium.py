@@ -112,6 +112,14 @@ def test_what_cannot_be_trained_is_told(config, tmp_path):
         fit(read_config("fashion-fsnn", [f"data={path}"]))
 
 
+def test_a_batch_of_one_sample_is_left_out(tmp_path):
+    rng, path = np.random.default_rng(1), tmp_path / "some.npz"
+    np.savez(path, inputs=rng.random((60, 3, 4)), labels=np.arange(60) % 3)
+    samples = len(load_data(path, "train", partition=True).inputs)
+    short = [f"data={path}", "epochs=1", "hidden=4", f"batch_size={samples - 1}"]
+    assert fit(read_config("fashion-fsnn", short)).epochs == 1
+
+
 def test_feedback_beyond_the_bound_stands_in_what_is_printed(tmp_path, capsys):
     arguments = [*QUICK, "epochs=1", "scale_limit=9", "threshold=0.9"]
     settings = [word for item in arguments for word in ("--set", item)]
@@ -132,6 +140,7 @@ def test_the_rate_rises_and_falls_in_steps():
     ("override", "says"),
     [
         ("decay=1.1", "at most 1"),
+        ("batch_size=1", "at least 2"),
         ("dropout=1", "below 1"),
         ("solver=newton", "one of fixed-point"),
         ("rate_falls=0.5,1.5", "between 0 and 1"),
