@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from snn_compile.train.bptt import evaluate, fit
     from snn_compile.train.bptt_config import TrainConfig
     from snn_compile.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from snn_compile.train.equilibrium_analysis import accuracy_by_steps, approach, load_feedback
+    from snn_compile.train.equilibrium_config import EquilibriumConfig
     from snn_compile.train.export import to_nir
+    from snn_compile.train.feedback import FeedbackConfig, FeedbackLayer, FeedbackNetwork
     from snn_compile.train.foreign import load_foreign
+    from snn_compile.train.implicit import at_equilibrium
     from snn_compile.train.landscape import Landscape, error_landscape
     from snn_compile.train.networks import LayerConfig, NetworkConfig, Run, SpikingNetwork
     from snn_compile.train.neurons import LI, LIF, CubaLIF, Firing
@@ -29,6 +33,10 @@ __all__ = [
     "Checkpoint",
     "Convergence",
     "CubaLIF",
+    "EquilibriumConfig",
+    "FeedbackConfig",
+    "FeedbackLayer",
+    "FeedbackNetwork",
     "Firing",
     "LI",
     "LIF",
@@ -46,6 +54,9 @@ __all__ = [
     "SpikingNetwork",
     "TrainConfig",
     "Training",
+    "accuracy_by_steps",
+    "approach",
+    "at_equilibrium",
     "convergence",
     "divergence_boundary",
     "error_landscape",
@@ -53,6 +64,7 @@ __all__ = [
     "fit",
     "gradient_norms",
     "load_checkpoint",
+    "load_feedback",
     "load_foreign",
     "read_config",
     "resonator_step",
@@ -68,8 +80,12 @@ _MODULES = {
     "bptt": ("evaluate", "fit"),
     "bptt_config": ("TrainConfig",),
     "checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
+    "equilibrium_analysis": ("accuracy_by_steps", "approach", "load_feedback"),
+    "equilibrium_config": ("EquilibriumConfig",),
     "export": ("to_nir",),
+    "feedback": ("FeedbackConfig", "FeedbackLayer", "FeedbackNetwork"),
     "foreign": ("load_foreign",),
+    "implicit": ("at_equilibrium",),
     "landscape": ("Landscape", "error_landscape"),
     "networks": ("LayerConfig", "NetworkConfig", "Run", "SpikingNetwork"),
     "neurons": ("CubaLIF", "Firing", "LI", "LIF"),

@@ -92,6 +92,8 @@ def equilibrium(arguments: argparse.Namespace) -> Answer:
         right.plot(steps, [one.accuracy for one in curve], "o-")
         right.axvline(trained, color="#c4cad2")
         right.set(xscale="log", xlabel="steps", ylabel="test accuracy")
+        right.set_xticks(steps, labels=[str(count) for count in steps])
+        right.minorticks_off()
         right.set_title(f"trained with {trained} steps", fontsize=10)
 
     return found, draw

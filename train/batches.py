@@ -40,6 +40,15 @@ def labelled(data: Dataset) -> Dataset:
     return data
 
 
+def check_classes(data: Dataset, labels: Tensor, classes: int) -> None:
+    """Raise WrongInput if a split has a class that the network, of so many, does not."""
+    if int(labels.max()) >= classes:
+        raise WrongInput(
+            f"data {data.name}: its {data.split} split has class {int(labels.max())} and the network, made "
+            f"for those of the training split, {classes} classes; train on more samples"
+        )
+
+
 def tensors(data: Dataset) -> tuple[Tensor, Tensor]:
     """Return inputs and labels; a step that is shown again at every step is kept once."""
     assert data.labels is not None

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from snn_compile.compiler.trained import message_scale
 from snn_compile.runtime.data import Dataset, load_data
-from snn_compile.targets.errors import SnnCompileError, WrongInput
-from snn_compile.train.batches import EVALUATED, Score, labelled, mirrored, samples, tensors
+from snn_compile.targets.errors import SnnCompileError
+from snn_compile.train.batches import EVALUATED, Score, check_classes, labelled, mirrored, samples, tensors
 from snn_compile.train.bptt_config import RECURRENT, TrainConfig
 from snn_compile.train.checkpoint import load_checkpoint
 from snn_compile.train.networks import LayerConfig, NetworkConfig, Run, SpikingNetwork
@@ -152,7 +152,7 @@ def evaluate(network: Network, data: Dataset, config: TrainConfig) -> Score:
         chosen = slice(first, first + EVALUATED)
         with torch.no_grad():
             run = network.run(samples(inputs, chosen), formats)
-            _check_classes(data, labels[chosen], run.outputs.shape[-1])
+            check_classes(data, labels[chosen], run.outputs.shape[-1])
             loss += float(_cross_entropy(config, run.outputs, labels[chosen])) * len(run.outputs)
         told = run.outputs if labels.ndim == 2 else run.outputs[:, config.unscored :].mean(dim=1)
         right += int((told.argmax(dim=-1) == labels[chosen]).sum())
@@ -246,11 +246,3 @@ def _loss(config: TrainConfig, run: Run, labels: Tensor) -> Tensor:
             excess = spikes.mean(dim=(0, 1)) - config.rate_target
             loss = loss + config.rate_weight * excess.clamp(min=0).square().mean()
     return loss
-
-
-def _check_classes(data: Dataset, labels: Tensor, classes: int) -> None:
-    if int(labels.max()) >= classes:
-        raise WrongInput(
-            f"data {data.name}: its {data.split} split has class {int(labels.max())} and the network, made "
-            f"for those of the training split, {classes} classes; train on more samples"
-        )

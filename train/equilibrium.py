@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from snn_compile.runtime.data import Dataset, load_data
 from snn_compile.targets.errors import SnnCompileError, WrongInput
-from snn_compile.train.batches import EVALUATED, Score, labelled, mirrored, samples, tensors
+from snn_compile.train.batches import EVALUATED, Score, check_classes, labelled, mirrored, samples, tensors
 from snn_compile.train.equilibrium_config import EquilibriumConfig
 from snn_compile.train.feedback import FeedbackConfig, FeedbackLayer, FeedbackNetwork, Rates
 from snn_compile.train.implicit import Settings, Solution, at_equilibrium
@@ -154,6 +154,7 @@ def score(network: FeedbackNetwork, data: Dataset, steps: int | None = None) -> 
         rates = simulated(network, samples(inputs, chosen))
         with torch.no_grad():
             told = network.classify(rates.weighted[-1])
+            check_classes(data, labels[chosen], told.shape[1])
             loss += float(functional.cross_entropy(told, labels[chosen], reduction="sum"))
         right += int((told.argmax(dim=1) == labels[chosen]).sum())
         sent += torch.stack([mean.double().sum() for mean in rates.means])
@@ -193,6 +194,8 @@ def _epochs(
     inputs, labels = tensors(train)
     if config.flip and inputs.ndim != 5:
         raise SnnCompileError("flip: only images (channels, height, width) can be mirrored; use layout=image")
+    if len(inputs) < 2:
+        raise WrongInput(f"data {train.name}: {len(inputs)} training sample; give at least 2")
     order = torch.Generator().manual_seed(config.seed)
     optimizer = torch.optim.SGD(
         network.parameters(),
@@ -207,6 +210,8 @@ def _epochs(
         shuffled = torch.randperm(len(inputs), generator=order)
         for step in range(batches):
             chosen = shuffled[step * config.batch_size : (step + 1) * config.batch_size]
+            if len(chosen) == 1:  # of one sample normalisation learns nothing
+                continue
             shown = samples(inputs, chosen)
             if config.flip:
                 shown = mirrored(shown, torch.rand(len(chosen), generator=order) < 0.5)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -92,10 +91,3 @@ def accuracy_by_steps(network: FeedbackNetwork, data: Dataset, steps: Sequence[i
         made = score(network, data, count)
         found.append(Steps(count, made.accuracy, made.spike_rate))
     return found
-
-
-def last_slope(residuals: NDArray[np.float64], since: int) -> float:
-    """Return the slope of a curve by step against steps in log-log, from step `since` on."""
-    times = np.arange(1, len(residuals) + 1)
-    kept: Any = (times >= since) & (residuals > 0)
-    return float(np.polyfit(np.log(times[kept]), np.log(residuals[kept]), 1)[0])

@@ -27,7 +27,7 @@ class EquilibriumConfig(RunConfig):
     channels: tuple[int, ...] = ()
     kernels: tuple[int, ...] = (3,)
     strides: tuple[int, ...] = (2,)
-    hidden: tuple[int, ...] = ()
+    hidden: tuple[int, ...] = (400,)
     feedback_kernel: int = 3
     decay: float = 0.95
     threshold: float = 2.0
@@ -49,7 +49,8 @@ class EquilibriumConfig(RunConfig):
     def __post_init__(self) -> None:
         """Raise SnnCompileError for a value out of its range."""
         super().__post_init__()
-        self.at_least(1, "batch_size", "iterations", "feedback_kernel")
+        self.at_least(1, "iterations", "feedback_kernel")
+        self.at_least(2, "batch_size")
         self.at_least(0, "momentum", "weight_decay", "warmup", "dropout", "scale_limit")
         self.positive("learning_rate", "threshold", "tolerance", "rate_factor", "decay")
         for key in ("channels", "hidden", "kernels", "strides"):

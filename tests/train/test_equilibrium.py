@@ -8,6 +8,7 @@ import torch
 
 from snn_compile import compiler, runtime
 from snn_compile.runtime.data import load_data
+from snn_compile.runtime.dataset import split_indices
 from snn_compile.targets.errors import SnnCompileError, WrongInput
 from snn_compile.train import load_checkpoint, read_config
 from snn_compile.train.cli import main
@@ -68,8 +69,8 @@ def test_images_are_convolved_and_several_layers_learn(tmp_path):
     path = tmp_path / "images.npz"
     still = np.broadcast_to(digits.inputs.reshape(-1, 1, 1, 8, 8)[:900], (900, 6, 1, 8, 8))
     np.savez(path, inputs=still, labels=digits.labels[:900])
-    short = [f"data={path}", "channels=6,8", "kernels=3", "strides=1,2", "epochs=5", "batch_size=32"]
-    training = fit(read_config("fashion-conv-fsnn", short), tmp_path / "model.pt")
+    short = [f"data={path}", "channels=6,8", "hidden=", "kernels=3", "strides=1,2", "batch_size=32"]
+    training = fit(read_config("fashion-conv-fsnn", [*short, "epochs=5"]), tmp_path / "model.pt")
     assert training.metrics["test_accuracy"] > 0.7
     assert {"conv1", "hidden2", "feedback"} <= load_checkpoint(tmp_path / "model.pt").graph.nodes.keys()
 
@@ -104,6 +105,19 @@ def test_what_cannot_be_trained_is_told(config, tmp_path):
     np.savez(path, inputs=np.zeros((40, 3, 4)), labels=np.zeros((40, 3), np.int64))
     with pytest.raises(WrongInput, match="a label a step"):
         fit(read_config("fashion-fsnn", [f"data={path}"]))
+    labels = np.zeros(40, np.int64)
+    labels[split_indices(40, "validation")] = 2
+    np.savez(path, inputs=np.random.default_rng(1).random((40, 3, 4)), labels=labels)
+    with pytest.raises(WrongInput, match="train on more samples"):
+        fit(read_config("fashion-fsnn", [f"data={path}"]))
+
+
+def test_a_batch_of_one_sample_is_left_out(tmp_path):
+    rng, path = np.random.default_rng(1), tmp_path / "some.npz"
+    np.savez(path, inputs=rng.random((60, 3, 4)), labels=np.arange(60) % 3)
+    samples = len(load_data(path, "train", partition=True).inputs)
+    short = [f"data={path}", "epochs=1", "hidden=4", f"batch_size={samples - 1}"]
+    assert fit(read_config("fashion-fsnn", short)).epochs == 1
 
 
 def test_feedback_beyond_the_bound_stands_in_what_is_printed(tmp_path, capsys):
@@ -126,6 +140,7 @@ def test_the_rate_rises_and_falls_in_steps():
     ("override", "says"),
     [
         ("decay=1.1", "at most 1"),
+        ("batch_size=1", "at least 2"),
         ("dropout=1", "below 1"),
         ("solver=newton", "one of fixed-point"),
         ("rate_falls=0.5,1.5", "between 0 and 1"),
