@@ -292,7 +292,7 @@ def _cost(weights: Float, slope: Float, products: Float, beta: float) -> float:
     return float(beta * np.linalg.norm(weights, axis=1).sum() - 0.5 * (weights * (products + slope)).sum())
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _sweep(gram: Float, weights: Float, slope: Float, beta: float) -> None:
     """Minimise over each row of the weights in turn; `slope` is C' (Y - C V) and follows."""
     size, outputs = weights.shape

@@ -219,6 +219,6 @@ def _read(
     shares, found = unit.shares(inputs.shape[1]), np.zeros((len(inputs), len(weights)))
     u = np.zeros((len(inputs), len(weights)))
     for t in range(inputs.shape[1]):
-        u = unit.decay * u + inputs[:, t] @ weights.T + bias
+        u = unit.decay * u + np.asarray(inputs[:, t], np.float64) @ weights.T + bias
         found += shares[t] * (u > threshold)
     return found

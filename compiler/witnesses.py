@@ -70,7 +70,8 @@ class SpikingUnit:
             return np.eye(steps)[-1]
         if self.readout == "mean":
             return np.full(steps, 1.0 / steps)
-        return (1.0 - self.readout_decay ** np.arange(steps, 0, -1.0)) / steps
+        shares: Float = (1.0 - self.readout_decay ** np.arange(steps, 0, -1.0)) / steps
+        return shares
 
 
 def columns(inputs: npt.NDArray[np.generic], witnesses: Float, unit: SpikingUnit) -> Float:

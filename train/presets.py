@@ -38,9 +38,12 @@ _SMNIST14: dict[str, Any] = {
     "shrink": 2,
     "hidden": (128,),
     "epochs": 30,
-    "batch_size": 256,
+    "batch_size": 32,
     **_SEQUENCE,
 }
+_RESONATORS14: dict[str, Any] = {"delta": 0.04, "omega": (3.75, 12.5), "learning_rate": 0.1, **_SMNIST14}
+"""A step of 14x14 is four of 28x28: four times the published delta, and an omega that turns as far a step."""
+
 _AT_EQUILIBRIUM: dict[str, Any] = {"learning_rate": 0.1, "weight_decay": 1e-4, "rate_falls": (0.5, 0.8)}
 _BY_PIXEL = "MNIST's 10,000-digit subset at 14x14, one pixel a step"
 
@@ -134,11 +137,11 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
     ),
     "smnist14-brf": (
         f"balanced resonate-and-fire net on {_BY_PIXEL}",
-        TrainConfig(preset="smnist14-brf", neuron="brf", learning_rate=0.1, **_SMNIST14),
+        TrainConfig(preset="smnist14-brf", neuron="brf", **_RESONATORS14),
     ),
     "smnist14-rf": (
         f"plain resonate-and-fire net on {_BY_PIXEL}",
-        TrainConfig(preset="smnist14-rf", neuron="rf", learning_rate=0.1, **_SMNIST14),
+        TrainConfig(preset="smnist14-rf", neuron="rf", **_RESONATORS14),
     ),
     "smnist14-alif": (
         f"adaptive LIF net on {_BY_PIXEL}",
