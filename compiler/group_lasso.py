@@ -41,6 +41,9 @@ JOINING = 64
 CHUNK = 1 << 22
 """Values of C that are in float64 at once."""
 
+ROUNDING = 1e-14
+"""A gap below this share of the targets' square is lost in the rounding of objectives."""
+
 INNER = 0.3
 """Share of the gap still allowed that a working set is solved to."""
 
@@ -89,6 +92,7 @@ def group_lasso(
     targets = np.asarray(targets, np.float64)
     _check(columns, targets, beta)
     problem = _Problem.of(columns, targets, intercept)
+    square = float(np.square(problem.centred).sum())
     weights = np.zeros((columns.shape[1], targets.shape[1])) if start is None else start.copy()
     chosen = np.flatnonzero(np.any(weights != 0, axis=1))
     gram, done = problem.gram(chosen, chosen), 0
@@ -96,7 +100,7 @@ def group_lasso(
         residual = problem.residual(weights, chosen)
         slope = problem.against(residual)
         objective, gap = _gap(problem.centred, residual, slope, weights, beta)
-        if gap <= tolerance * objective:
+        if gap <= max(tolerance * objective, ROUNDING * square):
             return _solution(problem, weights, residual, objective, gap, done)
         if done >= sweeps:
             raise SnnCompileError(
@@ -114,8 +118,8 @@ def group_lasso(
             slope[chosen] + gram @ weights[chosen],
             weights[chosen],
             beta,
-            float(np.square(problem.centred).sum()),
-            INNER * tolerance,
+            square,
+            INNER * gap,
             sweeps - done,
         )
         done += taken
@@ -235,11 +239,11 @@ def _solution(
 
 
 def _solve(
-    gram: Float, products: Float, weights: Float, beta: float, square: float, tolerance: float, sweeps: int
+    gram: Float, products: Float, weights: Float, beta: float, square: float, goal: float, sweeps: int
 ) -> tuple[Float, int]:
     """Return the weights of a working set, from its Gram matrix and C' Y, and the sweeps they took.
 
-    `square`: ||Y||^2, with which objective and gap follow from products alone.
+    `goal`: the gap to stop at; `square`: ||Y||^2, with which objective and gap follow from products alone.
     """
     slope, taken = products - gram @ weights, 0
     while taken < sweeps:
@@ -250,9 +254,8 @@ def _solve(
         inner = square - float((weights * products).sum())
         rest = max(inner - float((weights * slope).sum()), 0.0)
         objective = 0.5 * rest + beta * float(np.linalg.norm(weights, axis=1).sum())
-        if (
-            objective - _dual(rest, inner, float(np.linalg.norm(slope, axis=1).max()), beta)
-            <= tolerance * objective
+        if objective - _dual(rest, inner, float(np.linalg.norm(slope, axis=1).max()), beta) <= max(
+            goal, ROUNDING * square
         ):
             break
     return weights, taken

@@ -67,7 +67,8 @@ class SpikingUnit:
     def shares(self, steps: int) -> Float:
         """Return r (steps,), what a spike at each step counts."""
         if self.readout == "last":
-            return np.eye(steps)[-1]
+            last: Float = np.eye(steps)[-1]
+            return last
         if self.readout == "mean":
             return np.full(steps, 1.0 / steps)
         shares: Float = (1.0 - self.readout_decay ** np.arange(steps, 0, -1.0)) / steps
