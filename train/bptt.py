@@ -70,6 +70,15 @@ def fit(config: TrainConfig, path: str | Path | None = None, observe: Observe | 
     return Training(network, keeper.metrics, keeper.epochs, interrupted)
 
 
+def refined(config: TrainConfig, network: Network, train: Dataset, validation: Dataset) -> Network:
+    """Train a network further, as `config` says, and return it at the best of these epochs."""
+    sample = torch.from_numpy(train.inputs[:1].copy()).float()
+    keeper = Keeper(network, sample, {}, None, None)
+    _epochs(config, network, train, validation, keeper, None)
+    keeper.restore()
+    return network
+
+
 def build_network(config: TrainConfig, data: Dataset) -> Network:
     """Return the untrained network that `config` asks for on the shapes and classes of `data`."""
     if config.neuron in RECURRENT:

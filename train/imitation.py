@@ -24,7 +24,8 @@ from snn_compile.runtime.cartpole import teacher_actions, teacher_gain, teacher_
 from snn_compile.runtime.data import load_data
 from snn_compile.runtime.environments import DATA_SETS, Environment, run_side_by_side
 from snn_compile.train.imitation_config import ImitationConfig
-from snn_compile.train.networks import LayerConfig, NetworkConfig, SpikingNetwork
+from snn_compile.train.networks import SpikingNetwork
+from snn_compile.train.reconstruction import network_of
 from snn_compile.train.training import Keeper, Observe, Progress, Training, single_thread
 
 Float = npt.NDArray[np.float64]
@@ -58,7 +59,7 @@ def _fit(config: ImitationConfig, path: str | Path | None, observe: Observe | No
     try:
         for number in range(1, config.epochs + 1):
             made = _reconstructed(config, environment, states, made, number)
-            network = controller(made, config.steps)
+            network = network_of(made, config.steps)
             first = SPLITS["train"] + number * config.episodes
             _, met = _act(network, environment, _seeds(config, first, config.episodes))
             score, _ = _act(network, environment, _seeds(config, SPLITS["validation"], config.episodes))
@@ -83,27 +84,6 @@ def _fit(config: ImitationConfig, path: str | Path | None, observe: Observe | No
     keeper.restore()
     keeper.write()
     return Training(keeper.network, keeper.metrics, keeper.epochs, interrupted, "return")
-
-
-def controller(made: Reconstruction, steps: int) -> SpikingNetwork:
-    """Return the network of a reconstruction whose unit has a leaky read-out, for inputs of `steps` steps."""
-    unit, weights = made.unit, made.witnesses
-    size, outputs = weights.shape[1] - 1, made.readout.shape[0]
-    layers = (
-        LayerConfig(len(weights), beta=unit.decay, reset=unit.reset),
-        LayerConfig(outputs, "li", beta=unit.readout_decay),
-    )
-    network = SpikingNetwork(NetworkConfig((size,), layers))
-    values = {
-        "layers.fc1.weight": weights[:, :-1],
-        "layers.fc1.bias": weights[:, -1],
-        "layers.fc2.weight": made.readout,
-        "layers.fc2.bias": made.offset / unit.shares(steps).sum(),
-    }
-    state = network.state_dict()
-    state |= {key: torch.as_tensor(value, dtype=state[key].dtype) for key, value in values.items()}
-    network.load_state_dict(state)
-    return network
 
 
 class _States:

@@ -18,9 +18,10 @@ from snn_compile.train.bptt_config import TrainConfig
 from snn_compile.train.config import RunConfig, check_key, parsed, typed
 from snn_compile.train.equilibrium_config import EquilibriumConfig
 from snn_compile.train.imitation_config import ImitationConfig
+from snn_compile.train.reconstruction_config import ReconstructionConfig
 
 CONFIGS: dict[str, type[RunConfig]] = {
-    kind.algorithm: kind for kind in (TrainConfig, EquilibriumConfig, ImitationConfig)
+    kind.algorithm: kind for kind in (TrainConfig, EquilibriumConfig, ImitationConfig, ReconstructionConfig)
 }
 """The configuration of each algorithm."""
 
@@ -150,6 +151,26 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
     "smnist14-lstm": (
         f"LSTM, to compare with, on {_BY_PIXEL}",
         TrainConfig(preset="smnist14-lstm", neuron="lstm", learning_rate=0.01, **_SMNIST14),
+    ),
+    "digits-reconstruct": (
+        "LIF net on the 8x8 digits, hidden neurons and read-out from a convex program",
+        ReconstructionConfig(preset="digits-reconstruct", copies=9, penalty=2e-4),
+    ),
+    "fashion-reconstruct": (
+        "LIF net on Fashion-MNIST, trained with surrogate gradients and reconstructed from its 512 neurons",
+        ReconstructionConfig(
+            preset="fashion-reconstruct",
+            data="fashion-mnist",
+            steps=4,
+            epochs=3,
+            hidden=(512,),
+            decay=0.5,
+            readout_decay=0.5,
+            witnesses=0,
+            climbs=32,
+            start_epochs=8,
+            tune_epochs=1,
+        ),
     ),
     "cartpole-reconstruct": (
         "LIF controller of CartPole, reconstructed from a teacher's actions where it goes itself",

@@ -13,7 +13,8 @@ from snn_compile.runtime.data import load_data
 from snn_compile.runtime.environments import Environment, run_side_by_side
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train import cli, load_checkpoint, read_config
-from snn_compile.train.imitation import controller, fit
+from snn_compile.train.imitation import fit
+from snn_compile.train.reconstruction import network_of
 
 QUICK = ["epochs=2", "witnesses=64", "climbs=8", "generations=2", "episodes=4", "states=800"]
 
@@ -26,7 +27,7 @@ def test_the_network_says_what_was_reconstructed(reset, seed):
     y = np.eye(2)[(x[:, 0, 0] > np.square(x[:, 0, 1])).astype(int)] - 0.5
     unit = SpikingUnit(rng.uniform(0.5, 0.95), reset, "leaky", rng.uniform(0.5, 0.95))
     made = reconstruct(x, y, unit, 1.0, fresh=40, rounds=2, climbs=4, seed=seed)
-    network = controller(made, 6)
+    network = network_of(made, 6)
     assert len(made.witnesses) > 2
     with torch.no_grad():
         told = network(torch.from_numpy(x.copy()).float()).mean(dim=1).numpy()
