@@ -41,8 +41,8 @@ class Dataset:
         targets = None if self.targets is None else np.array(self.targets, dtype=np.float64)
         if targets is not None and (targets.ndim != 2 or len(targets) != len(inputs)):
             raise WrongInput(
-                f"data {self.name}: targets have shape {targets.shape} for {len(inputs)} samples; they must be "
-                f"({len(inputs)}, size)"
+                f"data {self.name}: targets have shape {targets.shape} for {len(inputs)} samples; they must "
+                f"be ({len(inputs)}, size)"
             )
         for array in (inputs, labels, targets):
             if array is not None:

@@ -18,6 +18,7 @@ from snn_compile.train.export_graph import GraphBuilder
 from snn_compile.train.export_own import is_own, own_to_nir
 from snn_compile.train.export_resonators import recurrent_to_nir, without_nodes
 from snn_compile.train.feedback import FeedbackNetwork
+from snn_compile.train.online_networks import OnlineNetwork
 from snn_compile.train.recurrent import RecurrentNetwork
 from snn_compile.train.trace import trace
 from snn_compile.train.trace_fold import fold
@@ -25,6 +26,11 @@ from snn_compile.train.trace_fold import fold
 
 def without_counterpart(module: nn.Module) -> str:
     """Return why a network of ours is not made of NIR's nodes and ours, or "" if it is, or is not ours."""
+    if isinstance(module, OnlineNetwork):
+        return (
+            f"NIR has no node for neurons of the kind {module.config.neuron}, and no other node computes the "
+            "same"
+        )
     if not isinstance(module, RecurrentNetwork):
         return ""
     return without_nodes(module)
