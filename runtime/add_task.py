@@ -9,7 +9,8 @@ import numpy as np
 from snn_compile.runtime.dataset import SPLITS, Dataset
 from snn_compile.targets.errors import WrongInput
 
-HELD_OUT = {"validation": 1000, "test": 2000, "calibration": 128}
+HELD_OUT = {"validation": 1000, "test": 2000}
+CALIBRATION = 128
 
 
 def add_task(name: str, split: str, steps: int = 100, sequences: int = 12800, seed: int = 0) -> Dataset:
@@ -25,8 +26,8 @@ def add_task(name: str, split: str, steps: int = 100, sequences: int = 12800, se
             f"data {name}: steps {steps}, sequences {sequences}, seed {seed}; give at least 2 steps, one "
             "sequence, and no negative seed"
         )
-    count = HELD_OUT.get(split, sequences)
     drawn = "train" if split == "calibration" else split
+    count = HELD_OUT.get(drawn, sequences)
     rng = np.random.default_rng([seed, SPLITS.index(drawn)])
     inputs = np.zeros((count, steps, 2))
     inputs[..., 0] = rng.random((count, steps))
@@ -34,5 +35,7 @@ def add_task(name: str, split: str, steps: int = 100, sequences: int = 12800, se
     marked = rng.integers(0, half, count), rng.integers(half, steps, count)
     for place in marked:
         inputs[rows, place, 1] = 1
-    targets = sum(inputs[rows, place, 0] for place in marked)
-    return Dataset(name, inputs, None, "none", split, options, np.asarray(targets)[:, None])
+    targets = np.stack([inputs[rows, place, 0] for place in marked]).sum(0)[:, None]
+    if split == "calibration":
+        inputs, targets = inputs[:CALIBRATION], targets[:CALIBRATION]
+    return Dataset(name, inputs, None, "none", split, options, targets)
