@@ -118,6 +118,14 @@ def trainer_of(config: FpttConfig, network: nn.Module, data: Dataset) -> Forward
     )
 
 
+def schedule_of(
+    config: FpttConfig, optimizer: torch.optim.Optimizer, updates: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Return the schedule of the learning rate over so many batches of sequences."""
+    end = 0.0 if config.schedule == "linear" else 1.0
+    return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, end, total_iters=updates)
+
+
 def evaluate(network: nn.Module, data: Dataset, config: FpttConfig) -> Told:
     """Return how a network does on data with labels or targets, in blocks as it was trained.
 
@@ -164,10 +172,7 @@ def _epochs(
     order = torch.Generator().manual_seed(config.seed)
     training = trainer_of(config, network, train)
     batches = math.ceil(len(train.inputs) / config.batch_size)
-    schedule = None
-    if config.schedule == "linear":
-        updates = config.epochs * batches
-        schedule = torch.optim.lr_scheduler.LinearLR(training.optimizer, 1.0, 0.0, total_iters=updates)
+    schedule = schedule_of(config, training.optimizer, config.epochs * batches)
     inputs, wanted = _tensors(train)
     last = 1.0 if train.targets is None else block_weight(config.block_weight, *_last_block(config, train))
     for epoch in range(1, config.epochs + 1):
@@ -181,8 +186,7 @@ def _epochs(
             if config.flip:
                 shown = mirrored(shown, torch.rand(len(chosen), generator=order) < 0.5)
             total += training.update(shown, wanted[chosen]).loss / last * len(chosen)
-            if schedule is not None:
-                schedule.step()
+            schedule.step()
         told = evaluate(network, validation, config)
         clamped = {"clamped_neurons": network.clamped()} if isinstance(network, RecurrentNetwork) else {}
         counted = {"updates": training.sequences, "weight_updates": training.updates}

@@ -187,7 +187,13 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
         "liquid spiking net on the Add task of `steps` steps, forward propagation through time; an epoch is "
         "100 batches of new sequences",
         FpttConfig(
-            preset="add-task-fptt", data="add", steps=100, epochs=4, fresh=True, block_weight="public"
+            preset="add-task-fptt",
+            data="add",
+            steps=100,
+            epochs=4,
+            fresh=True,
+            block_weight="public",
+            schedule="linear",
         ),
     ),
     "fashion-lsn-fptt": (
