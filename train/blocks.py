@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ def run_block(network: nn.Module, x: Tensor, states: States = None) -> Block:
             f"a {type(network).__name__} cannot run block by block; give it a method block(x, states) that "
             "returns a train.blocks.Block"
         )
-    made: Block = network.block(x, states)
+    made: Block = cast(Any, network).block(x, states)
     return made
 
 

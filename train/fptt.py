@@ -228,7 +228,7 @@ def _wanted(data: Dataset) -> Dataset:
 
 def _outputs(data: Dataset) -> int:
     if data.targets is not None:
-        return data.targets.shape[1]
+        return int(data.targets.shape[1])
     assert data.labels is not None
     return 1 + int(data.labels.max())
 
