@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 
 STATEFUL = (
-    "lsn", "lsn-fixed", "lsn-liquid", "lsn-conv", "online-alif", "online-lstm",
+    "lsn", "lsn-fixed", "lsn-liquid", "lsn-leaky", "lsn-conv", "online-alif", "online-lstm",
     "lif", "cuba", "alif", "brf", "rf_iz", "lstm",
 )  # fmt: skip
 

@@ -43,7 +43,7 @@ def _online(kind, inputs, hidden, outputs):
             neuron=name if kind.startswith("online") else "lsn",
             hidden=(hidden,),
             adaptive=name != "fixed",
-            readout="liquid" if name == "liquid" else "membrane",
+            readout=name if name in ("liquid", "leaky") else "membrane",
         )
     )
     if name == "alif":

@@ -78,7 +78,7 @@ def _recurrent(network: RecurrentNetwork, inputs: Tensor, states: States) -> Blo
         return Block(network.head(h).transpose(0, 1), {}, states)
     layer, y = (None, None) if states is None else states
     z, layer = _layer(network, nn.functional.linear(x, network.weight_in), layer)
-    out = _readout(network.readout, z, y)
+    out = leaky_block(network.readout, z, y)
     return Block(out.transpose(0, 1), {"hidden": z.transpose(0, 1)}, (layer, out[-1]))
 
 
@@ -103,8 +103,8 @@ def _layer(network: RecurrentNetwork, x: Tensor, states: States) -> tuple[Tensor
     return torch.stack(out), (*state, z)
 
 
-def _readout(readout: LeakyReadout, z: Tensor, before: Tensor | None) -> Tensor:
-    """Return the membranes of all steps; what was there before the block decays on top of them."""
+def leaky_block(readout: LeakyReadout, z: Tensor, before: Tensor | None) -> Tensor:
+    """Return a read-out's membranes at all steps; what was there before the block decays on top of them."""
     a = torch.exp(-1 / readout.tau.abs())
     out = integrated(nn.functional.linear(z, readout.weight), a)
     if before is None:

@@ -92,7 +92,7 @@ def build_network(config: FpttConfig, data: Dataset) -> Network:
     if config.neuron == "lif":
         layers = [LayerConfig(size, recurrent=config.recurrent) for size in config.hidden]
         return SpikingNetwork(NetworkConfig(shape, (*layers, LayerConfig(outputs, "li"))))
-    shared = "neuron channels kernel stride gate hidden recurrent adaptive start readout"
+    shared = "neuron channels kernel stride gate hidden recurrent adaptive start readout tau_readout"
     return OnlineNetwork(
         OnlineConfig(shape, outputs, **{key: getattr(config, key) for key in shared.split()})
     )

@@ -28,7 +28,7 @@ class FpttConfig(RunConfig):
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "neuron": ("lsn", "alif", "lstm", "brf", "lif"),
         "start": ("zero", "random"),
-        "readout": ("membrane", "liquid"),
+        "readout": ("membrane", "leaky", "liquid"),
         "form": ("public", "paper"),
         "block_weight": ("linear", "public"),
         "optimizer": ("adam", "adamax", "sgd"),
@@ -45,6 +45,7 @@ class FpttConfig(RunConfig):
     adaptive: bool = True
     start: str = "zero"
     readout: str = "membrane"
+    tau_readout: tuple[float, ...] = (20.0, 5.0)
     block: int = 0
     parts: int = 10
     alpha: float = 0.5
@@ -71,6 +72,7 @@ class FpttConfig(RunConfig):
         for key in ("channels", "hidden"):
             self.require(key, all(size >= 1 for size in getattr(self, key)), "sizes of at least 1")
         self.require("hidden", len(self.hidden) >= 1, "at least one size")
+        self.require("tau_readout", len(self.tau_readout) == 2, "two numbers")
         if self.neuron != "lsn":
             self.require("channels", not self.channels, f"empty, for {self.neuron}")
             self.require("readout", self.readout == "membrane", f"membrane, for {self.neuron}")

@@ -1,10 +1,11 @@
 """Networks that run block by block: liquid layers, or ALIF or an LSTM to compare with, and a read-out.
 
-convolutions (liquid only), then dense layers, then
+Convolutions (liquid only) come first, then dense layers, then one of the read-outs
 
-membrane   a linear map of the last layer's membranes, at the end of a block
-liquid     leaky integrators with a rate of their own, r = sigma(W_r [i; y] + b_r), y <- y + (i - y) r, of
-           the weighted spikes i
+    membrane   a linear map of the last layer's membranes, at the end of a block
+    leaky      leaky integrators of the weighted spikes, as in `recurrent.py`
+    liquid     leaky integrators of the weighted spikes i with a rate of their own,
+               y <- y + (i - y) r,  r = sigma(W_r [i; y] + b_r)
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from torch import Tensor, nn
 
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.adaptive import Adaptation
-from snn_compile.train.blocks import Block, States
+from snn_compile.train.blocks import Block, States, leaky_block
 from snn_compile.train.fused import run_adaptive
 from snn_compile.train.liquid import Liquid
 from snn_compile.train.liquid_layers import LiquidConvolution, LiquidLayer
 from snn_compile.train.networks import Run
+from snn_compile.train.recurrent import LeakyReadout
 
 ONLINE_NEURONS = ("lsn", "alif", "lstm")
-READOUTS = ("membrane", "liquid")
+READOUTS = ("membrane", "leaky", "liquid")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class OnlineConfig:
 
     `channels` lists convolutions of width `kernel`, padded by half of it, with `stride`, whose gates are
     `gate` wide. `adaptive` False fixes the threshold at 0.5. `start`: states at 0, or `random`.
+    `tau_readout` (steps) are mean and deviation of the time constants of the readout `leaky`.
     """
 
     input_shape: tuple[int, ...]
@@ -49,6 +52,7 @@ class OnlineConfig:
     adaptive: bool = True
     start: str = "zero"
     readout: str = "membrane"
+    tau_readout: tuple[float, ...] = (20.0, 5.0)
 
     def __post_init__(self) -> None:
         """Raise SnnCompileError for values out of range."""
@@ -91,10 +95,13 @@ class OnlineNetwork(nn.Module):
         for size in config.hidden:
             self.dense.append(self._dense(inputs, size, kind))
             inputs = size
+        self.rate: nn.Linear | None = None
+        if config.readout == "leaky":
+            self.readout: nn.Module = LeakyReadout(inputs, config.outputs, config.tau_readout)
+            return
         self.readout = nn.Linear(inputs, config.outputs)
         nn.init.xavier_normal_(self.readout.weight)
         nn.init.zeros_(self.readout.bias)
-        self.rate: nn.Linear | None = None
         if config.readout == "liquid":
             self.rate = nn.Linear(2 * config.outputs, config.outputs)
 
@@ -126,6 +133,9 @@ class OnlineNetwork(nn.Module):
         return Block(outputs, spikes, (*after, y))
 
     def _read(self, spikes: Tensor, membranes: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        if isinstance(self.readout, LeakyReadout):
+            found = leaky_block(self.readout, spikes, y)
+            return found.transpose(0, 1), found[-1]
         if self.rate is None:
             return self.readout(membranes[-1])[:, None], None
         out = []
