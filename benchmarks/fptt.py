@@ -4,13 +4,15 @@
     python benchmarks/fptt.py table add.json [more.json ...] [--figure add.png]
     python benchmarks/fptt.py bytes
     python benchmarks/fptt.py time
+    python benchmarks/fptt.py fused
 
 `add` trains the same layer of 128 units on batches of 128 new sequences: liquid spiking neurons by FPTT in 10
 parts, by backpropagation through time, and ALIF by FPTT. An update is one batch of sequences, all its parts,
 as in the authors' logs; the error is that of the last part, its mean over 50 updates is what is compared with
 a limit. The learning rate falls linearly to 0 over the updates asked for. Then the mean squared error on a
 fixed test set of 2000 sequences. `bytes` counts what is saved for
-the backward pass, `time` gives CPU time a sequence as ratios measured side by side.
+the backward pass, `time` gives CPU time a sequence as ratios measured side by side, `fused` that of a liquid
+layer stepped by its definition against its block as one operation.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from snn_compile.runtime.data import load_data
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.fptt import build_network, evaluate, schedule_of, trainer_of
 from snn_compile.train.fptt_config import FpttConfig
+from snn_compile.train.liquid import Liquid, liquid_step
+from snn_compile.train.liquid_layers import LiquidLayer, first_state
 from snn_compile.train.memory import saved_bytes
 from snn_compile.train.objectives import block_weight
 from snn_compile.train.presets import read_config
@@ -194,6 +198,28 @@ def measure_time(lengths: tuple[int, ...], blocks: tuple[int, ...], rounds: int)
     ]
 
 
+def measure_fused(steps: int, batch: int, units: int, rounds: int = 5) -> dict[str, Any]:
+    """Return CPU times of forward and backward pass of a liquid layer, stepped and fused, least of rounds."""
+    torch.manual_seed(0)
+    layer, x = LiquidLayer(2, units, Liquid()), torch.rand(steps, batch, 2)
+
+    def stepped() -> Tensor:
+        state = first_state(torch.zeros(batch, units), "zero")
+        for d in layer.input(x):
+            state = liquid_step(d, state, layer.gates(), layer.kind)[1]
+        return state[0]
+
+    ways = {"stepped": stepped, "fused": lambda: layer.block(x, None)[1][-1]}
+    least = dict.fromkeys(ways, float("inf"))
+    for _ in range(rounds + 1):  # the first compiles
+        for name, run in ways.items():
+            started = time.process_time()
+            run().sum().backward()
+            least[name] = min(least[name], time.process_time() - started)
+    sizes = {"steps": steps, "batch": batch, "units": units}
+    return {**sizes, **least, "ratio": least["stepped"] / least["fused"]}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run what is asked for and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -208,6 +234,7 @@ def main(argv: list[str] | None = None) -> int:
     shown.add_argument("runs", type=Path, nargs="+")
     shown.add_argument("--figure", type=Path)
     parts.add_parser("bytes")
+    parts.add_parser("fused")
     timed = parts.add_parser("time")
     timed.add_argument("--steps", type=int, nargs="+", default=[50, 100, 200, 400])
     timed.add_argument("--blocks", type=int, nargs="+", default=[0, 1, 5, 20])
@@ -230,6 +257,9 @@ def main(argv: list[str] | None = None) -> int:
             draw(runs, arguments.figure)
     elif arguments.what == "bytes":
         print(json.dumps(count_bytes(), indent=1))
+    elif arguments.what == "fused":
+        sizes = (196, 256, 128), (100, 128, 128), (1300, 16, 36)
+        print(json.dumps([measure_fused(*size) for size in sizes], indent=1))
     else:
         lengths, blocks = tuple(arguments.steps), tuple(arguments.blocks)
         print(json.dumps(measure_time(lengths, blocks, arguments.rounds), indent=1))
