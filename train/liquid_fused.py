@@ -51,21 +51,25 @@ class _Block(torch.autograd.Function):
         u, s = x.new_empty(steps, batch, size), x.new_empty(steps, batch, size)
         weights = _Weights(gates, size)
         constants = _constants(kind, x)
-        for t in range(steps):
+        d_array, both_array, u_array, b_array, s_array = (_array(a) for a in (d, both, u, b, s))
+        rows = list(zip(x.unbind(), u.unbind(), s.unbind(), strict=True))
+        before = [_array(a) for a in (u0, b0, s0)]
+        for t, (x_now, u_now, s_now) in enumerate(rows):
             k = t % kept
-            d_now, both_now, b_now = d[k], both[k], b[k] if kind.adaptive else b0
+            d_now, both_now = d[k], both[k]
             if gates.recurrent is None:
-                d_now.copy_(x[t])
+                d_now.copy_(x_now)
             else:
-                torch.addmm(x[t], s0, gates.recurrent.t(), out=d_now)
+                torch.addmm(x_now, s0, gates.recurrent.t(), out=d_now)
             torch.addmm(weights.bias, d_now, weights.of_d.t(), out=both_now)
             both_now[:, :size].addmm_(u0, weights.of_u.t())
             if weights.of_b is not None:
                 both_now[:, size:].addmm_(b0, weights.of_b.t())
+                b0 = b[k]
             both_now.sigmoid_()
-            arrays = [_array(a) for a in (u0, b0, s0, u[t], b_now, s[t])]
-            _KERNELS.liquid_forward(_array(d_now), _array(both_now), *constants, *arrays)
-            u0, b0, s0 = u[t], b_now, s[t]
+            after = [u_array[t], b_array[k] if kind.adaptive else before[1], s_array[t]]
+            _KERNELS.liquid_forward(d_array[k], both_array[k], *constants, *before, *after)
+            u0, s0, before = u_now, s_now, after
         ctx.kind = kind
         ctx.save_for_backward(*rest, d, both, b, u, s)
         return s, u, b0.clone()
@@ -85,27 +89,31 @@ class _Block(torch.autograd.Function):
             else g_b_seen.clone(memory_format=torch.contiguous_format)
         )
         g_d, g_both = torch.empty_like(d), torch.empty_like(both)
+        numbers = [_array(a) for a in (u, b, s)]
+        first = [_array(a) for a in (u_first, b_first, s_first)]
+        d_array, both_array = _array(d), _array(both)
+        made = [_array(a) for a in (g_u, g_b, g_s)]
+        g_d_array, g_both_array, over_array = _array(g_d), _array(g_both), _array(over)
         for t in range(steps - 1, -1, -1):
-            u0, b0, s0 = (u[t - 1], b[t - 1] if adaptive else b_first, s[t - 1]) if t else (
-                u_first, b_first, s_first
-            )  # fmt: skip
+            before = [a[t - 1] if len(a) else b for a, b in zip(numbers, first, strict=True)] if t else first
             if g_seen is not None:
                 g_s += g_seen[t]
             if g_u_seen is not None:
                 g_u += g_u_seen[t]
-            known = _array(d[t]), _array(both[t]), adaptive
-            _KERNELS.liquid_distance(
-                *known, base, scale, _array(u0), _array(b[t] if adaptive else b0), _array(over)
+            known = d_array[t], both_array[t], adaptive
+            held = numbers[1][t] if adaptive else first[1]
+            _KERNELS.liquid_distance(*known, base, scale, before[0], held, over_array)
+            slope = _array(surrogate(over))
+            _KERNELS.liquid_backward(
+                slope, *known, scale, *before, numbers[2][t], *made, g_d_array[t], g_both_array[t]
             )
-            before = [_array(a) for a in (u0, b0, s0, s[t])]
-            made = [_array(a) for a in (g_u, g_b, g_s, g_d[t], g_both[t])]
-            _KERNELS.liquid_backward(_array(surrogate(over)), *known, scale, *before, *made)
-            g_d[t].addmm_(g_both[t], weights.of_d)
-            g_u.addmm_(g_both[t, :, :size], weights.of_u)
+            g_d_now, g_both_now = g_d[t], g_both[t]
+            g_d_now.addmm_(g_both_now, weights.of_d)
+            g_u.addmm_(g_both_now[:, :size], weights.of_u)
             if weights.of_b is not None:
-                g_b.addmm_(g_both[t, :, size:], weights.of_b)
+                g_b.addmm_(g_both_now[:, size:], weights.of_b)
             if gates.recurrent is not None:
-                g_s.addmm_(g_d[t], gates.recurrent)
+                g_s.addmm_(g_d_now, gates.recurrent)
         g_recurrent = None if gates.recurrent is None else _blame(g_d, s_first, s)
         g_of_d = _flat(g_both).t() @ _flat(d)
         g_bias = g_both.sum((0, 1))
