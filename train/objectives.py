@@ -68,6 +68,11 @@ class Classes:
     def loss(self, outputs: Tensor, targets: Tensor, part: slice, block: int, blocks: int) -> Tensor:
         """Return the loss of a block whose outputs are (batch, steps, classes)."""
         if targets.ndim == 2:
+            if outputs.shape[1] != targets[:, part].shape[1]:
+                raise SnnCompileError(
+                    f"a class at every step, and {outputs.shape[1]} outputs for {part.stop - part.start} steps; "
+                    "take a read-out of every step: readout=leaky or liquid"
+                )
             return nn.functional.cross_entropy(outputs.flatten(0, 1), targets[:, part].flatten())
         weight, last = block_weight("linear", block, blocks), outputs[:, -1]
         loss = weight * nn.functional.cross_entropy(last, targets)

@@ -68,6 +68,20 @@ def test_convolutions_train_on_still_images_with_random_states(tmp_path, idx_ima
     assert again[0] == again[1] == training.metrics["test_accuracy"]
 
 
+def test_a_class_at_every_step(tmp_path):
+    rng = np.random.default_rng(0)
+    inputs = rng.random((400, 12, 3)) < 0.3
+    np.savez(tmp_path / "steps.npz", inputs=inputs.astype(float), labels=inputs[..., 0].astype(int))
+    config = FpttConfig(
+        data=str(tmp_path / "steps.npz"), hidden=(16,), readout="leaky", tau_readout=(1.0, 0.1), block=2,
+        epochs=6, batch_size=32,
+    )  # fmt: skip
+    training = fptt.fit(config)
+    assert training.metrics["test_accuracy"] > 0.85 > (~inputs[..., 0]).mean()
+    with pytest.raises(SnnCompileError, match="1 outputs for 2 steps; take a read-out of every step"):
+        fptt.fit(replace(config, readout="membrane"))
+
+
 def test_sequences_are_new_in_every_epoch_and_the_test_set_is_not():
     first, second, other = (
         fptt._load(config, "train", epoch).inputs
