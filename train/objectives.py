@@ -70,8 +70,8 @@ class Classes:
         if targets.ndim == 2:
             if outputs.shape[1] != targets[:, part].shape[1]:
                 raise SnnCompileError(
-                    f"a class at every step, and {outputs.shape[1]} outputs for {part.stop - part.start} steps; "
-                    "take a read-out of every step: readout=leaky or liquid"
+                    f"a class at every step, and {outputs.shape[1]} outputs for {part.stop - part.start} "
+                    "steps; take a read-out of every step: readout=leaky or liquid"
                 )
             return nn.functional.cross_entropy(outputs.flatten(0, 1), targets[:, part].flatten())
         weight, last = block_weight("linear", block, blocks), outputs[:, -1]
