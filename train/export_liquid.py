@@ -18,6 +18,7 @@ from snn_compile.compiler.extension_nodes import LSN
 from snn_compile.train.export_layers import linear_node, numbers
 from snn_compile.train.liquid_layers import LiquidLayer
 from snn_compile.train.online_networks import OnlineNetwork
+from snn_compile.train.recurrent import LeakyReadout
 
 
 def without_liquid_nodes(module: OnlineNetwork) -> str:
@@ -43,8 +44,10 @@ def liquid_to_nir(module: OnlineNetwork, sample_input: Tensor, dt: float | None)
     The module must be one that `without_liquid_nodes` finds nothing against.
     """
     config, step = module.config, dt or 1.0
+    readout = module.readout
+    assert isinstance(readout, LeakyReadout)
     with torch.no_grad():
-        shares = torch.exp(-1 / module.readout.tau.double().abs())
+        shares = torch.exp(-1 / readout.tau.double().abs())
     nodes: dict[str, Any] = {"input": nir.Input({"input": np.array(config.input_shape)})}
     row, delays, back = ["input"], {}, []
     if len(config.input_shape) > 1:
@@ -62,7 +65,7 @@ def liquid_to_nir(module: OnlineNetwork, sample_input: Tensor, dt: float | None)
             delays[hidden, f"{hidden}_recurrent"] = 1
             back.append((f"{hidden}_recurrent", hidden))
     last = f"fc{len(module.dense) + 1}"
-    nodes[last] = linear_node(module.readout.weight, None, last)
+    nodes[last] = linear_node(readout.weight, None, last)
     tau = step / (1 - numbers(shares, "readout", "decay"))
     nodes["readout"] = nir.LI(tau=tau, r=np.ones(config.outputs), v_leak=np.zeros(config.outputs))
     nodes["output"] = nir.Output({"output": np.array((config.outputs,))})
