@@ -28,7 +28,7 @@ def test_the_add_task_is_learned_and_the_checkpoint_gives_the_same_network(tmp_p
     assert training.metrics["updates"] == 20 * training.metrics["epoch"]
     assert training.metrics["weight_updates"] == 3 * training.metrics["updates"]
     held = load_checkpoint(path)
-    assert held.graph is None and "no node for neurons of the kind lsn" in held.unexported
+    assert held.graph is None and "readout=leaky has one" in held.unexported
     network = OnlineNetwork(OnlineConfig.from_dict(held.config["network"]))
     network.load_state_dict(dict(held.state_dict))
     data = load_data(held.data["name"], "test", **held.data["options"])
