@@ -22,7 +22,14 @@ def network(kind, seed, inputs=3, hidden=12, outputs=2, dtype=torch.float64):
         made = SpikingNetwork(NetworkConfig((inputs,), layers))
     else:
         config = RecurrentConfig(
-            inputs, hidden, outputs, kind, 0.1, (0.5, 5.0), (0.1, 1.0), tau_membrane=(4.0, 0.5)
+            inputs=inputs,
+            hidden=hidden,
+            classes=outputs,
+            neuron=kind,
+            delta=0.1,
+            omega=(0.5, 5.0),
+            offset=(0.1, 1.0),
+            tau_membrane=(4.0, 0.5),
         )
         made = RecurrentNetwork(config)
         if kind in ("brf", "rf_iz"):

@@ -88,7 +88,9 @@ def build_network(config: FpttConfig, data: Dataset) -> Network:
     """Return the untrained network that `config` asks for on the shapes of `data` and what it wants."""
     shape, outputs = tuple(data.inputs.shape[2:]), _outputs(_wanted(data))
     if config.neuron == "brf":
-        return RecurrentNetwork(RecurrentConfig(math.prod(shape), config.hidden[0], outputs))
+        return RecurrentNetwork(
+            RecurrentConfig(inputs=math.prod(shape), hidden=config.hidden[0], classes=outputs, neuron="brf")
+        )
     if config.neuron == "lif":
         layers = [LayerConfig(size, recurrent=config.recurrent) for size in config.hidden]
         return SpikingNetwork(NetworkConfig(shape, (*layers, LayerConfig(outputs, "li"))))

@@ -125,7 +125,7 @@ def test_frozen_rates_are_means_and_the_neurons_those_of_the_formula(seed, adapt
 
 
 def test_a_network_without_liquid_neurons_is_left_alone():
-    other = RecurrentNetwork(RecurrentConfig(3, 5, 4, "alif")).double()
+    other = RecurrentNetwork(RecurrentConfig(3, 5, 4, neuron="alif")).double()
     before = lowered(other, inputs_of(3))
     assert frozen(before, None, False) == (before, ())
 
