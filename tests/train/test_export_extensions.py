@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snn_compile import compiler, runtime, train
-from snn_compile.compiler.extension_nodes import ALIF, BRF, EXTENSIONS
+from snn_compile.compiler.extension_nodes import ALIF, EXTENSIONS
 from snn_compile.compiler.nir_graph import ENTRIES, read_nir
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 from snn_compile.train.recurrent import RecurrentConfig, RecurrentNetwork
