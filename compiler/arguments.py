@@ -132,6 +132,12 @@ def compile_parser() -> argparse.ArgumentParser:
         "network's, and the report says so",
     )
     parser.add_argument(
+        "--approximate",
+        action="store_true",
+        help="hold the rates of liquid spiking neurons at their means over the calibration data, which makes "
+        "adaptive neurons of them; the result is then no longer the network's, and the report compares",
+    )
+    parser.add_argument(
         "--convention",
         action="append",
         default=[],

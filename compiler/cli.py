@@ -181,6 +181,7 @@ def _compile(arguments: argparse.Namespace) -> int:
         rounding=arguments.rounding,
         c_slow=arguments.c_slow,
         relax_timing=arguments.relax_timing,
+        approximate=arguments.approximate,
         conventions=conventions(arguments.convention),
         provenance=provenance,
     )

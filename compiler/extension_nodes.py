@@ -70,5 +70,37 @@ class ALIF(_Neurons):
     reset: Any
 
 
-EXTENSIONS: dict[str, type[Any]] = {"BRF": BRF, "ALIF": ALIF}
+@dataclass(eq=False)
+class LSN(nir.NIRNode):  # type: ignore[misc]
+    """A layer of liquid spiking neurons (Yin, Corradi and Bohte 2023), by their step; x is what arrives.
+
+        m   = sigma(w_membrane [x; u] + b_membrane)           sigma: the logistic function
+        rho = sigma(w_adaptation [x; b] + b_adaptation)
+        b <- rho b + (1 - rho) s                              s: the spike of the step before
+        u <- u + (x - u) m
+        s = 1 if u > theta + rise b else 0
+        u <- (1 - s) u
+
+    The two weights are (neurons, 2 neurons), the rest (neurons,). A `rise` of 0 is a fixed threshold.
+    """
+
+    w_membrane: Any
+    b_membrane: Any
+    w_adaptation: Any
+    b_adaptation: Any
+    theta: Any
+    rise: Any
+
+    def __post_init__(self) -> None:
+        shapes = {key: np.shape(value) for key, value in vars(self).items() if key != "metadata"}
+        (size,) = shapes["theta"]
+        for key, shape in shapes.items():
+            wanted = (size, 2 * size) if key.startswith("w_") else (size,)
+            if shape != wanted:
+                raise ValueError(f"{key} has shape {shape}; it must be {wanted}, as theta has {size} values")
+        self.input_type = {"input": np.array((size,))}
+        self.output_type = {"output": np.array((size,))}
+
+
+EXTENSIONS: dict[str, type[Any]] = {"BRF": BRF, "ALIF": ALIF, "LSN": LSN}
 """Types in a file and their classes."""

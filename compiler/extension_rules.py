@@ -2,6 +2,7 @@
 
 BRF    cosine 1 + delta b, sine delta omega, gain delta; a step of the contract is one of the node
 ALIF   voltage_decay a, gain r a, adaptation_decay a', adaptation_step adaptation a', a = dt/tau as of a LIF
+LSN    its own numbers; a step of the contract is one of the node
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from snn_compile.compiler.conventions import Contract
-from snn_compile.compiler.extension_nodes import ALIF, BRF
+from snn_compile.compiler.extension_nodes import ALIF, BRF, LSN
 from snn_compile.compiler.network import Float, Population
 from snn_compile.compiler.nodes import Neuron, finite, lower_node, share
 from snn_compile.targets.errors import CompileError
@@ -85,3 +86,13 @@ def _(node: ALIF, name: str, contract: Contract) -> Neuron:
         "offset": np.zeros(1),
     }
     return Neuron(Population(name, _shape(node), "alif", parameters), held["r"] * decay)
+
+
+@lower_node.register
+def _(node: LSN, name: str, contract: Contract) -> Neuron:
+    held = _values(node, name)
+    if (held["rise"] < 0).any():
+        raise CompileError(f"node {name!r}: rise is 0 or more", node=name)
+    parameters = {key: held[key] for key in held if key != "theta"}
+    parameters |= {"threshold": held["theta"], "input_bias": np.zeros(1), "offset": np.zeros(1)}
+    return Neuron(Population(name, _shape(node), "lsn", parameters), np.ones(1))

@@ -10,7 +10,7 @@ population with synaptic input x:
 
 or in the order that the population's rule says (`targets.Rule`). A leaky integrator (`li`) never spikes; to
 those it projects to it sends its membrane. Sigma-delta populations step as `sigma_delta.py` says, balanced
-resonators and adaptive neurons as `resonators.py` and `adaptive.py` do.
+resonators, adaptive and liquid neurons as `resonators.py`, `adaptive.py` and `liquid.py` do.
 
 Gains are folded into the weights that arrive. Weights are (target, source) over flattened neurons in C
 order, an array or, where most are zero, a scipy.sparse.csr_array. Reset "value" resets to 0: a graph's
@@ -46,6 +46,9 @@ SIGMA_DELTA = ("delta", "sigma_delta", "sigma")
 PROGRAMMED = ("brf", "alif")
 """Spiking models that are not leaky neurons; see `neuron_programs.py`."""
 
+GATES = ("w_membrane", "w_adaptation")
+"""Weights (size, 2 size) within a population; flat, as all its parameters."""
+
 SPARSE_BELOW = 0.25
 """Matrices with a smaller share of non-zero weights are kept sparse, from `SPARSE_FROM` entries on."""
 
@@ -61,6 +64,16 @@ PARAMETERS = {
         "adaptation_decay",
         "adaptation_step",
         "reset_size",
+        "input_bias",
+        "offset",
+    ),
+    "lsn": (
+        "w_membrane",
+        "b_membrane",
+        "w_adaptation",
+        "b_adaptation",
+        "threshold",
+        "rise",
         "input_bias",
         "offset",
     ),
@@ -114,7 +127,7 @@ def stored(weight: Weight, where: str) -> Weight:
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Neurons of one model; parameters are float64 of shape (1,) or (size,).
+    """Neurons of one model; parameters are float64 of shape (1,) or (size,), but for `GATES`.
 
     `fixed_scale`: threshold units of the chip per unit of the membrane, for populations whose values are
     the chip's integers already; None lets `quantize` choose. `weight_bits`: of the tables that hold what
@@ -149,11 +162,11 @@ class Population:
         frozen = {}
         for key in PARAMETERS[self.model]:
             array = np.atleast_1d(_frozen(given[key], f"{key} of {self.name!r}", key == "v_min")).reshape(-1)
-            if array.size not in (1, self.size):
+            if array.size not in ((2 * self.size**2,) if key in GATES else (1, self.size)):
                 raise CompileError(
                     f"population {self.name!r}: {key} has {array.size} values for {self.size} neurons"
                 )
-            if array.size > 1 and (array == array[0]).all():
+            if array.size > 1 and key not in GATES and (array == array[0]).all():
                 array = array[:1]
             array.flags.writeable = False
             frozen[key] = array

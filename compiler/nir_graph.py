@@ -39,7 +39,7 @@ METADATA_MAX = 1 << 20
 
 NEURON = {"r", "v_leak", "v_threshold", "v_reset", "tau", "tau_mem", "tau_syn", "theta"}
 NEURON |= {"omega", "b_offset", "gamma", "delta", "smooth_reset", "refractory"}
-NEURON |= {"tau_adaptation", "adaptation", "reset"}
+NEURON |= {"tau_adaptation", "adaptation", "reset", "b_membrane", "b_adaptation", "rise"}
 ENTRIES: dict[str, tuple[set[str], set[str]]] = {
     "Input": ({"shape"}, set()),
     "Output": ({"shape"}, set()),
@@ -61,6 +61,7 @@ ENTRIES: dict[str, tuple[set[str], set[str]]] = {
     "CubaLIF": ({"tau_syn", "tau_mem", "r", "v_leak", "v_threshold"}, {"v_reset", "w_in"}),
     "NIRGraph": ({"nodes", "edges"}, {"version"}),
     "BRF": ({"omega", "b_offset", "gamma", "theta", "delta", "smooth_reset", "refractory"}, set()),
+    "LSN": ({"w_membrane", "b_membrane", "w_adaptation", "b_adaptation", "theta", "rise"}, set()),
     "ALIF": ({"tau", "r", "theta", "tau_adaptation", "adaptation", "reset"}, set()),
 }
 """What each node needs in a file, and what it may have besides `type` and `metadata`; behind NIRGraph those
@@ -172,6 +173,12 @@ def _check_sizes(group: Entries, node: Data) -> None:
             group.fail(f"{key!r} has shape {shape}; 1 to {NEURONS_MAX} values are possible")
     if "w_in" in node and prod(np.shape(node["w_in"])) > 1 and np.shape(node["w_in"]) != neuron["r"]:
         group.fail(f"w_in has shape {np.shape(node['w_in'])} and r {neuron['r']}; they must share one")
+    for key in ("w_membrane", "w_adaptation") if kind == "LSN" else ():
+        shape, size = np.shape(node[key]), prod(neuron["theta"])
+        if neuron["theta"] != (size,) or shape != (size, 2 * size):
+            group.fail(
+                f"{key!r} has shape {shape} and theta {neuron['theta']}; (n, 2 n) and (n,) are possible"
+            )
     if kind in RANKS:
         shape = np.shape(node["weight"])
         if len(shape) not in RANKS[kind] or not prod(shape):

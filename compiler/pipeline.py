@@ -14,6 +14,7 @@ from typing import Any
 import numpy.typing as npt
 
 from snn_compile.compiler.frontends import read_graph
+from snn_compile.compiler.liquid import frozen
 from snn_compile.compiler.lowering import lower
 from snn_compile.compiler.network import Float, Network
 from snn_compile.compiler.partition import Partition, partition
@@ -48,6 +49,7 @@ class Options:
     too short for the chip; None is the least that they need. `relax_timing`: add delay to such cycles
     instead. `conventions`: answers to what the graph leaves open. `provenance`: text that travels in the
     program (model file, data set). `conversion`: how an ONNX model becomes rates (None: the defaults).
+    `approximate`: liquid spiking neurons as adaptive ones, see `liquid.py`.
     """
 
     weight_bits: int = 8
@@ -60,6 +62,7 @@ class Options:
     conventions: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
     conversion: ConversionOptions | None = None
+    approximate: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +128,9 @@ def compile_stages(
     data = as_inputs(network, calibration) if calibration is not None else None
     if stop_after == "lower":
         return Compilation(network)
-    free, told = released(network, None if options.plan else options.weight_bits)
-    told += unheard(free, {"tables": options.tables, "rounding": options.rounding})
+    steady, held = frozen(network, data, options.approximate)
+    free, told = released(steady, None if options.plan else options.weight_bits)
+    told += held + unheard(free, {"tables": options.tables, "rounding": options.rounding})
     simple = stage("simplify", simplify, free)
     if stop_after == "simplify":
         return Compilation(simple)

@@ -109,9 +109,12 @@ def _parted(probe: str) -> tuple[str, str, str]:
 
 def _group(population: Population, batch: int) -> Any:
     """Return what steps a population; its model's module has the equations."""
+    from snn_compile.compiler.liquid import LiquidGroup
     from snn_compile.compiler.neuron_programs import NEURON_PROGRAMS
     from snn_compile.compiler.sigma_delta import SigmaDeltaGroup
 
+    if population.model == "lsn":
+        return LiquidGroup(population, batch)
     if population.model in SIGMA_DELTA:
         return SigmaDeltaGroup(population, batch)
     if population.model in PROGRAMMED:

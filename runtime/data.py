@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from snn_compile.runtime.add_task import add_task
 from snn_compile.runtime.cartpole import cartpole
 from snn_compile.runtime.dataset import SPLITS, Dataset, of_training, split_indices
 from snn_compile.runtime.ecg_files import read_ecg
@@ -210,8 +211,13 @@ _REGISTRY: dict[str, tuple[str, Callable[..., Dataset]]] = {
         "actions",
         cartpole,
     ),
+    "add": (
+        "the Add task: two marked numbers of a sequence of `steps` are to be summed; 12800 train, 1000 "
+        "validation, 2000 test, drawn by seed",
+        add_task,
+    ),
 }
-_IN_FILES = tuple(name for name in _REGISTRY if name not in ("digits", "cartpole"))
+_IN_FILES = tuple(name for name in _REGISTRY if name not in ("add", "cartpole", "digits"))
 
 
 def _options(loader: Callable[..., Dataset]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ _CALIBRATION_SAMPLES = 128
 class Dataset:
     """Samples ready to run: `inputs` (batch, steps, *shape) and `labels` (batch,), (batch, steps) or None.
 
+    `targets` (batch, size) are the numbers wanted where there are no classes.
     `options` are the ones that `load_data` was given or assumed. Arrays are made read-only. Raises
     WrongInput when shapes, types or values do not fit each other.
     """
@@ -31,16 +32,24 @@ class Dataset:
     coding: str
     split: str = "test"
     options: Mapping[str, Any] = field(default_factory=dict)
+    targets: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         """Check the arrays and make them read-only."""
         inputs = _checked_inputs(self.name, self.inputs)
         labels = None if self.labels is None else _checked_labels(self.name, self.labels, inputs.shape[:2])
-        for array in (inputs, labels):
+        targets = None if self.targets is None else np.array(self.targets, dtype=np.float64)
+        if targets is not None and (targets.ndim != 2 or len(targets) != len(inputs)):
+            raise WrongInput(
+                f"data {self.name}: targets have shape {targets.shape} for {len(inputs)} samples; they must "
+                f"be ({len(inputs)}, size)"
+            )
+        for array in (inputs, labels, targets):
             if array is not None:
                 array.flags.writeable = False
         object.__setattr__(self, "inputs", inputs)
         object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "targets", targets)
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
 
     def spec(self) -> dict[str, Any]:

@@ -15,6 +15,11 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 
+STATEFUL = (
+    "lsn", "lsn-fixed", "lsn-liquid", "lsn-leaky", "lsn-conv", "online-alif", "online-lstm",
+    "lif", "cuba", "alif", "brf", "rf_iz", "lstm",
+)  # fmt: skip
+
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
@@ -105,6 +110,18 @@ def event_folders() -> ModuleType:
 def comparing() -> ModuleType:
     """tests/comparing.py: `run_all(program, inputs, device)`, `first_difference(a, b)`."""
     return _module("comparing")
+
+
+@pytest.fixture(scope="session")
+def stateful_networks() -> ModuleType:
+    """tests/stateful_networks.py: `network(kind, seed)`, `sequence(kind, seed, steps)`."""
+    return _module("stateful_networks")
+
+
+@pytest.fixture(scope="session", params=STATEFUL)
+def stateful(request: pytest.FixtureRequest) -> str:
+    """Every kind of network that runs block by block."""
+    return str(request.param)
 
 
 @pytest.fixture

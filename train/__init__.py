@@ -19,10 +19,15 @@ if TYPE_CHECKING:
     from snn_compile.train.export import to_nir
     from snn_compile.train.feedback import FeedbackConfig, FeedbackLayer, FeedbackNetwork
     from snn_compile.train.foreign import load_foreign
+    from snn_compile.train.forward_propagation import ForwardPropagation
+    from snn_compile.train.fptt_config import FpttConfig
     from snn_compile.train.implicit import at_equilibrium
     from snn_compile.train.landscape import Landscape, error_landscape
+    from snn_compile.train.liquid import Gates, Liquid, liquid_step
+    from snn_compile.train.memory import saved_bytes
     from snn_compile.train.networks import LayerConfig, NetworkConfig, Run, SpikingNetwork
     from snn_compile.train.neurons import LI, LIF, CubaLIF, Firing
+    from snn_compile.train.online_networks import OnlineConfig, OnlineNetwork
     from snn_compile.train.presets import PRESETS, read_config
     from snn_compile.train.recurrent import RecurrentConfig, RecurrentNetwork
     from snn_compile.train.resonators import Resonance, divergence_boundary, resonator_step
@@ -38,11 +43,17 @@ __all__ = [
     "FeedbackLayer",
     "FeedbackNetwork",
     "Firing",
+    "ForwardPropagation",
+    "FpttConfig",
+    "Gates",
     "LI",
     "LIF",
     "Landscape",
     "LayerConfig",
+    "Liquid",
     "NetworkConfig",
+    "OnlineConfig",
+    "OnlineNetwork",
     "PRESETS",
     "Progress",
     "RecurrentConfig",
@@ -63,12 +74,14 @@ __all__ = [
     "evaluate",
     "fit",
     "gradient_norms",
+    "liquid_step",
     "load_checkpoint",
     "load_feedback",
     "load_foreign",
     "read_config",
     "resonator_step",
     "save_checkpoint",
+    "saved_bytes",
     "spectral_radius",
     "spike",
     "to_nir",
@@ -85,10 +98,15 @@ _MODULES = {
     "export": ("to_nir",),
     "feedback": ("FeedbackConfig", "FeedbackLayer", "FeedbackNetwork"),
     "foreign": ("load_foreign",),
+    "forward_propagation": ("ForwardPropagation",),
+    "fptt_config": ("FpttConfig",),
     "implicit": ("at_equilibrium",),
     "landscape": ("Landscape", "error_landscape"),
+    "liquid": ("Gates", "Liquid", "liquid_step"),
+    "memory": ("saved_bytes",),
     "networks": ("LayerConfig", "NetworkConfig", "Run", "SpikingNetwork"),
     "neurons": ("CubaLIF", "Firing", "LI", "LIF"),
+    "online_networks": ("OnlineConfig", "OnlineNetwork"),
     "presets": ("PRESETS", "read_config"),
     "recurrent": ("RecurrentConfig", "RecurrentNetwork"),
     "resonators": ("Resonance", "divergence_boundary", "resonator_step"),

@@ -15,9 +15,11 @@ from torch import nn
 from snn_compile.targets.errors import ExportError
 from snn_compile.train.export_feedback import feedback_to_nir
 from snn_compile.train.export_graph import GraphBuilder
+from snn_compile.train.export_liquid import liquid_to_nir, without_liquid_nodes
 from snn_compile.train.export_own import is_own, own_to_nir
 from snn_compile.train.export_resonators import recurrent_to_nir, without_nodes
 from snn_compile.train.feedback import FeedbackNetwork
+from snn_compile.train.online_networks import OnlineNetwork
 from snn_compile.train.recurrent import RecurrentNetwork
 from snn_compile.train.trace import trace
 from snn_compile.train.trace_fold import fold
@@ -25,6 +27,8 @@ from snn_compile.train.trace_fold import fold
 
 def without_counterpart(module: nn.Module) -> str:
     """Return why a network of ours is not made of NIR's nodes and ours, or "" if it is, or is not ours."""
+    if isinstance(module, OnlineNetwork):
+        return without_liquid_nodes(module)
     if not isinstance(module, RecurrentNetwork):
         return ""
     return without_nodes(module)
@@ -47,6 +51,8 @@ def to_nir(module: nn.Module, sample_input: Any, dt: float | None = None) -> Any
         raise ExportError(reason)
     if isinstance(module, FeedbackNetwork):
         return feedback_to_nir(module, sample_input, dt)
+    if isinstance(module, OnlineNetwork):
+        return liquid_to_nir(module, sample_input, dt)
     if isinstance(module, RecurrentNetwork):
         return recurrent_to_nir(module, sample_input, dt)
     if is_own(module):

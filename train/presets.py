@@ -17,11 +17,13 @@ from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.bptt_config import TrainConfig
 from snn_compile.train.config import RunConfig, check_key, parsed, typed
 from snn_compile.train.equilibrium_config import EquilibriumConfig
+from snn_compile.train.fptt_config import FpttConfig
 from snn_compile.train.imitation_config import ImitationConfig
 from snn_compile.train.reconstruction_config import ReconstructionConfig
 
 CONFIGS: dict[str, type[RunConfig]] = {
-    kind.algorithm: kind for kind in (TrainConfig, EquilibriumConfig, ImitationConfig, ReconstructionConfig)
+    kind.algorithm: kind
+    for kind in (TrainConfig, EquilibriumConfig, ImitationConfig, ReconstructionConfig, FpttConfig)
 }
 """The configuration of each algorithm."""
 
@@ -201,6 +203,40 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
             flip=True,
             epochs=20,
             **_AT_EQUILIBRIUM,
+        ),
+    ),
+    "add-task-fptt": (
+        "liquid spiking net on the Add task of `steps` steps, forward propagation through time; an epoch is "
+        "100 batches of new sequences",
+        FpttConfig(
+            preset="add-task-fptt",
+            data="add",
+            steps=100,
+            epochs=4,
+            fresh=True,
+            block_weight="public",
+            schedule="linear",
+        ),
+    ),
+    "fashion-lsn-fptt": (
+        "convolutional liquid spiking net on Fashion-MNIST (28x28), the image shown at every step, forward "
+        "propagation through time",
+        FpttConfig(
+            preset="fashion-lsn-fptt",
+            data="fashion-mnist",
+            layout="image",
+            steps=8,
+            channels=(16, 32),
+            hidden=(128,),
+            recurrent=False,
+            readout="liquid",
+            block=1,
+            alpha=0.1,
+            epochs=8,
+            optimizer="adamax",
+            schedule="linear",
+            batch_size=64,
+            flip=True,
         ),
     ),
 }

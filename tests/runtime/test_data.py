@@ -169,7 +169,7 @@ def test_the_registry_names_itself():
         {"digits", "fashion-mnist", "mnist-10k", "mnist", "cifar10"},
         {"shd", "n-mnist", "dvs-gesture"},
     )
-    assert set(data_names()) == images | events | {"cartpole", "qt-ecg", "cifar10-dvs", "dvs-cifar10"}
+    assert set(data_names()) == images | events | {"add", "cartpole", "qt-ecg", "cifar10-dvs", "dvs-cifar10"}
     assert all(line and "\n" not in line for line in data_names().values())
 
 

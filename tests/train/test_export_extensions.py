@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snn_compile import compiler, runtime, train
-from snn_compile.compiler.extension_nodes import ALIF, BRF, EXTENSIONS
+from snn_compile.compiler.extension_nodes import ALIF, EXTENSIONS
 from snn_compile.compiler.nir_graph import ENTRIES, read_nir
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 from snn_compile.train.recurrent import RecurrentConfig, RecurrentNetwork
@@ -162,7 +162,7 @@ def test_parameters_share_a_shape_and_unknown_types_are_refused(tmp_path):
     size = np.ones(3)
     with pytest.raises(ValueError, match="all share that of the neurons"):
         ALIF(tau=size, r=size, theta=size, tau_adaptation=size, adaptation=np.ones(2), reset=size)
-    assert {name: set(vars(BRF if name == "BRF" else ALIF)["__annotations__"]) for name in EXTENSIONS} == {
+    assert {name: set(vars(kind)["__annotations__"]) for name, kind in EXTENSIONS.items()} == {
         name: ENTRIES[name][0] for name in EXTENSIONS
     }
     nir.write(tmp_path / "net.nir", graph_of())

@@ -20,6 +20,9 @@ BY_HAND = {
     "multi-gaussian": lambda x: (
         0.5 * (1.15 * density(x, 0, 0.5) - 0.15 * (density(x, 0.5, 3) + density(x, -0.5, 3)))
     ),
+    "multi-gaussian-0.3": lambda x: (
+        0.5 * (1.15 * density(x, 0, 0.3) - 0.15 * (density(x, 0.3, 1.8) + density(x, -0.3, 1.8)))
+    ),
     "double-gaussian": lambda x: 0.5 * (1.15 * density(x, 0, 0.5) - 0.3 * density(x, 0, 3)),
     "linear": lambda x: max(0.0, 1 - abs(x)),
     "exponential": lambda x: math.exp(-abs(x)),
