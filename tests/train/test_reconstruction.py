@@ -1,4 +1,4 @@
-"""Reconstruction as a training: what is promised of its objective, its networks, and their way to the chip."""
+"""Reconstruction as a training: its objective, its networks, and their way to the chip."""
 
 import json
 
