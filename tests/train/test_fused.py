@@ -1,5 +1,6 @@
 """Fused sequences against their definitions, the step functions under autograd, on random networks."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -48,7 +49,7 @@ class Net:
         self.pull += [self._tensor(rng.normal(size=(batch, size))) for _ in range(count)]
 
     def _tensor(self, values):
-        return torch.from_numpy(np.asarray(values)).to(self.dtype).requires_grad_()
+        return torch.as_tensor(values).to(self.dtype).requires_grad_()
 
     def parameters(self):
         one, two = self.values["one"], self.values["two"]
@@ -85,6 +86,15 @@ class Net:
         )
         return z, *states[:-1]
 
+    def doubled(self):
+        """Return the same net in float64."""
+        twin = copy.copy(self)
+        twin.dtype = torch.float64
+        twin.values = {k: None if v is None else twin._tensor(v.detach()) for k, v in self.values.items()}
+        for name in ("first", "pull"):
+            setattr(twin, name, [twin._tensor(v.detach()) for v in getattr(self, name)])
+        return twin
+
     def gradients(self, out):
         wanted = [v for v in (*self.values.values(), *self.first) if v is not None]
         return torch.autograd.grad(out, wanted, self.pull, allow_unused=True)
@@ -98,11 +108,18 @@ def compare(net):
     limit = LIMITS[net.dtype]
     for a, b in zip(expected[1:], found[1:], strict=True):
         torch.testing.assert_close(b, a, rtol=10 * limit, atol=limit)
-    for a, b in zip(net.gradients(expected), net.gradients(found), strict=True):
+    exact = itertools.repeat(None)
+    if net.dtype is torch.float32:
+        twin = net.doubled()
+        again = twin.eager()
+        exact = twin.gradients(again) if torch.equal(again[0], expected[0].double()) else exact
+    for a, b, c in zip(net.gradients(expected), net.gradients(found), exact, strict=False):
         if a is None and b is None:
             continue  # the last spikes of a layer that does not hear itself
         a = torch.zeros_like(b) if a is None else a
-        assert (a - b).abs().max() <= limit * max(1.0, float(a.abs().max())), float((a - b).abs().max())
+        # A net that amplifies gradients amplifies float32's rounding, in the definition too.
+        own = 0.0 if c is None else 4 * float((a - c).abs().max())
+        assert (a - b).abs().max() <= max(limit * max(1.0, float(a.abs().max())), own)
     return float(expected[0].detach().mean())
 
 
