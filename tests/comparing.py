@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy.typing as npt
 
 from snn_compile.targets.device import Device, execute, open_device
 from snn_compile.targets.program import Program
+from snn_compile.targets.program_file import load_program
 from snn_compile.targets.record import DeviceRun, RunRecord
 
 
@@ -51,6 +54,20 @@ def run_all(
         probes=[f"{p.name}.{s}" for p in program.populations for s in p.kind.states],
     )
     return Everything(record, kept.runs[-1], {p.name: p.kind.states for p in program.populations})
+
+
+def check_everywhere(case: Any, path: Path, name: str) -> None:
+    """Assert that a case runs the same from its file as by the oracle, on every device that is installed."""
+    wanted = run_all(case.program, case.inputs, "oracle")
+    case.program.save(path)
+    loaded = load_program(path)
+    assert loaded.digest() == case.program.digest(), name
+    for threads in (1, 2):
+        got = run_all(loaded, case.inputs, "loihi2-sim", threads=threads)
+        assert not first_difference(wanted, got), name
+    if importlib.util.find_spec("lava.magma") is not None:
+        got = run_all(loaded, case.inputs, open_device("lava-stepped"))
+        assert not first_difference(wanted, got, overflows=False), name
 
 
 def traces(record: Any) -> dict[tuple[str, str], npt.NDArray[np.int64]]:

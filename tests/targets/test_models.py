@@ -11,12 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from snn_compile.targets.device import execute, open_device
+from snn_compile.targets.device import execute
 from snn_compile.targets.errors import DeviceError, DoesNotFit, WrongInput, WrongProgram
 from snn_compile.targets.models import MODELS
 from snn_compile.targets.population import Population
 from snn_compile.targets.program import InputPort, OutputPort, Program, Projection
-from snn_compile.targets.program_file import load_program
 from snn_compile.targets.weights import WeightTable
 
 PROGRAMS, BLOCKS = 160, 4
@@ -203,35 +202,13 @@ def test_the_ends_of_24_and_32_bits(comparing: Any, model: str, device: str) -> 
         comparing.run_all(program, data, "oracle", strict=True)
 
 
-@pytest.fixture(scope="module")
-def oracle(random_programs: Any, comparing: Any) -> Any:
-    """Return run(seed): a case with these models and the oracle's record of it, made once."""
-    kept: dict[int, Any] = {}
-    limits = random_programs.Limits(neurons=24, models=random_programs.OTHERS)
-
-    def run(seed: int) -> Any:
-        if seed not in kept:
-            case = random_programs.case(seed, limits)
-            kept[seed] = case, comparing.run_all(case.program, case.inputs, "oracle")
-        return kept[seed]
-
-    return run
-
-
 @pytest.mark.parametrize("index", range(BLOCKS))
-def test_random_programs_on_every_device(oracle: Any, comparing: Any, tmp_path: Any, index: int) -> None:
-    lava = importlib.util.find_spec("lava.magma") is not None
+def test_random_programs_on_every_device(
+    random_programs: Any, comparing: Any, tmp_path: Any, index: int
+) -> None:
+    limits = random_programs.Limits(neurons=24, models=random_programs.OTHERS)
     for seed in range(index, PROGRAMS, BLOCKS):
-        case, wanted = oracle(seed)
-        case.program.save(tmp_path / "program")
-        loaded = load_program(tmp_path / "program")
-        assert loaded.digest() == case.program.digest()
-        for threads in (1, 2):
-            got = comparing.run_all(loaded, case.inputs, "loihi2-sim", threads=threads)
-            assert not comparing.first_difference(wanted, got), f"seed {seed}"
-        if lava:
-            got = comparing.run_all(loaded, case.inputs, open_device("lava-stepped"))
-            assert not comparing.first_difference(wanted, got, overflows=False), f"seed {seed}"
+        comparing.check_everywhere(random_programs.case(seed, limits), tmp_path / "program", f"seed {seed}")
 
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
@@ -254,10 +231,12 @@ def test_random_programs_on_lava(random_programs: Any, comparing: Any, seed: int
     assert not comparing.first_difference(wanted, got, overflows=False)
 
 
-def test_the_random_programs_show_every_model(oracle: Any) -> None:
+def test_the_random_programs_show_every_model(random_programs: Any, comparing: Any) -> None:
+    limits = random_programs.Limits(neurons=24, models=random_programs.OTHERS)
     seen: Counter[str] = Counter()
     for seed in range(PROGRAMS):
-        case, record = oracle(seed)
+        case = random_programs.case(seed, limits)
+        record = comparing.run_all(case.program, case.inputs, "oracle")
         program = case.program
         for p in program.populations:
             found = {p.model}
