@@ -14,14 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from snn_compile.targets.errors import SnnCompileError
-from snn_compile.train.adaptive import Adaptation
 from snn_compile.train.convolution import as_sequence, as_shape, each_step
-from snn_compile.train.fused import run_adaptive, run_integrators, run_resonators
-from snn_compile.train.leaky import integrated
+from snn_compile.train.fused import run_integrators
 from snn_compile.train.networks import SpikingNetwork
 from snn_compile.train.neurons import LI, Spiking, li_step
 from snn_compile.train.recurrent import LeakyReadout, RecurrentNetwork
-from snn_compile.train.resonators import damping, izhikevich_step
 from snn_compile.train.sequence import advance, rest
 
 States = Any
@@ -77,39 +74,19 @@ def _recurrent(network: RecurrentNetwork, inputs: Tensor, states: States) -> Blo
         h, states = network.lstm(x, states)
         return Block(network.head(h).transpose(0, 1), {}, states)
     layer, y = (None, None) if states is None else states
-    z, layer = _layer(network, nn.functional.linear(x, network.weight_in), layer)
-    out = leaky_block(network.readout, z, y)
+    arrives, z, layer = network.layer(x, layer)
+    assert z is not None
+    out = leaky_block(network.readout, arrives, y)
     return Block(out.transpose(0, 1), {"hidden": z.transpose(0, 1)}, (layer, out[-1]))
 
 
-def _layer(network: RecurrentNetwork, x: Tensor, states: States) -> tuple[Tensor, States]:
-    config = network.config
-    if config.neuron == "alif":
-        alpha = torch.exp(-1 / network.tau_membrane.abs())
-        rho = torch.exp(-1 / network.tau_adaptation.abs())
-        kind = Adaptation(config.adaptive_reset, surrogate=config.surrogate)
-        return run_adaptive(x, network.weight_rec, alpha, rho, kind, states)
-    resonance = config.resonance()
-    omega, b = damping(network.omega, network.offset, resonance)
-    if config.neuron != "rf_iz":
-        return run_resonators(x, network.weight_rec, omega, b, resonance, states)
-    none = x.new_zeros(x.shape[1:])
-    *state, z = states or (none, none, none)
-    out = []
-    for now in x:
-        arrives = now + nn.functional.linear(z, network.weight_rec)
-        z, state = izhikevich_step(arrives, tuple(state), omega, b, resonance)
-        out.append(z)
-    return torch.stack(out), (*state, z)
-
-
-def leaky_block(readout: LeakyReadout, z: Tensor, before: Tensor | None) -> Tensor:
-    """Return a read-out's membranes at all steps; what was there before the block decays on top of them."""
-    a = torch.exp(-1 / readout.tau.abs())
-    out = integrated(nn.functional.linear(z, readout.weight), a)
+def leaky_block(readout: LeakyReadout, x: Tensor, before: Tensor | None) -> Tensor:
+    """Return a read-out's membranes for what arrives; those before the block decay on top of them."""
+    out = readout(x)
     if before is None:
         return out
-    steps = torch.arange(1, len(z) + 1, dtype=z.dtype)
+    a = torch.exp(-1 / readout.tau.abs())
+    steps = torch.arange(1, len(x) + 1, dtype=x.dtype)
     return out + before * a ** steps[:, None, None]
 
 

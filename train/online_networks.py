@@ -134,7 +134,7 @@ class OnlineNetwork(nn.Module):
 
     def _read(self, spikes: Tensor, membranes: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if isinstance(self.readout, LeakyReadout):
-            found = leaky_block(self.readout, spikes, y)
+            found = leaky_block(self.readout, nn.functional.linear(spikes, self.readout.weight), y)
             return found.transpose(0, 1), found[-1]
         if self.rate is None:
             return self.readout(membranes[-1])[:, None], None

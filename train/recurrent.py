@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.adaptive import Adaptation
-from snn_compile.train.fused import run_adaptive, run_resonators
+from snn_compile.train.fused import States, Weights, run_layer
 from snn_compile.train.leaky import integrated
 from snn_compile.train.networks import Run
 from snn_compile.train.recurrence import RANGES, Recurrence
@@ -75,16 +75,16 @@ class RecurrentConfig(Recurrence):
 
 
 class LeakyReadout(nn.Module):
-    """Leaky integrators of weighted spikes: (steps, batch, size) in, (steps, batch, classes) out."""
+    """Leaky integrators of weighted spikes, which arrive as (steps, batch, classes)."""
 
     def __init__(self, size: int, classes: int, tau: tuple[float, ...]) -> None:
         super().__init__()
         self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(classes, size)))
         self.tau = nn.Parameter(_normal(classes, tau))
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Return the membranes of all steps."""
-        return integrated(nn.functional.linear(z, self.weight), torch.exp(-1 / self.tau.abs()))
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the membranes of all steps for what arrives."""
+        return integrated(x, torch.exp(-1 / self.tau.abs()))
 
 
 class RecurrentNetwork(nn.Module):
@@ -111,10 +111,10 @@ class RecurrentNetwork(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the read-out of all steps."""
-        return self.run(inputs).outputs
+        return self.run(inputs, spikes=False).outputs
 
-    def run(self, inputs: Tensor, formats: object = None) -> Run:
-        """Return the read-out with the layer's spikes; an LSTM has none."""
+    def run(self, inputs: Tensor, formats: object = None, spikes: bool = True) -> Run:
+        """Return the read-out with the layer's spikes, if asked for; an LSTM has none."""
         if inputs.ndim < 3 or math.prod(inputs.shape[2:]) != self.config.inputs:
             raise SnnCompileError(
                 f"the network takes (batch, steps, {self.config.inputs}), not {tuple(inputs.shape)}"
@@ -122,28 +122,34 @@ class RecurrentNetwork(nn.Module):
         x = inputs.flatten(2).transpose(0, 1)
         if self.config.neuron == "lstm":
             return Run(self.head(self.lstm(x)[0]).transpose(0, 1), {})
-        z = self.spikes(nn.functional.linear(x, self.weight_in))
-        return Run(self.readout(z).transpose(0, 1), {"hidden": z.transpose(0, 1)})
+        o, z, _ = self.layer(x, spikes=spikes)
+        outputs = self.readout(o).transpose(0, 1)
+        return Run(outputs, {} if z is None else {"hidden": z.transpose(0, 1)})
 
-    def spikes(self, x: Tensor) -> Tensor:
-        """Return the layer's spikes for what arrives from outside; both (steps, batch, hidden)."""
+    def layer(
+        self, x: Tensor, states: States | None = None, spikes: bool = True
+    ) -> tuple[Tensor, Tensor | None, States | None]:
+        """Return what the read-out hears, (steps, batch, classes), the layer's spikes and last states."""
         config = self.config
+        weights = Weights(self.weight_in, self.weight_rec, self.readout.weight)
         if config.neuron == "alif":
             alpha = torch.exp(-1 / self.tau_membrane.abs())
             rho = torch.exp(-1 / self.tau_adaptation.abs())
             kind = Adaptation(config.adaptive_reset, surrogate=config.surrogate)
-            return run_adaptive(x, self.weight_rec, alpha, rho, kind)[0]
+            return run_layer(x, weights, (alpha, rho), kind, states, spikes)
         resonance = config.resonance()
         omega, b = damping(self.omega, self.offset, resonance)
         if config.neuron != "rf_iz":
-            return run_resonators(x, self.weight_rec, omega, b, resonance)[0]
-        z = x.new_zeros(x.shape[1:])
-        state, out = (z, z), []
-        for now in x:
+            return run_layer(x, weights, (omega, b), resonance, states, spikes)
+        none = x.new_zeros(x.shape[1], config.hidden)
+        *state, z = states or (none, none, none)
+        out = []
+        for now in nn.functional.linear(x, self.weight_in):
             arrives = now + nn.functional.linear(z, self.weight_rec)
-            z, state = izhikevich_step(arrives, state, omega, b, resonance)
+            z, state = izhikevich_step(arrives, tuple(state), omega, b, resonance)
             out.append(z)
-        return torch.stack(out)
+        every = torch.stack(out)
+        return nn.functional.linear(every, self.readout.weight), every, (*state, z)
 
     def clamped(self) -> int:
         """Return how many resonators are too fast for the step and computed at the edge instead."""

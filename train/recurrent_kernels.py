@@ -1,237 +1,334 @@
-"""One step of resonators and adaptive neurons, forwards and backwards, each in one compiled pass.
+"""Sequences of recurrent layers, forwards and backwards, a few samples at a time, compiled.
 
-Arrays of a step are (batch, neurons), parameters (neurons,). What a function updates in place is said in its
-first line; sums over batch and steps are float64, whatever the states are.
+A layer is a family of neurons (`family_kernels.py`) with its constants, two parameters a neuron and up to
+three states. Samples do not meet within a sequence, so that a few of them are taken through many steps with
+everything that they need in the cache.
+
+Spikes are kept as bits, 64 neurons a word, and act through one matrix `out` (neurons, targets): its columns
+are the recurrent weights and then those of the read-out. `heard` (steps, samples, targets) is what the spikes
+before a step sent; in its first columns it becomes that step's input, and its gradient on the way back.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
+from snn_compile.train.family_kernels import slopes, step_backward, step_forward
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def hear(x: Any, fired: Any, weight: Any, out: Any) -> None:
-    """Write into `out` what arrives: x, and the rows of `weight` (source, target) whose sources fired.
+_ONE = np.uint64(1)
+_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
+_TOP = np.uint64(58)
+_PLACES = np.array([((0x03F79D71B4CB0A89 << i) & ((1 << 64) - 1)) >> 58 for i in range(64)]).argsort()
+"""Which bit is set, by the top six bits of its product with a de Bruijn sequence."""
 
-    `fired` (batch, neurons / 8) holds a byte a neuron in words of eight, so that silence is passed over.
+_GATHER, _COUNT = np.uint64(0x0102040810204080), np.uint64(0x0101010101010101)
+"""What brings the lowest bits of eight bytes together in the top byte, and what adds them up there."""
+
+FEW = 8
+"""Inputs that are weighted one by one; the products of more are one of matrices."""
+
+
+class Layer(NamedTuple):
+    """A layer: its family and constants, two parameters (neurons,), weights, and the surrogate of its spikes.
+
+    `inward` is (inputs, neurons), of no inputs if what arrives is given as it is. `weights` (targets,
+    neurons) are the recurrent ones and those of the read-out, `out` (neurons + 1, targets) is that turned
+    round with a row of zeros; `hears` says that there are any. Above the share `dense` of spikes their
+    products are of matrices. `spare` (3, neurons) is room, `bits` (1, neurons) its first row as integers.
     """
-    size = x.shape[1]
-    total = np.empty(size, x.dtype)
-    for i in range(x.shape[0]):
-        total[:] = 0
-        some = False
-        for word in range(fired.shape[1]):
-            byte = fired[i, word]
-            j = 8 * word
-            while byte:
-                if byte & np.uint64(1):
-                    some = True
-                    row = weight[j]
-                    for k in range(size):
-                        total[k] += row[k]
-                byte >>= np.uint64(8)
-                j += 1
-        if some:
-            for k in range(size):
-                out[i, k] = x[i, k] + total[k]
-        else:
-            out[i] = x[i]
+
+    family: int
+    constants: tuple[Any, ...]
+    one: Any
+    two: Any
+    inward: Any
+    weights: Any
+    out: Any
+    hears: bool
+    dense: float
+    surrogate: int
+    bells: Any
+    spare: Any
+    bits: Any
+
+
+class Tape(NamedTuple):
+    """A sequence: `x` (steps, batch, inputs), the spikes before each step and after the last, what is read.
+
+    `masks` (steps + 1, batch, words) are bits, `counts` (parts, steps + 1) how many of them are set in a part
+    of the batch; `read` is (steps, batch, classes). `marks` (n, states, batch, neurons) are the states before
+    the steps 0, `every`, 2 `every` and so on, or none.
+    """
+
+    x: Any
+    masks: Any
+    counts: Any
+    read: Any
+    every: int
+    marks: Any
+
+
+class Room(NamedTuple):
+    """Where some samples are stepped: rounds of (samples, ...) that follow each other and begin again.
+
+    `track` are states, `fires` spikes, a byte each in rows of whole words, `heard` what the spikes before a
+    step sent, `over` the distance from threshold; `z` (samples, neurons) and `places` are room.
+    """
+
+    track: Any
+    fires: Any
+    heard: Any
+    over: Any
+    z: Any
+    places: Any
+
+
+class Gradients(NamedTuple):
+    """Gradients by the spikes and by what is read, from outside; by all the rest, which are written.
+
+    `pull` (steps, batch, neurons) may be of no steps, and `x` of one step and no samples: a slice of samples
+    of a step must then be empty. `states` (states, samples, neurons) are at first by the last states, in the
+    end by the first ones; `last` (samples, neurons) by the spikes before the first step. `one`, `two`,
+    `inward`, `out` are float64 and added to, `some` is room for `out`.
+    """
+
+    pull: Any
+    read: Any
+    x: Any
+    states: Any
+    last: Any
+    one: Any
+    two: Any
+    inward: Any
+    out: Any
+    some: Any
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def blame(g_x: Any, fired: Any, g_weight: Any) -> None:
-    """Add to `g_weight` (source, target) the gradient that a step's `g_x` gives to what was heard."""
-    size = g_x.shape[1]
-    for i in range(g_x.shape[0]):
-        now = g_x[i]
-        for word in range(fired.shape[1]):
-            byte = fired[i, word]
-            j = 8 * word
-            while byte:
-                if byte & np.uint64(1):
-                    row = g_weight[j]
-                    for k in range(size):
-                        row[k] += now[k]
-                byte >>= np.uint64(8)
-                j += 1
+def mark(eights: Any, masks: Any) -> int:
+    """Write spikes, bytes in words of eight (samples, 8 words), as bits (samples, words); return how many."""
+    count = np.uint64(0)
+    for i in range(masks.shape[0]):
+        for w in range(masks.shape[1]):
+            word = np.uint64(0)
+            for k in range(8):
+                eight = eights[i, 8 * w + k]
+                word |= (eight * _GATHER >> np.uint64(56)) << np.uint64(8 * k)
+                count += eight * _COUNT >> np.uint64(56)
+            masks[i, w] = word
+    return int(count)
 
 
-@njit(nogil=True, cache=True)
-def mark(z: Any, fired: Any) -> int:
-    """Write the spikes `z` (batch, neurons) as bytes into `fired`, at least as wide; return how many."""
-    count = 0
+@njit(nogil=True, cache=True, error_model="numpy")
+def spread(masks: Any, z: Any) -> None:
+    """Write the bits of `masks` (samples, words) as spikes, a number each."""
     for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            spike = z[i, j] > 0
-            fired[i, j] = spike
-            count += spike
-    return count
+        for w in range(masks.shape[1]):
+            word = masks[i, w]
+            for j in range(min(64, z.shape[1] - 64 * w)):
+                z[i, 64 * w + j] = word >> np.uint64(j) & _ONE
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def resonator_forward(
-    x: Any,
-    omega: Any,
-    b: Any,
-    delta: Any,
-    gamma: Any,
-    threshold: Any,
-    smooth: bool,
-    refractory: bool,
-    u0: Any,
-    v0: Any,
-    q0: Any,
-    u: Any,
-    v: Any,
-    q: Any,
-    z: Any,
-) -> None:
-    """Step from (u0, v0, q0) into `u`, `v`, `q`, `z`, as `resonators.resonator_step` does."""
-    one = x.dtype.type(1)
-    none = x.dtype.type(0)
-    for i in range(x.shape[0]):
-        for j in range(x.shape[1]):
-            held = q0[i, j]
-            now = b[j] - held if smooth else b[j]
-            re, im = u0[i, j], v0[i, j]
-            u[i, j] = re + delta * (now * re - omega[j] * im + x[i, j])
-            v[i, j] = im + delta * (omega[j] * re + now * im)
-            far = u[i, j] - threshold - held if refractory else u[i, j] - threshold
-            spike = one if far > none else none
-            z[i, j] = spike
-            q[i, j] = gamma * held + spike
+def _hear(masks: Any, low: int, out: Any, places: Any, heard: Any) -> None:
+    """Write for each sample the sum of the rows of `out` whose neurons fired, eight at a time.
 
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def resonator_backward(
-    g_z: Any,
-    slope: Any,
-    omega: Any,
-    b: Any,
-    delta: Any,
-    gamma: Any,
-    smooth: bool,
-    refractory: bool,
-    u0: Any,
-    v0: Any,
-    q0: Any,
-    g_u: Any,
-    g_v: Any,
-    g_q: Any,
-    g_x: Any,
-    g_omega: Any,
-    g_b: Any,
-) -> None:
-    """Turn `g_u`, `g_v`, `g_q` of a step's end into those of its start, and write `g_x`.
-
-    `g_z` is what reaches the spikes from outside, `slope` their derivative; `g_omega` and `g_b` (neurons,)
-    are added to.
+    The last row of `out` is none's and 0.
     """
-    none = g_z.dtype.type(0)
-    for i in range(g_z.shape[0]):
-        for j in range(g_z.shape[1]):
-            held = q0[i, j]
-            now = b[j] - held if smooth else b[j]
-            re, im = u0[i, j], v0[i, j]
-            g_s = (g_z[i, j] + g_q[i, j]) * slope[i, j]
-            g_re = g_u[i, j] + g_s
-            g_im = g_v[i, j]
-            damped = delta * (g_re * re + g_im * im)
-            g_b[j] += damped
-            g_omega[j] += delta * (g_im * re - g_re * im)
-            g_x[i, j] = delta * g_re
-            u1 = g_re + delta * (now * g_re + omega[j] * g_im)
-            v1 = g_im + delta * (now * g_im - omega[j] * g_re)
-            g_u[i, j] = u1
-            g_v[i, j] = v1
-            g_q[i, j] = gamma * g_q[i, j] - (g_s if refractory else none) - (damped if smooth else none)
+    none = out.shape[0] - 1
+    for i in range(heard.shape[0]):
+        count = 0
+        for w in range(masks.shape[1]):
+            word = masks[low + i, w]
+            while word:
+                places[count] = 64 * w + _PLACES[(word & (~word + _ONE)) * _BRUIJN >> _TOP]
+                word &= word - _ONE
+                count += 1
+        for k in range(count, count + 8):
+            places[k] = none
+        for j in range(out.shape[1]):
+            heard[i, j] = 0
+        for k in range(0, count, 8):
+            a, b, c, d = places[k], places[k + 1], places[k + 2], places[k + 3]
+            e, f, g, h = places[k + 4], places[k + 5], places[k + 6], places[k + 7]
+            for j in range(out.shape[1]):
+                near = (out[a, j] + out[b, j]) + (out[c, j] + out[d, j])
+                heard[i, j] += near + ((out[e, j] + out[f, j]) + (out[g, j] + out[h, j]))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def adaptive_forward(
-    x: Any,
-    alpha: Any,
-    rho: Any,
-    base: Any,
-    scale: Any,
-    times: Any,
-    u0: Any,
-    a0: Any,
-    z0: Any,
-    u: Any,
-    a: Any,
-    z: Any,
+def _blame(heard: Any, masks: Any, low: int, g_out: Any) -> None:
+    """Add to `g_out` what the gradients of what was heard give to the neurons that fired."""
+    for i in range(heard.shape[0]):
+        for w in range(masks.shape[1]):
+            word = masks[low + i, w]
+            while word:
+                place = 64 * w + _PLACES[(word & (~word + _ONE)) * _BRUIJN >> _TOP]
+                word &= word - _ONE
+                for j in range(heard.shape[1]):
+                    g_out[place, j] += heard[i, j]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _arrive(x: Any, inward: Any, heard: Any) -> None:
+    """Add a step's input to what was heard: x itself, or weighted by `inward` (inputs, neurons)."""
+    inputs, size = inward.shape
+    if inputs > FEW:
+        more = np.dot(x, inward)
+        for i in range(x.shape[0]):
+            for j in range(size):
+                heard[i, j] += more[i, j]
+    elif inputs:
+        for i in range(x.shape[0]):
+            for k in range(inputs):
+                value = x[i, k]
+                for j in range(size):
+                    heard[i, j] += value * inward[k, j]
+    else:
+        for i in range(x.shape[0]):
+            for j in range(size):
+                heard[i, j] += x[i, j]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def sweep(
+    layer: Layer, tape: Tape, room: Room, first: int, last: int, low: int, part: int, again: bool
 ) -> None:
-    """Step from (u0, a0, z0) into `u`, `a`, `z`, as `adaptive.adaptive_step` does."""
-    one = x.dtype.type(1)
-    none = x.dtype.type(0)
-    for i in range(x.shape[0]):
-        for j in range(x.shape[1]):
-            held = rho[j] * a0[i, j] + (one - rho[j]) * z0[i, j]
-            theta = base + scale * held
-            reached = alpha[j] * u0[i, j] + (one - alpha[j]) * x[i, j]
-            spike = one if reached - theta > none else none
-            z[i, j] = spike
-            a[i, j] = held
-            u[i, j] = reached - times * theta * spike
+    """Take the samples from `low` on through steps `first` to `last`; spikes before `first` are on the tape.
 
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def adaptive_distance(x: Any, alpha: Any, base: Any, scale: Any, u0: Any, a: Any, over: Any) -> None:
-    """Write into `over` how far the membrane was from the threshold, in the numbers of `adaptive_forward`."""
-    one = x.dtype.type(1)
-    for i in range(x.shape[0]):
-        for j in range(x.shape[1]):
-            theta = base + scale * a[i, j]
-            reached = alpha[j] * u0[i, j] + (one - alpha[j]) * x[i, j]
-            over[i, j] = reached - theta
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def adaptive_backward(
-    g_z: Any,
-    slope: Any,
-    x: Any,
-    alpha: Any,
-    rho: Any,
-    base: Any,
-    scale: Any,
-    times: Any,
-    u0: Any,
-    a0: Any,
-    z0: Any,
-    a: Any,
-    z: Any,
-    g_u: Any,
-    g_a: Any,
-    g_last: Any,
-    g_x: Any,
-    g_alpha: Any,
-    g_rho: Any,
-) -> None:
-    """Turn `g_u`, `g_a`, `g_last` of a step's end into those of its start, and write `g_x`.
-
-    `g_last` is what the next step's adaptation sends to this step's spikes, `g_z` what reaches them from
-    outside; `g_alpha` and `g_rho` (neurons,) are added to.
+    `room.track` begins with the states before `first`. What is read and marks are left alone if it is done
+    `again`.
     """
-    one = g_z.dtype.type(1)
-    for i in range(g_z.shape[0]):
-        for j in range(g_z.shape[1]):
-            theta = base + scale * a[i, j]
-            g_after = g_u[i, j]
-            g_s = (g_z[i, j] + g_last[i, j] - times * theta * g_after) * slope[i, j]
-            g_reached = g_after + g_s
-            g_theta = -g_s - times * z[i, j] * g_after
-            g_held = g_a[i, j] + scale * g_theta
-            g_x[i, j] = (one - alpha[j]) * g_reached
-            g_alpha[j] += g_reached * (u0[i, j] - x[i, j])
-            g_rho[j] += g_held * (a0[i, j] - z0[i, j])
-            g_u[i, j] = alpha[j] * g_reached
-            g_a[i, j] = rho[j] * g_held
-            g_last[i, j] = (one - rho[j]) * g_held
+    samples, size = room.z.shape
+    classes = 0 if again else tape.read.shape[2]
+    spread(tape.masks[first, low : low + samples], room.fires[0, :, :size])
+    for t in range(first, last + (classes > 0)):
+        n = t - first
+        now, was = room.heard[n % len(room.heard)], room.fires[n % len(room.fires)]
+        if layer.hears and tape.counts[part, t] > layer.dense * samples * size:
+            spread(tape.masks[t, low : low + samples], room.z)
+            np.dot(room.z, layer.out[:size], now)
+        elif layer.hears:
+            _hear(tape.masks[t], low, layer.out, room.places, now)
+        else:
+            now[:] = 0
+        if classes and t:
+            tape.read[t - 1, low : low + samples] = now[:, size:]
+        if t == last:
+            break
+        _arrive(tape.x[t, low : low + samples], layer.inward, now)
+        before, after = room.track[n % len(room.track)], room.track[(n + 1) % len(room.track)]
+        fire, over = room.fires[(n + 1) % len(room.fires)], room.over[n % len(room.over)]
+        step_forward(layer.family, layer.constants, layer.one, layer.two, now, before, was, after, fire, over)
+        if again:
+            continue
+        tape.counts[part, t + 1] = mark(fire.view(np.uint64), tape.masks[t + 1, low : low + samples])
+        if len(tape.marks) and (t + 1) % tape.every == 0 and t + 1 < len(tape.x):
+            tape.marks[(t + 1) // tape.every, :, low : low + samples] = after
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _credit(layer: Layer, tape: Tape, room: Room, heard: Any, t: int, low: int, part: int, some: Any) -> None:
+    """Add to `some` what the gradients by what was heard give to the spikes before step `t`."""
+    samples, size = room.z.shape
+    if tape.counts[part, t] > layer.dense * samples * size:
+        spread(tape.masks[t, low : low + samples], room.z)
+        more = np.dot(room.z.T, heard)
+        for i in range(size):
+            for j in range(heard.shape[1]):
+                some[i, j] += more[i, j]
+    else:
+        _blame(heard, tape.masks[t], low, some)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _input(x: Any, inward: Any, heard: Any, g_x: Any, g_inward: Any) -> None:
+    """Write into `g_x` (samples, inputs), if it has samples, and add to `g_inward` what an input gets."""
+    inputs, size = inward.shape
+    for i in range(g_x.shape[0]):
+        if inputs:
+            for k in range(inputs):
+                total = inward.dtype.type(0)
+                for j in range(size):
+                    total += inward[k, j] * heard[i, j]
+                g_x[i, k] = total
+        else:
+            for j in range(size):
+                g_x[i, j] = heard[i, j]
+    if inputs > FEW:
+        more = np.dot(x.T, heard)
+        for k in range(inputs):
+            for j in range(size):
+                g_inward[k, j] += more[k, j]
+        return
+    total_of = np.zeros((inputs, size), heard.dtype)
+    for i in range(x.shape[0]):
+        for k in range(inputs):
+            value = x[i, k]
+            for j in range(size):
+                total_of[k, j] += value * heard[i, j]
+    for k in range(inputs):
+        for j in range(size):
+            g_inward[k, j] += total_of[k, j]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def trace(layer: Layer, tape: Tape, room: Room, g: Gradients, low: int, part: int, given: Any) -> None:
+    """Take the gradients of the samples from `low` on back through the whole sequence.
+
+    Block by block the steps are run again, in a room with a round for each and one more; then `heard` becomes
+    the gradient by what was heard. `given` (steps, samples, neurons) are derivatives of the spikes that are
+    known, or of no steps.
+    """
+    samples, size = room.z.shape
+    steps, classes = len(tape.x), tape.read.shape[2]
+    high, behind = low + samples, np.zeros(room.heard.shape[1:], room.heard.dtype)
+    g_z = np.zeros_like(room.z)
+    behind[:, size:] = g.read[steps - 1, low:high]
+    for first in range((len(tape.marks) - 1) * tape.every, -1, -tape.every):
+        last = min(first + tape.every, steps)
+        room.track[0] = tape.marks[first // tape.every, :, low:high]
+        sweep(layer, tape, room, first, last, low, part, True)
+        room.heard[last - first] = behind
+        for t in range(last - 1, first - 1, -1):
+            n = t - first
+            slope, heard = room.over[n], room.heard[n]
+            if len(given):
+                slope = given[t]
+            else:
+                slopes(layer.surrogate, layer.bells, slope, layer.spare, layer.bits)
+            if layer.hears:
+                np.dot(room.heard[n + 1], layer.weights, g_z)
+                _credit(layer, tape, room, room.heard[n + 1], t + 1, low, part, g.some)
+            else:
+                g_z[:] = 0
+            if len(g.pull):
+                for i in range(samples):
+                    for j in range(size):
+                        g_z[i, j] += g.pull[t, low + i, j]
+            step_backward(
+                layer.family, layer.constants, layer.one, layer.two, heard, room.track[n], room.track[n + 1],
+                room.fires[n], room.fires[n + 1], g_z, slope, g.states, g.last, g.one, g.two,
+            )  # fmt: skip
+            _input(tape.x[t, low:high], layer.inward, heard, g.x[min(t, len(g.x) - 1), low:high], g.inward)
+            if classes and t:
+                heard[:, size:] = g.read[t - 1, low:high]
+            elif classes:
+                heard[:, size:] = 0
+        behind[:] = room.heard[0]
+        for i in range(size):
+            for j in range(behind.shape[1]):
+                g.out[i, j] += g.some[i, j]
+                g.some[i, j] = 0
+    if layer.hears:
+        _credit(layer, tape, room, behind, 0, low, part, g.some)
+        g.out[:] += g.some
+        g.some[:] = 0
+        np.dot(behind, layer.weights, g_z)
+        g.last[:] += g_z
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

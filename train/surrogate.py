@@ -29,8 +29,24 @@ from snn_compile.targets.errors import SnnCompileError
 _H, _WIDER, _GAMMA = 0.15, 6.0, 0.5
 
 
-def _normal(x: Tensor, mean: float, sigma: float) -> Tensor:
-    return torch.exp(-((x - mean) ** 2) / (2 * sigma**2)) / (sigma * math.sqrt(2 * math.pi))
+def _bell(height: float, mean: float, sigma: float) -> tuple[float, float, float]:
+    return mean, 0.5 / sigma**2, _GAMMA * height / (sigma * math.sqrt(2 * math.pi))
+
+
+def multi_bells(sigma: float = 0.5) -> tuple[tuple[float, float, float], ...]:
+    """Return mean, fall and height of each term height exp(-fall (x - mean)^2) of the multi-Gaussian."""
+    sides = (_bell(-_H, mean, _WIDER * sigma) for mean in (sigma, -sigma))
+    return _bell(1 + _H, 0.0, sigma), *sides
+
+
+def double_bells(sigma: float = 0.5) -> tuple[tuple[float, float, float], ...]:
+    """Return mean, fall and height of each term height exp(-fall (x - mean)^2) of the double-Gaussian."""
+    return _bell(1 + _H, 0.0, sigma), _bell(-2 * _H, 0.0, _WIDER * sigma)
+
+
+def _summed(x: Tensor, bells: Sequence[tuple[float, float, float]]) -> Tensor:
+    terms = [height * torch.exp(-fall * (x - mean) ** 2) for mean, fall, height in bells]
+    return torch.stack(terms).sum(0)
 
 
 def arctan(x: Tensor) -> Tensor:
@@ -40,8 +56,7 @@ def arctan(x: Tensor) -> Tensor:
 
 def multi_gaussian(x: Tensor, sigma: float = 0.5) -> Tensor:
     """Return the multi-Gaussian derivative, elementwise."""
-    sides = _normal(x, sigma, _WIDER * sigma) + _normal(x, -sigma, _WIDER * sigma)
-    return _GAMMA * ((1 + _H) * _normal(x, 0.0, sigma) - _H * sides)
+    return _summed(x, multi_bells(sigma))
 
 
 def narrow_multi_gaussian(x: Tensor) -> Tensor:
@@ -49,18 +64,11 @@ def narrow_multi_gaussian(x: Tensor) -> Tensor:
     return multi_gaussian(x, 0.3)
 
 
-def double_gaussian(x: Tensor, sigma: float = 0.5, spare: Sequence[Tensor] | None = None) -> Tensor:
-    """Return the double-Gaussian derivative, elementwise; `spare`: three tensors to write into."""
-    wide, height = _WIDER * sigma, _GAMMA / math.sqrt(2 * math.pi)
-    if spare is None:
-        square = x * x
-        near, far = torch.exp(square * (-0.5 / sigma**2)), torch.exp(square * (-0.5 / wide**2))
-        return near * ((1 + _H) * height / sigma) - far * (2 * _H * height / wide)
-    square, near, far = spare
-    torch.mul(x, x, out=square)
-    torch.mul(square, -0.5 / sigma**2, out=near).exp_().mul_((1 + _H) * height / sigma)
-    torch.mul(square, -0.5 / wide**2, out=far).exp_().mul_(2 * _H * height / wide)
-    return near.sub_(far)
+def double_gaussian(x: Tensor, sigma: float = 0.5) -> Tensor:
+    """Return the double-Gaussian derivative, elementwise."""
+    square = x * x
+    (_, narrow, tall), (_, wide, low) = double_bells(sigma)
+    return torch.exp(-narrow * square) * tall + torch.exp(-wide * square) * low
 
 
 def linear(x: Tensor) -> Tensor:

@@ -154,7 +154,7 @@ def test_integrators(seed, dtype, subtract, detached, surrogate):
 @pytest.mark.parametrize("flags", FLAGS)
 @pytest.mark.parametrize("dtype", LIMITS)
 def test_every_ablation_of_the_balanced_neuron(flags, dtype):
-    nets = [Net("resonators", Resonance(*flags), i, dtype, drive=(-0.2, 1.6)[i % 2]) for i in range(6)]
+    nets = [Net("resonators", Resonance(*flags), i, dtype, drive=(-0.2, 4.0)[i % 2]) for i in range(6)]
     rates = [rate for rate in map(compare, nets) if rate is not None]
     assert len(rates) > 3 and max(rates) > fused.DENSE and min(rates) > 0
 
