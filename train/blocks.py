@@ -82,12 +82,13 @@ def _recurrent(network: RecurrentNetwork, inputs: Tensor, states: States) -> Blo
 
 def leaky_block(readout: LeakyReadout, x: Tensor, before: Tensor | None) -> Tensor:
     """Return a read-out's membranes for what arrives; those before the block decay on top of them."""
-    out = readout(x)
+    out: Tensor = readout(x)
     if before is None:
         return out
     a = torch.exp(-1 / readout.tau.abs())
     steps = torch.arange(1, len(x) + 1, dtype=x.dtype)
-    return out + before * a ** steps[:, None, None]
+    kept: Tensor = before * a ** steps[:, None, None]
+    return out + kept
 
 
 def _spiking(network: SpikingNetwork, x: Tensor, states: States) -> Block:

@@ -191,6 +191,7 @@ def _epochs(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     schedule = _schedule(config, optimizer, config.epochs * batches + 1)
+    spared = {"spikes": False} if isinstance(network, RecurrentNetwork) and not config.rate_weight else {}
     for epoch in range(1, config.epochs + 1):
         total = 0.0
         shuffled = torch.randperm(len(inputs), generator=order)
@@ -201,7 +202,7 @@ def _epochs(
             shown = samples(inputs, chosen)
             if config.flip:
                 shown = mirrored(shown, torch.rand(len(chosen), generator=order) < 0.5)
-            loss = _loss(config, network.run(shown, formats), labels[chosen])
+            loss = _loss(config, network.run(shown, formats, **spared), labels[chosen])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             most = config.clip_norm or math.inf

@@ -38,7 +38,7 @@ Kind = Resonance | Adaptation | Step
 
 _RECURRENT: Any = recurrent_kernels  # numba declares no arrays
 
-DENSE = 0.4
+DENSE = 0.2
 """The share of spikes above which a product of matrices is quicker than adding rows of weights."""
 
 BLOCK = 16
@@ -283,7 +283,8 @@ class _Sequence:
         """Return the derivatives of some samples' spikes where their surrogate is a function, else none."""
         room = self.room(high - low, over=self.steps)
         if self.given is None:
-            return room.over[:0]
+            nothing: Array = room.over[:0]
+            return nothing
         room.track[0] = self.first[:, low:high]
         _RECURRENT.sweep(self.layer, self.tape, room, 0, self.steps, low, part, True)
         return _array(self.given(torch.from_numpy(room.over)))

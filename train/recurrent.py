@@ -142,14 +142,14 @@ class RecurrentNetwork(nn.Module):
         if config.neuron != "rf_iz":
             return run_layer(x, weights, (omega, b), resonance, states, spikes)
         none = x.new_zeros(x.shape[1], config.hidden)
-        *state, z = states or (none, none, none)
+        u, v, z = states or (none, none, none)
         out = []
         for now in nn.functional.linear(x, self.weight_in):
             arrives = now + nn.functional.linear(z, self.weight_rec)
-            z, state = izhikevich_step(arrives, tuple(state), omega, b, resonance)
+            z, (u, v) = izhikevich_step(arrives, (u, v), omega, b, resonance)
             out.append(z)
         every = torch.stack(out)
-        return nn.functional.linear(every, self.readout.weight), every, (*state, z)
+        return nn.functional.linear(every, self.readout.weight), every, (u, v, z)
 
     def clamped(self) -> int:
         """Return how many resonators are too fast for the step and computed at the edge instead."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train import fused
 from snn_compile.train.adaptive import Adaptation, adaptive_step
-from snn_compile.train.fused import run_adaptive, run_integrators, run_resonators
+from snn_compile.train.fused import Weights, run_adaptive, run_integrators, run_layer, run_resonators
 from snn_compile.train.neurons import CubaLIFParameters, Firing, cuba_lif_step
 from snn_compile.train.resonators import Resonance, damping, resonator_step
 from snn_compile.train.sequence import Step
@@ -185,15 +185,42 @@ def test_a_sequence_may_be_cut_anywhere():
         torch.testing.assert_close(left, right, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("inputs", [1, 3, 20])
+@pytest.mark.parametrize("drive", [1.0, 6.0])
+def test_a_layer_with_its_weights_is_the_layer_between_products(inputs, drive, monkeypatch):
+    monkeypatch.setattr(fused, "TOGETHER", 100)  # several parts of the batch
+    generator = torch.Generator().manual_seed(inputs)
+
+    def normal(*shape, scale=1.0):
+        return (scale * torch.randn(*shape, dtype=torch.float64, generator=generator)).requires_grad_()
+
+    steps, batch, size, classes = 37, 7, 30, 4
+    x = normal(steps, batch, inputs, scale=drive / inputs**0.5)
+    weights = normal(size, inputs, scale=60), normal(size, size, scale=8), normal(classes, size)
+    one, two = damping(20 + normal(size), 1 + normal(size, scale=0.1), Resonance())
+    one, two = one.detach().requires_grad_(), two.detach().requires_grad_()
+    read, z = run_layer(x, Weights(*weights), (one, two), Resonance())[:2]
+    arrives = torch.nn.functional.linear(x, weights[0])
+    expected, _ = run_resonators(arrives, weights[1], one, two, Resonance())
+    assert torch.equal(z, expected) and 0.001 < float(z.detach().mean()) < 0.5
+    heard = torch.nn.functional.linear(expected, weights[2])
+    torch.testing.assert_close(read, heard, rtol=1e-12, atol=1e-12)
+    values, pull = [x, *weights, one, two], torch.randn(heard.shape, dtype=torch.float64, generator=generator)
+    a, b = (torch.autograd.grad(out, values, pull) for out in (read, heard))
+    for left, right in zip(a, b, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-10 * float(right.abs().max()))
+
+
 def test_a_callable_surrogate_and_a_scalar_parameter():
     x = torch.randn(6, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     share = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     answers = []
-    for surrogate in ("linear", SURROGATES["linear"]):
+    for surrogate in ("linear", SURROGATES["linear"], lambda over: torch.clamp(1 - over.abs(), min=0)):
         z, _ = run_adaptive(x, None, share, share, Adaptation(surrogate=surrogate))
         answers.append(torch.autograd.grad(z.sum(), [x, share]))
     assert answers[0][1].ndim == 0
-    assert all(torch.equal(a, b) for a, b in zip(*answers, strict=True))
+    for others in answers[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(answers[0], others, strict=True))
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 3), (4, 3)])
