@@ -44,6 +44,9 @@ DENSE = 0.2
 BLOCK = 16
 """Steps that are run again at once on the way back."""
 
+VECTOR = 16
+"""Numbers that a vector instruction takes at once; targets are filled up to a multiple of it."""
+
 TOGETHER = 16384
 """States of neurons, samples times neurons, that are stepped together."""
 
@@ -177,10 +180,11 @@ class _Sequence:
         x, inward, recurrent, outward, one, two, *first, spikes = arrays
         assert x is not None and one is not None and two is not None and spikes is not None
         size, classes = len(one), 0 if outward is None else len(outward)
-        weights = np.zeros((size + classes, size), x.dtype)
+        targets = -(-(size + classes) // VECTOR) * VECTOR
+        weights = _room((targets, size), x.dtype, 0)
         weights[:size] = 0 if recurrent is None else recurrent
-        weights[size:] = 0 if outward is None else outward
-        out, spare = np.zeros((size + 1, size + classes), x.dtype), np.empty((3, size), x.dtype)
+        weights[size : size + classes] = 0 if outward is None else outward
+        out, spare = _room((size + 1, targets), x.dtype, 0), _room((3, size), x.dtype)
         out[:size] = weights.T
         family, constants = _numbers(kind)
         code, bells = _surrogate(kind.surrogate)
@@ -220,13 +224,15 @@ class _Sequence:
     def room(self, samples: int, steps: int | None = None, over: int = 1) -> Room:
         """Return room for some samples with one round, or with one for each of `steps`."""
         shape, rounds, dtype = (samples, self.size), steps or 1, self.x.dtype
+        heard, most = rounds + 1 if steps else 1, int(self.layer.dense * samples * self.size) + 8 * samples
         return Room(
-            track=np.empty((rounds + 1, len(self.first), *shape), dtype),
+            track=_room((rounds + 1, len(self.first), *shape), dtype),
             fires=np.zeros((rounds + 1, samples, 64 * self.words), np.uint8),
-            heard=np.empty((steps + 1 if steps else 1, samples, self.size + self.classes), dtype),
-            over=np.empty((max(over, rounds), *shape), dtype),
-            z=np.empty(shape, dtype),
-            places=np.empty(64 * self.words + 8, np.intp),
+            heard=_room((heard, samples, len(self.layer.weights)), dtype),
+            over=_room((max(over, rounds), *shape), dtype),
+            z=_room(shape, dtype),
+            places=np.empty((heard, most), np.int32),
+            ends=np.empty((heard, samples, 3), np.int64),
         )
 
     def run(self, keep: bool) -> tuple[Array, Array]:
@@ -266,14 +272,14 @@ class _Sequence:
             two=np.zeros(size),
             inward=np.zeros(layer.inward.shape),
             out=np.zeros((size, targets)),
-            some=np.zeros((size, targets), self.x.dtype),
+            some=_room((size, targets), self.x.dtype, 0),
         )
         for part, (low, high) in enumerate(pairwise(self.edges)):
             mine = g._replace(states=states[:, low:high].copy(), last=last[low:high])
             room = self.room(high - low, self.tape.every)
             _RECURRENT.trace(layer, self.tape, room, mine, low, part, self._given(low, high, part))
             states[:, low:high] = mine.states
-        weights = g.inward.T, g.out[:, :size].T, g.out[:, size:].T
+        weights = g.inward.T, g.out[:, :size].T, g.out[:, size : size + self.classes].T
         found = [g.x if by_input else None]
         found += [w if there else None for w, there in zip(weights, self.there, strict=True)]
         found += [g.one, g.two, *states, last]
@@ -288,6 +294,14 @@ class _Sequence:
         room.track[0] = self.first[:, low:high]
         _RECURRENT.sweep(self.layer, self.tape, room, 0, self.steps, low, part, True)
         return _array(self.given(torch.from_numpy(room.over)))
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype[Any], fill: float | None = None) -> Array:
+    """Return an array that begins on a line of the cache, as torch's do and numpy's need not."""
+    made: Array = _array(torch.empty(shape, dtype=getattr(torch, dtype.name)))
+    if fill is not None:
+        made.fill(fill)
+    return made
 
 
 def _numbers(kind: Kind) -> tuple[int, tuple[float, ...]]:

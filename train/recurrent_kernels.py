@@ -35,8 +35,8 @@ class Layer(NamedTuple):
     """A layer: its family and constants, two parameters (neurons,), weights, and the surrogate of its spikes.
 
     `inward` is (inputs, neurons), of no inputs if what arrives is given as it is. `weights` (targets,
-    neurons) are the recurrent ones and those of the read-out, `out` (neurons + 1, targets) is that turned
-    round with a row of zeros; `hears` says that there are any. Above the share `dense` of spikes their
+    neurons) are the recurrent ones, those of the read-out and zeros up to whole vectors, `out` (neurons + 1,
+    targets) is that turned round with a row of zeros; `hears` says that there are any. Above the share `dense` of spikes their
     products are of matrices. `spare` (3, neurons) is room, `bits` (1, neurons) its first row as integers.
     """
 
@@ -75,7 +75,8 @@ class Room(NamedTuple):
     """Where some samples are stepped: rounds of (samples, ...) that follow each other and begin again.
 
     `track` are states, `fires` spikes, a byte each in rows of whole words, `heard` what the spikes before a
-    step sent, `over` the distance from threshold; `z` (samples, neurons) and `places` are room.
+    step sent, `over` the distance from threshold; `z` (samples, neurons) is room. `places` and `ends` are
+    lists of the spikes before a step as `_find` makes them; a round holds as many as `dense` lets through.
     """
 
     track: Any
@@ -84,6 +85,7 @@ class Room(NamedTuple):
     over: Any
     z: Any
     places: Any
+    ends: Any
 
 
 class Gradients(NamedTuple):
@@ -133,25 +135,43 @@ def spread(masks: Any, z: Any) -> None:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _hear(masks: Any, low: int, out: Any, places: Any, heard: Any) -> None:
-    """Write for each sample the sum of the rows of `out` whose neurons fired, eight at a time.
+def _many(layer: Layer, tape: Tape, room: Room, t: int, part: int) -> bool:
+    """Say whether so many fired before step `t` that a product of matrices is quicker."""
+    return bool(tape.counts[part, t] > layer.dense * room.z.size)
 
-    The last row of `out` is none's and 0.
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _find(masks: Any, low: int, none: int, places: Any, ends: Any) -> None:
+    """Write which neurons fired, sample after sample, each list filled up with `none` to whole eights.
+
+    `ends` (samples, 3) is where a list begins, where its neurons end and where it ends.
     """
-    none = out.shape[0] - 1
-    for i in range(heard.shape[0]):
-        count = 0
+    count = 0
+    for i in range(ends.shape[0]):
+        ends[i, 0] = count
         for w in range(masks.shape[1]):
             word = masks[low + i, w]
             while word:
                 places[count] = 64 * w + _PLACES[(word & (~word + _ONE)) * _BRUIJN >> _TOP]
                 word &= word - _ONE
                 count += 1
-        for k in range(count, count + 8):
-            places[k] = none
+        ends[i, 1] = count
+        while (count - ends[i, 0]) % 8:
+            places[count] = none
+            count += 1
+        ends[i, 2] = count
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _hear(places: Any, ends: Any, out: Any, heard: Any) -> None:
+    """Write for each sample the sum of the rows of `out` whose neurons fired, eight at a time.
+
+    The last row of `out` is none's and 0.
+    """
+    for i in range(heard.shape[0]):
         for j in range(out.shape[1]):
             heard[i, j] = 0
-        for k in range(0, count, 8):
+        for k in range(ends[i, 0], ends[i, 2], 8):
             a, b, c, d = places[k], places[k + 1], places[k + 2], places[k + 3]
             e, f, g, h = places[k + 4], places[k + 5], places[k + 6], places[k + 7]
             for j in range(out.shape[1]):
@@ -160,16 +180,13 @@ def _hear(masks: Any, low: int, out: Any, places: Any, heard: Any) -> None:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _blame(heard: Any, masks: Any, low: int, g_out: Any) -> None:
+def _blame(heard: Any, places: Any, ends: Any, g_out: Any) -> None:
     """Add to `g_out` what the gradients of what was heard give to the neurons that fired."""
     for i in range(heard.shape[0]):
-        for w in range(masks.shape[1]):
-            word = masks[low + i, w]
-            while word:
-                place = 64 * w + _PLACES[(word & (~word + _ONE)) * _BRUIJN >> _TOP]
-                word &= word - _ONE
-                for j in range(heard.shape[1]):
-                    g_out[place, j] += heard[i, j]
+        for k in range(ends[i, 0], ends[i, 1]):
+            place = places[k]
+            for j in range(heard.shape[1]):
+                g_out[place, j] += heard[i, j]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -208,15 +225,17 @@ def sweep(
     for t in range(first, last + (classes > 0)):
         n = t - first
         now, was = room.heard[n % len(room.heard)], room.fires[n % len(room.fires)]
-        if layer.hears and tape.counts[part, t] > layer.dense * samples * size:
+        if layer.hears and _many(layer, tape, room, t, part):
             spread(tape.masks[t, low : low + samples], room.z)
             np.dot(room.z, layer.out[:size], now)
         elif layer.hears:
-            _hear(tape.masks[t], low, layer.out, room.places, now)
+            places, ends = room.places[n % len(room.places)], room.ends[n % len(room.ends)]
+            _find(tape.masks[t], low, size, places, ends)
+            _hear(places, ends, layer.out, now)
         else:
             now[:] = 0
         if classes and t:
-            tape.read[t - 1, low : low + samples] = now[:, size:]
+            tape.read[t - 1, low : low + samples] = now[:, size : size + classes]
         if t == last:
             break
         _arrive(tape.x[t, low : low + samples], layer.inward, now)
@@ -231,17 +250,22 @@ def sweep(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _credit(layer: Layer, tape: Tape, room: Room, heard: Any, t: int, low: int, part: int, some: Any) -> None:
-    """Add to `some` what the gradients by what was heard give to the spikes before step `t`."""
+def _credit(
+    layer: Layer, tape: Tape, room: Room, heard: Any, t: int, n: int, low: int, part: int, some: Any
+) -> None:
+    """Add to `some` what the gradients by what was heard give to the spikes before step `t`.
+
+    `n` is the round of that step, where the sweep has left the places of the spikes.
+    """
     samples, size = room.z.shape
-    if tape.counts[part, t] > layer.dense * samples * size:
+    if _many(layer, tape, room, t, part):
         spread(tape.masks[t, low : low + samples], room.z)
         more = np.dot(room.z.T, heard)
         for i in range(size):
             for j in range(heard.shape[1]):
                 some[i, j] += more[i, j]
     else:
-        _blame(heard, tape.masks[t], low, some)
+        _blame(heard, room.places[n], room.ends[n], some)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -287,12 +311,14 @@ def trace(layer: Layer, tape: Tape, room: Room, g: Gradients, low: int, part: in
     steps, classes = len(tape.x), tape.read.shape[2]
     high, behind = low + samples, np.zeros(room.heard.shape[1:], room.heard.dtype)
     g_z = np.zeros_like(room.z)
-    behind[:, size:] = g.read[steps - 1, low:high]
+    behind[:, size : size + classes] = g.read[steps - 1, low:high]
     for first in range((len(tape.marks) - 1) * tape.every, -1, -tape.every):
         last = min(first + tape.every, steps)
         room.track[0] = tape.marks[first // tape.every, :, low:high]
         sweep(layer, tape, room, first, last, low, part, True)
         room.heard[last - first] = behind
+        if layer.hears and not _many(layer, tape, room, last, part):
+            _find(tape.masks[last], low, size, room.places[last - first], room.ends[last - first])
         for t in range(last - 1, first - 1, -1):
             n = t - first
             slope, heard = room.over[n], room.heard[n]
@@ -302,7 +328,7 @@ def trace(layer: Layer, tape: Tape, room: Room, g: Gradients, low: int, part: in
                 slopes(layer.surrogate, layer.bells, slope, layer.spare, layer.bits)
             if layer.hears:
                 np.dot(room.heard[n + 1], layer.weights, g_z)
-                _credit(layer, tape, room, room.heard[n + 1], t + 1, low, part, g.some)
+                _credit(layer, tape, room, room.heard[n + 1], t + 1, n + 1, low, part, g.some)
             else:
                 g_z[:] = 0
             if len(g.pull):
@@ -315,7 +341,7 @@ def trace(layer: Layer, tape: Tape, room: Room, g: Gradients, low: int, part: in
             )  # fmt: skip
             _input(tape.x[t, low:high], layer.inward, heard, g.x[min(t, len(g.x) - 1), low:high], g.inward)
             if classes and t:
-                heard[:, size:] = g.read[t - 1, low:high]
+                heard[:, size : size + classes] = g.read[t - 1, low:high]
             elif classes:
                 heard[:, size:] = 0
         behind[:] = room.heard[0]
@@ -324,7 +350,7 @@ def trace(layer: Layer, tape: Tape, room: Room, g: Gradients, low: int, part: in
                 g.out[i, j] += g.some[i, j]
                 g.some[i, j] = 0
     if layer.hears:
-        _credit(layer, tape, room, behind, 0, low, part, g.some)
+        _credit(layer, tape, room, behind, 0, 0, low, part, g.some)
         g.out[:] += g.some
         g.some[:] = 0
         np.dot(behind, layer.weights, g_z)
