@@ -258,43 +258,45 @@ def _integrate_back(
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 def slopes(surrogate: int, bells: Any, over: Any, spare: Any, bits: Any) -> None:
-    """Replace the distances `over` (rows, neurons) by the derivative `surrogate` there.
+    """Replace the distances `over` (n,) by the derivative `surrogate` there.
 
     BELLS is the sum of height exp(-fall (over - mean)^2) with mean, fall and height of each row of `bells`.
-    `spare` (3, neurons) is room, and `bits` (1, neurons) its first row as whole numbers.
+    `spare` (3, room) is for some of the distances at a time, and `bits` (1, room) its first row as whole
+    numbers.
     """
     one, none, pi = over.dtype.type(1), over.dtype.type(0), over.dtype.type(np.pi)
-    for i in range(over.shape[0]):
+    for first in range(0, over.shape[0], spare.shape[1]):
+        some = over[first : first + spare.shape[1]]
         if surrogate == ARCTAN:
-            for j in range(over.shape[1]):
-                far = pi * over[i, j]
-                over[i, j] = one / (one + far * far)
+            for j in range(len(some)):
+                far = pi * some[j]
+                some[j] = one / (one + far * far)
         elif surrogate == LINEAR:
-            for j in range(over.shape[1]):
-                over[i, j] = max(one - abs(over[i, j]), none)
+            for j in range(len(some)):
+                some[j] = max(one - abs(some[j]), none)
         elif surrogate == EXPONENTIAL:
-            for j in range(over.shape[1]):
-                spare[1, j] = -abs(over[i, j])
-            _exponentials(spare, bits)
-            for j in range(over.shape[1]):
-                over[i, j] = spare[0, j] * spare[1, j]
+            for j in range(len(some)):
+                spare[1, j] = -abs(some[j])
+            _exponentials(spare, bits, len(some))
+            for j in range(len(some)):
+                some[j] = spare[0, j] * spare[1, j]
         else:
-            for j in range(over.shape[1]):
+            for j in range(len(some)):
                 spare[2, j] = 0
             for k in range(bells.shape[0]):
                 mean, fall, height = bells[k, 0], bells[k, 1], bells[k, 2]
-                for j in range(over.shape[1]):
-                    far = over[i, j] - mean
+                for j in range(len(some)):
+                    far = some[j] - mean
                     spare[1, j] = -fall * far * far
-                _exponentials(spare, bits)
-                for j in range(over.shape[1]):
+                _exponentials(spare, bits, len(some))
+                for j in range(len(some)):
                     spare[2, j] += height * (spare[0, j] * spare[1, j])
-            for j in range(over.shape[1]):
-                over[i, j] = spare[2, j]
+            for j in range(len(some)):
+                some[j] = spare[2, j]
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
-def _exponentials(spare: Any, bits: Any) -> None:
+def _exponentials(spare: Any, bits: Any, count: int) -> None:
     """Turn the second row of `spare`, y and never positive, into two whose product is exp(y) = 2^n exp(r).
 
     The power is written by its bits; r is at most half of ln 2, and its exponential a Taylor series.
@@ -304,7 +306,7 @@ def _exponentials(spare: Any, bits: Any) -> None:
     least, shift, bias = real(-700 if wide else -80), whole(52 if wide else 23), whole(1023 if wide else 127)
     turns, half, one = real(1.4426950408889634), real(0.5), real(1)
     high, low = real(0.693145751953125), real(1.4286068203094172e-06)  # ln 2; n times the first is exact
-    for j in range(bits.shape[1]):
+    for j in range(count):
         y = max(spare[1, j], least)
         n = np.floor(y * turns + half)
         r = (y - n * high) - n * low

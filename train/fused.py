@@ -47,6 +47,9 @@ BLOCK = 16
 VECTOR = 16
 """Numbers that a vector instruction takes at once; targets are filled up to a multiple of it."""
 
+SURROGATES_TOGETHER = 1024
+"""Derivatives of spikes that are found at once."""
+
 TOGETHER = 16384
 """States of neurons, samples times neurons, that are stepped together."""
 
@@ -184,7 +187,7 @@ class _Sequence:
         weights = _room((targets, size), x.dtype, 0)
         weights[:size] = 0 if recurrent is None else recurrent
         weights[size : size + classes] = 0 if outward is None else outward
-        out, spare = _room((size + 1, targets), x.dtype, 0), _room((3, size), x.dtype)
+        out, spare = _room((size + 1, targets), x.dtype, 0), _room((3, SURROGATES_TOGETHER), x.dtype)
         out[:size] = weights.T
         family, constants = _numbers(kind)
         code, bells = _surrogate(kind.surrogate)
@@ -211,10 +214,11 @@ class _Sequence:
         self.masks = np.zeros((self.steps + 1, self.batch, self.words), np.uint64)
         sent = np.zeros((self.batch, 64 * self.words), np.uint8)
         sent[:, :size] = spikes
-        _RECURRENT.mark(sent.view(np.uint64), self.masks[0])
         parts = min(self.batch, -(-self.batch * size // TOGETHER))
         self.edges = [self.batch * k // parts for k in range(parts + 1)]
         counts = np.zeros((parts, self.steps + 1), np.int64)
+        for part, (low, high) in enumerate(pairwise(self.edges)):
+            counts[part, 0] = _RECURRENT.mark(sent[low:high].view(np.uint64), self.masks[0, low:high])
         self.tape = Tape(x, self.masks, counts, self.empty(0), 1, self.empty(0)[None])
 
     def empty(self, steps: int) -> Array:

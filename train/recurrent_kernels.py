@@ -37,7 +37,7 @@ class Layer(NamedTuple):
     `inward` is (inputs, neurons), of no inputs if what arrives is given as it is. `weights` (targets,
     neurons) are the recurrent ones, those of the read-out and zeros up to whole vectors, `out` (neurons + 1,
     targets) is that turned round with a row of zeros; `hears` says that there are any. Above the share `dense` of spikes their
-    products are of matrices. `spare` (3, neurons) is room, `bits` (1, neurons) its first row as integers.
+    products are of matrices. `spare` (3, room) is for the surrogate, `bits` (1, room) its first row as integers.
     """
 
     family: int
@@ -325,7 +325,7 @@ def trace(layer: Layer, tape: Tape, room: Room, g: Gradients, low: int, part: in
             if len(given):
                 slope = given[t]
             else:
-                slopes(layer.surrogate, layer.bells, slope, layer.spare, layer.bits)
+                slopes(layer.surrogate, layer.bells, slope.reshape(-1), layer.spare, layer.bits)
             if layer.hears:
                 np.dot(room.heard[n + 1], layer.weights, g_z)
                 _credit(layer, tape, room, room.heard[n + 1], t + 1, n + 1, low, part, g.some)
