@@ -69,7 +69,7 @@ def cuts(steps: int, block: int) -> list[slice]:
 
 
 def _recurrent(network: RecurrentNetwork, inputs: Tensor, states: States) -> Block:
-    x = inputs.flatten(2).transpose(0, 1)
+    x = network.sequence(inputs)
     if network.config.neuron == "lstm":
         h, states = network.lstm(x, states)
         return Block(network.head(h).transpose(0, 1), {}, states)

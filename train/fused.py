@@ -30,7 +30,7 @@ from snn_compile.train.adaptive import RESETS, Adaptation
 from snn_compile.train.recurrent_kernels import Gradients, Layer, Room, Tape
 from snn_compile.train.resonators import THRESHOLD, Resonance
 from snn_compile.train.sequence import Step
-from snn_compile.train.surrogate import SURROGATES, Derivative, double_bells, multi_bells
+from snn_compile.train.surrogate import SURROGATES, Derivative, double_bells, first_order_only, multi_bells
 
 Array = npt.NDArray[Any]
 States = tuple[Tensor, ...]
@@ -146,24 +146,61 @@ def _run(
     states: States | None,
     spikes: bool,
 ) -> tuple[Tensor, Tensor, States]:
-    if x.ndim != 3 or not len(x):
-        raise SnnCompileError(f"a sequence has shape {tuple(x.shape)}; it must be (steps, batch, neurons)")
+    _check(x, weights, parameters, kind, states)
     size = x.shape[2] if weights.inward is None else len(weights.inward)
     if states is None:
         states = tuple(x.new_zeros(x.shape[1], size) for _ in range(_STATES[type(kind)] + 1))
     spread = [p.to(x.dtype).expand(size) for p in parameters]
     matrices = weights.inward, weights.recurrent, weights.outward
-    z, read, *last = _Fused.apply(kind, spikes, x, *matrices, *spread, *states)  # type: ignore[no-untyped-call]
+    options = kind, spikes, torch.is_grad_enabled()
+    z, read, *last = _Fused.apply(*options, x, *matrices, *spread, *states)  # type: ignore[no-untyped-call]
     return z, read, tuple(last)
 
 
+def _check(
+    x: Tensor, weights: Weights, parameters: tuple[Tensor, Tensor], kind: Kind, states: States | None
+) -> None:
+    """Raise SnnCompileError if shapes or types do not fit together; the kernels would read beyond them."""
+    if x.ndim != 3 or not len(x):
+        raise SnnCompileError(f"a sequence has shape {tuple(x.shape)}; it must be (steps, batch, neurons)")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise SnnCompileError(f"a sequence is {x.dtype}; use float32 or float64 (x.float(), x.double())")
+    size = x.shape[2] if weights.inward is None else len(weights.inward)
+    if not size:
+        raise SnnCompileError("a layer has no neurons")
+    count = _STATES[type(kind)] + 1
+    if states is not None and len(states) != count:
+        raise SnnCompileError(
+            f"{len(states)} states were given; a {type(kind).__name__} has {count}, with the last spikes"
+        )
+    classes = 0 if weights.outward is None else len(weights.outward)
+    wanted: list[tuple[str, Tensor | None, tuple[int, int]]] = [
+        ("input weights", weights.inward, (size, x.shape[2])),
+        ("recurrent weights", weights.recurrent, (size, size)),
+        ("weights of the read-out", weights.outward, (classes, size)),
+    ]
+    wanted += [("states", state, (x.shape[1], size)) for state in states or ()]
+    for name, given, shape in wanted:
+        if given is not None and tuple(given.shape) != shape:
+            raise SnnCompileError(f"{name} have shape {tuple(given.shape)}; they must have {shape}")
+        if given is not None and given.dtype != x.dtype:
+            raise SnnCompileError(f"{name} are {given.dtype} and the sequence {x.dtype}; convert one of them")
+    for parameter in parameters:
+        if tuple(parameter.shape) not in ((), (1,), (size,)):
+            raise SnnCompileError(
+                f"a parameter has shape {tuple(parameter.shape)}; it must be one number or ({size},)"
+            )
+
+
 class _Fused(torch.autograd.Function):
-    """Inputs: kind, are spikes wanted, x, three weights, two parameters, the states, the last spikes."""
+    """Inputs: kind, are spikes and gradients wanted, x, three weights, two parameters, states, spikes."""
 
     @staticmethod
-    def forward(ctx: Any, kind: Kind, spikes: bool, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, kind: Kind, spikes: bool, keep: bool, *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
         sequence = _Sequence(kind, [None if t is None else _array(t) for t in tensors])
-        read, states = sequence.run(any(ctx.needs_input_grad))
+        read, states = sequence.run(keep and any(ctx.needs_input_grad))
         ctx.save_for_backward(*tensors)
         ctx.sequence, ctx.spikes = sequence, spikes
         z = sequence.spikes() if spikes else sequence.empty(0)
@@ -171,9 +208,11 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        first_order_only()
+        _ = ctx.saved_tensors  # raises if one was changed in place, which the arrays would show
         pull, read, *states = map(_array, gradients)
         pull = pull if ctx.spikes else pull[:0]
-        return (None, None, *ctx.sequence.back(ctx.needs_input_grad[2], pull, read, states))
+        return (None, None, None, *ctx.sequence.back(ctx.needs_input_grad[3], pull, read, states))
 
 
 class _Sequence:
@@ -214,7 +253,7 @@ class _Sequence:
         self.masks = np.zeros((self.steps + 1, self.batch, self.words), np.uint64)
         sent = np.zeros((self.batch, 64 * self.words), np.uint8)
         sent[:, :size] = spikes
-        parts = min(self.batch, -(-self.batch * size // TOGETHER))
+        parts = max(1, min(self.batch, -(-self.batch * size // TOGETHER)))
         self.edges = [self.batch * k // parts for k in range(parts + 1)]
         counts = np.zeros((parts, self.steps + 1), np.int64)
         for part, (low, high) in enumerate(pairwise(self.edges)):

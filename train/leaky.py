@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from snn_compile.train import recurrent_kernels
+from snn_compile.train.surrogate import first_order_only
 
 
 def integrated(x: Tensor, a: Tensor) -> Tensor:
@@ -41,6 +42,7 @@ class _Leaky(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        first_order_only()
         x, a, y = ctx.saved_tensors
         g_x, g_a = torch.empty_like(x), np.zeros(len(a))
         given = [t.detach().contiguous().numpy() for t in (gradients[0], x, y, a)]

@@ -17,7 +17,7 @@ from torch import Tensor
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train import liquid_kernels
 from snn_compile.train.liquid import Gates, Liquid, LiquidState
-from snn_compile.train.surrogate import SURROGATES
+from snn_compile.train.surrogate import SURROGATES, first_order_only
 
 Array = npt.NDArray[Any]
 _KERNELS: Any = liquid_kernels  # numba declares neither starred arguments nor arrays
@@ -32,19 +32,19 @@ def run_liquid(
     """
     if x.ndim != 3 or not len(x):
         raise SnnCompileError(f"a block has shape {tuple(x.shape)}; it must be (steps, batch, neurons)")
-    s, u, b = _Block.apply(kind, x, *gates, *state)  # type: ignore[no-untyped-call]
+    s, u, b = _Block.apply(kind, torch.is_grad_enabled(), x, *gates, *state)  # type: ignore[no-untyped-call]
     return s, u, (u[-1], b, s[-1])
 
 
 class _Block(torch.autograd.Function):
-    """Inputs: kind, x, the five weights of `Gates`, the three states."""
+    """Inputs: kind, are gradients wanted, x, the five weights of `Gates`, the three states."""
 
     @staticmethod
-    def forward(ctx: Any, kind: Liquid, x: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, kind: Liquid, keep: bool, x: Tensor, *rest: Any) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         gates, (u0, b0, s0) = Gates(*rest[:5]), rest[5:]
         steps, batch, size = x.shape
-        kept = steps if any(ctx.needs_input_grad) else 1
+        kept = steps if keep and any(ctx.needs_input_grad) else 1
         d = x.new_empty(kept, batch, size)
         both = x.new_empty(kept, batch, (1 + kind.adaptive) * size)
         b = x.new_empty(kept if kind.adaptive else 0, batch, size)
@@ -76,6 +76,7 @@ class _Block(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
+        first_order_only()
         kind: Liquid = ctx.kind
         *weights_given, u_first, b_first, s_first, d, both, b, u, s = ctx.saved_tensors
         gates, (steps, _, size) = Gates(*weights_given), u.shape
@@ -122,7 +123,7 @@ class _Block(torch.autograd.Function):
         if adaptive:
             g_adaptation = torch.cat([g_of_d[size:], _blame(g_both[..., size:], b_first, b)], 1)
             g_gates = (*g_gates[:3], g_adaptation, g_bias[size:])
-        return (None, g_d, *g_gates, g_u, g_b, g_s)
+        return (None, None, g_d, *g_gates, g_u, g_b, g_s)
 
 
 class _Weights:

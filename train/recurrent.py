@@ -115,16 +115,26 @@ class RecurrentNetwork(nn.Module):
 
     def run(self, inputs: Tensor, formats: object = None, spikes: bool = True) -> Run:
         """Return the read-out with the layer's spikes, if asked for; an LSTM has none."""
-        if inputs.ndim < 3 or math.prod(inputs.shape[2:]) != self.config.inputs:
-            raise SnnCompileError(
-                f"the network takes (batch, steps, {self.config.inputs}), not {tuple(inputs.shape)}"
-            )
-        x = inputs.flatten(2).transpose(0, 1)
+        x = self.sequence(inputs)
         if self.config.neuron == "lstm":
             return Run(self.head(self.lstm(x)[0]).transpose(0, 1), {})
         o, z, _ = self.layer(x, spikes=spikes)
         outputs = self.readout(o).transpose(0, 1)
         return Run(outputs, {} if z is None else {"hidden": z.transpose(0, 1)})
+
+    def sequence(self, inputs: Tensor) -> Tensor:
+        """Return inputs (batch, steps, *shape) as (steps, batch, inputs).
+
+        Raises SnnCompileError if they are of another size or type than the network.
+        """
+        if inputs.ndim < 3 or math.prod(inputs.shape[2:]) != self.config.inputs:
+            raise SnnCompileError(
+                f"the network takes (batch, steps, {self.config.inputs}), not {tuple(inputs.shape)}"
+            )
+        own = next(self.parameters()).dtype
+        if inputs.dtype != own:
+            raise SnnCompileError(f"the network computes in {own}, its input is {inputs.dtype}; convert it")
+        return inputs.flatten(2).transpose(0, 1)
 
     def layer(
         self, x: Tensor, states: States | None = None, spikes: bool = True

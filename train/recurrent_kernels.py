@@ -36,8 +36,9 @@ class Layer(NamedTuple):
 
     `inward` is (inputs, neurons), of no inputs if what arrives is given as it is. `weights` (targets,
     neurons) are the recurrent ones, those of the read-out and zeros up to whole vectors, `out` (neurons + 1,
-    targets) is that turned round with a row of zeros; `hears` says that there are any. Above the share `dense` of spikes their
-    products are of matrices. `spare` (3, room) is for the surrogate, `bits` (1, room) its first row as integers.
+    targets) is that turned round with a row of zeros; `hears` says that there are any. Above the share
+    `dense` of spikes their products are of matrices. `spare` (3, room) is for the surrogate, `bits` (1, room)
+    its first row as integers.
     """
 
     family: int

@@ -119,3 +119,11 @@ def spike(x: Tensor, surrogate: str | Derivative = "arctan") -> Tensor:
         surrogate = SURROGATES[surrogate]
     result: Tensor = _Spike.apply(x, surrogate)  # type: ignore[no-untyped-call]
     return result
+
+
+def first_order_only() -> None:
+    """Raise SnnCompileError if a backward pass is to be differentiated; those written by hand cannot be."""
+    if torch.is_grad_enabled():
+        raise SnnCompileError(
+            "a fused sequence has no gradient of its gradient (create_graph=True); use the step functions"
+        )

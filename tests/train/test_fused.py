@@ -25,10 +25,11 @@ LIMITS = {torch.float32: 1e-5, torch.float64: 1e-10}
 class Net:
     """Random tensors of a recurrent layer, its eager run and its fused run."""
 
-    def __init__(self, family, kind, seed, dtype, recurrent=True, drive=0.1):
+    def __init__(self, family, kind, seed, dtype, recurrent=True, drive=0.1, size=None):
         rng = np.random.default_rng(seed)
         self.family, self.kind, self.dtype = family, kind, dtype
-        steps, batch, size = rng.integers(1, 30), rng.integers(1, 6), rng.integers(1, 20)
+        steps, batch, drawn = rng.integers(1, 30), rng.integers(1, 6), rng.integers(1, 20)
+        size = size or drawn
         scale = 1 / kind.delta if family == "resonators" else 1.0
         draw = {
             "x": rng.normal(drive, 0.3, (steps, batch, size)) * scale,
@@ -159,6 +160,16 @@ def test_every_ablation_of_the_balanced_neuron(flags, dtype):
     assert len(rates) > 3 and max(rates) > fused.DENSE and min(rates) > 0
 
 
+@pytest.mark.parametrize("size", [63, 64, 65, 130])
+@pytest.mark.parametrize("together", [fused.TOGETHER, 200])
+def test_layers_of_several_words_and_parts(size, together, monkeypatch):
+    monkeypatch.setattr(fused, "TOGETHER", together)
+    for family, kind in (("resonators", Resonance()), ("adaptive", Adaptation())):
+        nets = [Net(family, kind, seed, torch.float64, drive=0.3, size=size) for seed in range(3)]
+        rates = [rate for rate in map(compare, nets) if rate is not None]
+        assert rates and max(rates) > 0
+
+
 def test_both_ways_to_hear_spikes_are_the_same(monkeypatch):
     net = Net("resonators", Resonance(), 3, torch.float64, drive=0.8)
     found = []
@@ -187,7 +198,7 @@ def test_a_sequence_may_be_cut_anywhere():
 
 @pytest.mark.parametrize("inputs", [1, 3, 20])
 @pytest.mark.parametrize("drive", [1.0, 6.0])
-def test_a_layer_with_its_weights_is_the_layer_between_products(inputs, drive, monkeypatch):
+def test_a_layer_with_its_weights_is_its_steps_between_products(inputs, drive, monkeypatch):
     monkeypatch.setattr(fused, "TOGETHER", 100)  # several parts of the batch
     generator = torch.Generator().manual_seed(inputs)
 
@@ -200,8 +211,13 @@ def test_a_layer_with_its_weights_is_the_layer_between_products(inputs, drive, m
     one, two = damping(20 + normal(size), 1 + normal(size, scale=0.1), Resonance())
     one, two = one.detach().requires_grad_(), two.detach().requires_grad_()
     read, z = run_layer(x, Weights(*weights), (one, two), Resonance())[:2]
-    arrives = torch.nn.functional.linear(x, weights[0])
-    expected, _ = run_resonators(arrives, weights[1], one, two, Resonance())
+    states, expected = [torch.zeros(batch, size, dtype=torch.float64)] * 3, []
+    last = states[0]
+    for arrives in torch.nn.functional.linear(x, weights[0]):
+        arrives = arrives + torch.nn.functional.linear(last, weights[1])
+        last, states = resonator_step(arrives, tuple(states), one, two, Resonance())
+        expected.append(last)
+    expected = torch.stack(expected)
     assert torch.equal(z, expected) and 0.001 < float(z.detach().mean()) < 0.5
     heard = torch.nn.functional.linear(expected, weights[2])
     torch.testing.assert_close(read, heard, rtol=1e-12, atol=1e-12)
@@ -228,3 +244,63 @@ def test_a_sequence_of_another_shape_is_told(shape):
     one = torch.ones(3)
     with pytest.raises(SnnCompileError, match="must be \\(steps, batch, neurons\\)"):
         run_resonators(torch.zeros(shape), None, one, -one, Resonance())
+
+
+def _layer(inputs=3, size=5, classes=2, batch=4, **changes):
+    x = torch.ones(6, batch, inputs)
+    weights = {
+        "inward": torch.ones(size, inputs),
+        "recurrent": torch.ones(size, size),
+        "outward": torch.ones(classes, size),
+    }
+    weights |= {k: v for k, v in changes.items() if k in weights}
+    states = changes.get("states")
+    return run_layer(
+        changes.get("x", x), Weights(**weights), (torch.ones(size), -torch.ones(size)), Resonance(), states
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"x": torch.ones(6, 4, 4)}, "input weights have shape \\(5, 3\\); they must have \\(5, 4\\)"),
+        ({"x": torch.ones(6, 4, 3).bool()}, "a sequence is torch.bool; use float32 or float64"),
+        ({"x": torch.ones(6, 4, 3).double()}, "are torch.float32 and the sequence torch.float64"),
+        ({"recurrent": torch.ones(1, 5)}, "recurrent weights have shape \\(1, 5\\)"),
+        ({"outward": torch.ones(2, 4)}, "weights of the read-out have shape \\(2, 4\\)"),
+        ({"states": (torch.zeros(4, 5),) * 3}, "3 states were given; a Resonance has 4"),
+        ({"states": (torch.zeros(3, 5),) * 4}, "states have shape \\(3, 5\\); they must have \\(4, 5\\)"),
+        ({"size": 0}, "no neurons"),
+    ],
+)
+def test_what_does_not_fit_together_is_told(changes, told):
+    with pytest.raises(SnnCompileError, match=told):
+        _layer(**changes)
+
+
+def test_parameters_of_another_size_are_told():
+    with pytest.raises(SnnCompileError, match="shape \\(2,\\); it must be one number or \\(3,\\)"):
+        run_resonators(torch.zeros(4, 2, 3), None, torch.ones(2), -torch.ones(3), Resonance())
+
+
+def test_no_samples_give_no_outputs_and_no_gradients():
+    x = torch.zeros(6, 0, 3, requires_grad=True)
+    read = _layer(x=x)[0]
+    assert read.shape == (6, 0, 2)
+    assert torch.autograd.grad(read.sum(), x)[0].shape == x.shape
+
+
+def test_a_tensor_changed_before_the_way_back_is_told():
+    share = torch.full((3,), 0.7, requires_grad=True)
+    z, _ = run_adaptive(torch.ones(4, 2, 3), None, share, share, Adaptation())
+    with torch.no_grad():
+        share.mul_(0.5)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        z.sum().backward()
+
+
+def test_gradients_of_gradients_are_refused():
+    x, share = torch.ones(4, 2, 3, requires_grad=True), torch.full((3,), 0.7, requires_grad=True)
+    z, _ = run_adaptive(x, None, share, share, Adaptation())
+    with pytest.raises(SnnCompileError, match="has no gradient of its gradient"):
+        torch.autograd.grad(z.sum(), x, create_graph=True)
