@@ -16,12 +16,15 @@ source) and the recurrent ones act on the spikes of the step before.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.linalg  # noqa: F401  # the BLAS of compiled products, which must be there to be limited
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from snn_compile.targets.errors import SnnCompileError
@@ -200,7 +203,8 @@ class _Fused(torch.autograd.Function):
         ctx: Any, kind: Kind, spikes: bool, keep: bool, *tensors: Tensor | None
     ) -> tuple[Tensor, ...]:
         sequence = _Sequence(kind, [None if t is None else _array(t) for t in tensors])
-        read, states = sequence.run(keep and any(ctx.needs_input_grad))
+        with _pools().limit(limits=1, user_api="blas"):
+            read, states = sequence.run(keep and any(ctx.needs_input_grad))
         ctx.save_for_backward(*tensors)
         ctx.sequence, ctx.spikes = sequence, spikes
         z = sequence.spikes() if spikes else sequence.empty(0)
@@ -212,7 +216,15 @@ class _Fused(torch.autograd.Function):
         _ = ctx.saved_tensors  # raises if one was changed in place, which the arrays would show
         pull, read, *states = map(_array, gradients)
         pull = pull if ctx.spikes else pull[:0]
-        return (None, None, None, *ctx.sequence.back(ctx.needs_input_grad[3], pull, read, states))
+        with _pools().limit(limits=1, user_api="blas"):
+            found = ctx.sequence.back(ctx.needs_input_grad[3], pull, read, states)
+        return (None, None, None, *found)
+
+
+@cache
+def _pools() -> ThreadpoolController:
+    """Return the libraries' threads: products as small as a step's lose by more than one."""
+    return ThreadpoolController()
 
 
 class _Sequence:
@@ -255,10 +267,9 @@ class _Sequence:
         sent[:, :size] = spikes
         parts = max(1, min(self.batch, -(-self.batch * size // TOGETHER)))
         self.edges = [self.batch * k // parts for k in range(parts + 1)]
-        counts = np.zeros((parts, self.steps + 1), np.int64)
+        self.counts = np.zeros((parts, self.steps + 1), np.int64)
         for part, (low, high) in enumerate(pairwise(self.edges)):
-            counts[part, 0] = _RECURRENT.mark(sent[low:high].view(np.uint64), self.masks[0, low:high])
-        self.tape = Tape(x, self.masks, counts, self.empty(0), 1, self.empty(0)[None])
+            self.counts[part, 0] = _RECURRENT.mark(sent[low:high].view(np.uint64), self.masks[0, low:high])
 
     def empty(self, steps: int) -> Array:
         """Return room for so many steps of all neurons."""
@@ -267,15 +278,12 @@ class _Sequence:
     def room(self, samples: int, steps: int | None = None, over: int = 1) -> Room:
         """Return room for some samples with one round, or with one for each of `steps`."""
         shape, rounds, dtype = (samples, self.size), steps or 1, self.x.dtype
-        heard, most = rounds + 1 if steps else 1, int(self.layer.dense * samples * self.size) + 8 * samples
         return Room(
             track=_room((rounds + 1, len(self.first), *shape), dtype),
             fires=np.zeros((rounds + 1, samples, 64 * self.words), np.uint8),
-            heard=_room((heard, samples, len(self.layer.weights)), dtype),
+            heard=_room((rounds + 1 if steps else 1, samples, len(self.layer.weights)), dtype),
             over=_room((max(over, rounds), *shape), dtype),
             z=_room(shape, dtype),
-            places=np.empty((heard, most), np.int32),
-            ends=np.empty((heard, samples, 3), np.int64),
         )
 
     def run(self, keep: bool) -> tuple[Array, Array]:
@@ -284,7 +292,19 @@ class _Sequence:
         marks = np.empty((-(-self.steps // every) if keep else 0, *self.first.shape), self.x.dtype)
         read = np.empty((self.steps, self.batch, self.classes), self.x.dtype)
         states = np.empty_like(self.first)
-        self.tape = self.tape._replace(read=read, every=every, marks=marks)
+        parts, listed = len(self.edges) - 1, self.steps + 1 if keep else 1
+        samples = max(high - low for low, high in pairwise(self.edges))
+        most = int(DENSE * samples * self.size) + 8 * samples  # lists are filled up to eights
+        self.tape = Tape(
+            x=self.x,
+            masks=self.masks,
+            counts=self.counts,
+            places=np.empty((parts, listed, most), np.int32),
+            ends=np.zeros((parts, listed, samples, 3), np.int32),
+            read=read,
+            every=every,
+            marks=marks,
+        )
         for part, (low, high) in enumerate(pairwise(self.edges)):
             room = self.room(high - low)
             room.track[0] = self.first[:, low:high]

@@ -60,13 +60,17 @@ class Tape(NamedTuple):
     """A sequence: `x` (steps, batch, inputs), the spikes before each step and after the last, what is read.
 
     `masks` (steps + 1, batch, words) are bits, `counts` (parts, steps + 1) how many of them are set in a part
-    of the batch; `read` is (steps, batch, classes). `marks` (n, states, batch, neurons) are the states before
-    the steps 0, `every`, 2 `every` and so on, or none.
+    of the batch. `places` (parts, steps + 1, most) and `ends` (parts, steps + 1, samples, 3) list them as
+    `_find` does where they are few; without a way back they are of one step, for all in turn. `read` is
+    (steps, batch, classes). `marks` (n, states, batch, neurons) are the states before the steps 0, `every`, 2
+    `every` and so on, or none.
     """
 
     x: Any
     masks: Any
     counts: Any
+    places: Any
+    ends: Any
     read: Any
     every: int
     marks: Any
@@ -76,8 +80,7 @@ class Room(NamedTuple):
     """Where some samples are stepped: rounds of (samples, ...) that follow each other and begin again.
 
     `track` are states, `fires` spikes, a byte each in rows of whole words, `heard` what the spikes before a
-    step sent, `over` the distance from threshold; `z` (samples, neurons) is room. `places` and `ends` are
-    lists of the spikes before a step as `_find` makes them; a round holds as many as `dense` lets through.
+    step sent, `over` the distance from threshold; `z` (samples, neurons) is room.
     """
 
     track: Any
@@ -85,8 +88,6 @@ class Room(NamedTuple):
     heard: Any
     over: Any
     z: Any
-    places: Any
-    ends: Any
 
 
 class Gradients(NamedTuple):
@@ -230,8 +231,10 @@ def sweep(
             spread(tape.masks[t, low : low + samples], room.z)
             np.dot(room.z, layer.out[:size], now)
         elif layer.hears:
-            places, ends = room.places[n % len(room.places)], room.ends[n % len(room.ends)]
-            _find(tape.masks[t], low, size, places, ends)
+            turn = t % tape.places.shape[1]
+            places, ends = tape.places[part, turn], tape.ends[part, turn, :samples]
+            if not again:
+                _find(tape.masks[t], low, size, places, ends)
             _hear(places, ends, layer.out, now)
         else:
             now[:] = 0
@@ -251,13 +254,8 @@ def sweep(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _credit(
-    layer: Layer, tape: Tape, room: Room, heard: Any, t: int, n: int, low: int, part: int, some: Any
-) -> None:
-    """Add to `some` what the gradients by what was heard give to the spikes before step `t`.
-
-    `n` is the round of that step, where the sweep has left the places of the spikes.
-    """
+def _credit(layer: Layer, tape: Tape, room: Room, heard: Any, t: int, low: int, part: int, some: Any) -> None:
+    """Add to `some` what the gradients by what was heard give to the spikes before step `t`."""
     samples, size = room.z.shape
     if _many(layer, tape, room, t, part):
         spread(tape.masks[t, low : low + samples], room.z)
@@ -266,7 +264,7 @@ def _credit(
             for j in range(heard.shape[1]):
                 some[i, j] += more[i, j]
     else:
-        _blame(heard, room.places[n], room.ends[n], some)
+        _blame(heard, tape.places[part, t], tape.ends[part, t, :samples], some)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -318,8 +316,6 @@ def trace(layer: Layer, tape: Tape, room: Room, g: Gradients, low: int, part: in
         room.track[0] = tape.marks[first // tape.every, :, low:high]
         sweep(layer, tape, room, first, last, low, part, True)
         room.heard[last - first] = behind
-        if layer.hears and not _many(layer, tape, room, last, part):
-            _find(tape.masks[last], low, size, room.places[last - first], room.ends[last - first])
         for t in range(last - 1, first - 1, -1):
             n = t - first
             slope, heard = room.over[n], room.heard[n]
@@ -329,7 +325,7 @@ def trace(layer: Layer, tape: Tape, room: Room, g: Gradients, low: int, part: in
                 slopes(layer.surrogate, layer.bells, slope.reshape(-1), layer.spare, layer.bits)
             if layer.hears:
                 np.dot(room.heard[n + 1], layer.weights, g_z)
-                _credit(layer, tape, room, room.heard[n + 1], t + 1, n + 1, low, part, g.some)
+                _credit(layer, tape, room, room.heard[n + 1], t + 1, low, part, g.some)
             else:
                 g_z[:] = 0
             if len(g.pull):
@@ -351,7 +347,7 @@ def trace(layer: Layer, tape: Tape, room: Room, g: Gradients, low: int, part: in
                 g.out[i, j] += g.some[i, j]
                 g.some[i, j] = 0
     if layer.hears:
-        _credit(layer, tape, room, behind, 0, 0, low, part, g.some)
+        _credit(layer, tape, room, behind, 0, low, part, g.some)
         g.out[:] += g.some
         g.some[:] = 0
         np.dot(behind, layer.weights, g_z)
