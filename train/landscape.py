@@ -4,29 +4,27 @@
 
 theta are the input and recurrent weights, everything else stays. eta and xi are standard normal and
 filter-normalised (Li et al. 2018): every row d of a matrix is scaled to the norm of the row w that it moves,
-d |w| / |d|. Many points run at once, as one more axis of every array.
+d |w| / |d|. All samples of a point run at once, through all steps, by the compiled passes of `fused`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from snn_compile.targets.errors import SnnCompileError
-from snn_compile.train.adaptive import Adaptation, adaptive_step
 from snn_compile.train.recurrent import RecurrentNetwork
-from snn_compile.train.resonators import damping, izhikevich_step, resonator_step
+from snn_compile.train.training import single_thread
 
 Numbers = npt.NDArray[np.float64]
 
 POINTS = 51
-AT_ONCE = 1 << 20
-"""States of neurons that are run at once."""
+MOVED = ("weight_in", "weight_rec")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,23 +83,21 @@ def error_landscape(
         raise SnnCompileError(f"a landscape of {points} points an axis has no inside; use 3 or more")
     if network.config.neuron == "lstm":
         raise SnnCompileError("error_landscape: an lstm has no input and recurrent weights of this kind")
-    x = torch.tensor(np.asarray(inputs), dtype=torch.float32).flatten(2).transpose(0, 1)
+    x = torch.tensor(np.asarray(inputs), dtype=torch.float32)
     wanted = torch.tensor(np.asarray(labels))
-    wanted = (wanted[:, None].expand(-1, len(x)) if wanted.ndim == 1 else wanted).t()
+    wanted = (wanted[:, None].expand(-1, x.shape[1]) if wanted.ndim == 1 else wanted).flatten()
     generator = torch.Generator().manual_seed(seed)
-    weights = [network.weight_in.detach(), network.weight_rec.detach()]
+    weights = [network.get_parameter(name).detach() for name in MOVED]
     eta, xi = ([normalised(w, generator) for w in weights] for _ in range(2))
     places = np.linspace(-span, span, points)
-    grid = torch.tensor([(a, b) for a in places for b in places], dtype=torch.float32)
-    together = max(1, AT_ONCE // (x.shape[1] * network.config.hidden))
-    losses = []
-    with torch.no_grad():
-        for first in range(0, len(grid), together):
-            some = grid[first : first + together]
-            a, b = some[:, 0, None, None], some[:, 1, None, None]
-            moved = [w + a * d + b * e for w, d, e in zip(weights, eta, xi, strict=True)]
-            losses.append(_losses(network, moved, x, wanted))
-    return Landscape(places, places.copy(), torch.cat(losses).double().reshape(points, points).numpy())
+    losses = np.empty((points, points))
+    with torch.no_grad(), single_thread():
+        for i, alpha in enumerate(places):
+            for j, beta in enumerate(places):
+                moved = [w + alpha * d + beta * e for w, d, e in zip(weights, eta, xi, strict=True)]
+                outputs = functional_call(network, dict(zip(MOVED, moved, strict=True)), x)
+                losses[i, j] = float(nn.functional.cross_entropy(outputs.flatten(0, 1), wanted))
+    return Landscape(places, places.copy(), losses)
 
 
 def normalised(weight: Tensor, generator: torch.Generator) -> Tensor:
@@ -110,35 +106,3 @@ def normalised(weight: Tensor, generator: torch.Generator) -> Tensor:
     lengths = [rows.square().sum(dim=1, keepdim=True).sqrt() for rows in (weight, direction)]
     scaled: Tensor = direction * (lengths[0] / lengths[1])
     return scaled
-
-
-def _losses(network: RecurrentNetwork, weights: Sequence[Tensor], x: Tensor, wanted: Tensor) -> Tensor:
-    """Return the losses of networks that differ in input and recurrent weights, (networks, size, from)."""
-    config, (inward, back) = network.config, weights
-    count, batch = len(inward), x.shape[1]
-    z = x.new_zeros(count, batch, config.hidden)
-    y, total = x.new_zeros(count, batch, config.classes), x.new_zeros(count)
-    states: tuple[Tensor, ...] = (z, z, z)
-    decay = torch.exp(-1 / network.readout.tau.abs())
-    for now, label in zip(x, wanted, strict=True):
-        arrives = now @ inward.transpose(1, 2) + torch.bmm(z, back.transpose(1, 2))
-        z, states = _step(network, arrives, states)
-        y = decay * y + (1 - decay) * nn.functional.linear(z, network.readout.weight)
-        every = nn.functional.cross_entropy(y.flatten(0, 1), label.repeat(count), reduction="none")
-        total += every.view(count, batch).mean(1)
-    return total / len(x)
-
-
-def _step(
-    network: RecurrentNetwork, x: Tensor, states: tuple[Tensor, ...]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    config = network.config
-    if config.neuron == "alif":
-        shares = [torch.exp(-1 / tau.abs()) for tau in (network.tau_membrane, network.tau_adaptation)]
-        kind = Adaptation(config.adaptive_reset, surrogate=config.surrogate)
-        return adaptive_step(x, (states[0], states[1], states[2]), shares[0], shares[1], kind)
-    resonance = config.resonance()
-    omega, b = damping(network.omega, network.offset, resonance)
-    if config.neuron == "rf_iz":
-        return izhikevich_step(x, (states[0], states[1]), omega, b, resonance)
-    return resonator_step(x, (states[0], states[1], states[2]), omega, b, resonance)

@@ -9,7 +9,7 @@ from torch import nn
 
 from snn_compile import train
 from snn_compile.targets.errors import SnnCompileError
-from snn_compile.train import cli, landscape
+from snn_compile.train import cli
 from snn_compile.train.analysis import Convergence, best_rates, convergence, gradient_norms, spectral_radius
 from snn_compile.train.landscape import Landscape, error_landscape, normalised
 from snn_compile.train.presets import read_config
@@ -18,12 +18,11 @@ from snn_compile.train.recurrent import RecurrentConfig, RecurrentNetwork
 
 @pytest.mark.parametrize("neuron", ["rf", "brf", "rf_iz", "alif"])
 @pytest.mark.parametrize("per_step", [False, True])
-def test_every_point_is_the_loss_of_the_network_moved_there(neuron, per_step, monkeypatch):
+def test_every_point_is_the_loss_of_the_network_moved_there(neuron, per_step):
     torch.manual_seed(4)
     rng = np.random.default_rng(4)
     network = RecurrentNetwork(RecurrentConfig(2, 10, 3, neuron=neuron, delta=0.05, omega=(2.0, 16.0)))
     inputs, labels = rng.random((6, 20, 2)) * 20, rng.integers(0, 3, (6, 20) if per_step else 6)
-    monkeypatch.setattr(landscape, "AT_ONCE", 60 * 4)
     made = error_landscape(network, inputs, labels, points=5, span=0.8, seed=9)
     assert len(set(made.losses.ravel().tolist())) > 10
     generator = torch.Generator().manual_seed(9)
