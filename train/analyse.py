@@ -12,7 +12,7 @@ Each prints its numbers, as a table or as JSON, and with -o writes its figure.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,11 @@ from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.analyse_equilibrium import add_arguments
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from snn_compile.train.analysis import Convergence
+    from snn_compile.train.landscape import Landscape
 
 FAINT = "#c4cad2"
 
@@ -214,18 +218,22 @@ def _landscape(arguments: argparse.Namespace) -> Answer:
     }
 
     def draw(figure: Figure) -> None:
-        from matplotlib.ticker import MaxNLocator
-
-        axis = figure.subplots()
-        levels = MaxNLocator(24).tick_values(made.losses.min(), made.losses.max())
-        shown = axis.contourf(made.alphas, made.betas, made.losses.T, levels=levels, cmap="viridis")
-        axis.contour(made.alphas, made.betas, made.losses.T, levels=levels, colors="white", linewidths=0.2)
-        axis.plot(0, 0, "x", color="white")
-        axis.xaxis.set_major_locator(MaxNLocator(5))
-        figure.colorbar(shown, ax=axis, label="loss", ticks=MaxNLocator(8))
-        axis.set(xlabel="α", ylabel="β", title=f"error landscape, {network.config.neuron}", aspect="equal")
+        draw_landscape(figure.subplots(), made, f"error landscape, {network.config.neuron}")
 
     return found, draw
+
+
+def draw_landscape(axis: Axes, made: Landscape, title: str) -> None:
+    """Draw the contours of a landscape, a cross where the network itself is."""
+    from matplotlib.ticker import MaxNLocator
+
+    levels = MaxNLocator(24).tick_values(made.losses.min(), made.losses.max())
+    shown = axis.contourf(made.alphas, made.betas, made.losses.T, levels=levels, cmap="viridis")
+    axis.contour(made.alphas, made.betas, made.losses.T, levels=levels, colors="white", linewidths=0.2)
+    axis.plot(0, 0, "x", color="white")
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.figure.colorbar(shown, ax=axis, label="loss", ticks=MaxNLocator(8))
+    axis.set(xlabel="α", ylabel="β", title=title, aspect="equal")
 
 
 def _convergence(arguments: argparse.Namespace) -> Answer:
@@ -260,21 +268,28 @@ def _convergence(arguments: argparse.Namespace) -> Answer:
     }
 
     def draw(figure: Figure) -> None:
-        import numpy as np
-        from matplotlib.ticker import MaxNLocator, PercentFormatter
-
         axis = figure.subplots()
-        for name, (rate, _) in best.items():
-            lines = [r.accuracies for r in runs if (r.name, r.learning_rate) == (name, rate)]
-            epochs = np.arange(1, len(lines[0]) + 1)
-            (line,) = axis.plot(epochs, np.mean(lines, axis=0), ".-", label=f"{name}, rate {rate:g}")
-            low, high = np.min(lines, axis=0), np.max(lines, axis=0)
-            axis.fill_between(epochs, low, high, color=line.get_color(), alpha=0.2)
-        axis.axhline(arguments.level, color=FAINT, label=f"{arguments.level:.0%}", zorder=0)
-        axis.set(xlabel="epoch", ylabel="validation accuracy")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        draw_convergence(axis, runs, {name: rate for name, (rate, _) in best.items()}, arguments.level)
         axis.set_title(f"mean and range of {len(arguments.seeds)} seeds, best rate of each grid", fontsize=10)
-        axis.legend()
 
     return found, draw
+
+
+def draw_convergence(
+    axis: Axes, runs: Sequence[Convergence], rates: Mapping[str, float], level: float
+) -> None:
+    """Draw the validation accuracy over epochs of each name at one learning rate, mean and range of seeds."""
+    import numpy as np
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    for name, rate in rates.items():
+        lines = [r.accuracies for r in runs if (r.name, r.learning_rate) == (name, rate)]
+        epochs = np.arange(1, len(lines[0]) + 1)
+        (line,) = axis.plot(epochs, np.mean(lines, axis=0), ".-", label=f"{name}, rate {rate:g}")
+        low, high = np.min(lines, axis=0), np.max(lines, axis=0)
+        axis.fill_between(epochs, low, high, color=line.get_color(), alpha=0.2)
+    axis.axhline(level, color=FAINT, label=f"{level:.0%}", zorder=0)
+    axis.set(xlabel="epoch", ylabel="validation accuracy")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.legend()

@@ -44,12 +44,13 @@ _SMNIST14: dict[str, Any] = {
     "batch_size": 32,
     **_SEQUENCE,
 }
-_SMNIST28: dict[str, Any] = {**_SMNIST14, "shrink": 1, "epochs": 15, "learning_rate": 0.1}
+_SMNIST28: dict[str, Any] = {**_SMNIST14, "shrink": 1, "learning_rate": 0.1}
 _RESONATORS14: dict[str, Any] = {"delta": 0.04, "omega": (3.75, 12.5), "learning_rate": 0.1, **_SMNIST14}
 """A step of 14x14 is four of 28x28: four times the published delta, and an omega that turns as far a step."""
 
 _AT_EQUILIBRIUM: dict[str, Any] = {"learning_rate": 0.1, "weight_decay": 1e-4, "rate_falls": (0.5, 0.8)}
 _BY_PIXEL = "MNIST's 10,000-digit subset at 14x14, one pixel a step"
+_BY_PIXEL28 = "MNIST's 10,000-digit subset at 28x28, one pixel a step"
 
 PRESETS: dict[str, tuple[str, RunConfig]] = {
     "digits": (
@@ -144,8 +145,12 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {
         TrainConfig(preset="smnist14-brf", neuron="brf", **_RESONATORS14),
     ),
     "smnist28-brf": (
-        "balanced resonate-and-fire net on MNIST's 10,000-digit subset at 28x28, one pixel a step",
+        f"balanced resonate-and-fire net on {_BY_PIXEL28}",
         TrainConfig(preset="smnist28-brf", neuron="brf", **_SMNIST28),
+    ),
+    "smnist28-rf": (
+        f"plain resonate-and-fire net on {_BY_PIXEL28}",
+        TrainConfig(preset="smnist28-rf", neuron="rf", **_SMNIST28),
     ),
     "smnist14-rf": (
         f"plain resonate-and-fire net on {_BY_PIXEL}",

@@ -1,0 +1,422 @@
+"""Resonators against plain ones, adaptive neurons and an LSTM: accuracy, spikes, convergence, landscapes.
+
+    python benchmarks/resonators.py accuracy --data mnist-10k:FOLDER qt-ecg:FOLDER --seeds 0 1 2
+    python benchmarks/resonators.py convergence | landscape | ablations      the same options
+
+`accuracy` trains the presets, `convergence` a grid of three learning rates for each kind of neuron,
+`ablations` the eight balanced neurons with and without refractory period, smooth reset and divergence
+boundary; `landscape` trains until the validation accuracy is 50 % and computes the losses around the
+weights. A run is what snn-train does with its preset and settings. Each leaves a checkpoint and what was
+measured in the folder `--output`; one that stands there with the same configuration is not run again, so
+that a benchmark goes on where it was stopped. Prints the tables of docs/experiments.md; the rows are in
+PART.json, the figures in PART.png. `--only WORD` runs the cases whose name has the word.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from snn_compile import runtime, train
+from snn_compile.runtime.report import write_report
+from snn_compile.targets.errors import SnnCompileError
+from snn_compile.train.analyse import draw_convergence, draw_landscape
+from snn_compile.train.analysis import Convergence, best_rates, spectral_radius
+from snn_compile.train.bptt import fit
+from snn_compile.train.config import RunConfig
+from snn_compile.train.landscape import Landscape, error_landscape
+from snn_compile.train.presets import read_config
+from snn_compile.train.recurrent import RecurrentConfig, RecurrentNetwork
+from snn_compile.train.resonators import damping
+
+TALK = Console(stderr=True)
+SCHEMA = {"name": "snn-compile-resonators", "version": 1}
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A preset with settings, and the test accuracy that was aimed at."""
+
+    preset: str
+    settings: tuple[str, ...] = ()
+    aim: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The preset, and what was set."""
+        return " ".join([self.preset, *self.settings])
+
+
+CASES = (
+    Case("qt-ecg-brf", ("epochs=6",), 0.78),
+    Case("qt-ecg-brf", (), 0.84),
+    Case("qt-ecg-brf", ("neuron=rf",)),
+    Case("smnist14-brf", (), 0.93),
+    Case("smnist14-rf"),
+    Case("smnist14-alif"),
+    Case("smnist14-lstm"),
+    Case("smnist28-brf", (), 0.93),
+    Case("smnist28-rf"),
+    Case("smnist14-brf", ("permuted=true",)),
+    Case("smnist14-rf", ("permuted=true",)),
+)
+PAIRS = (
+    ("QT-ECG", "qt-ecg-brf", "qt-ecg-brf neuron=rf"),
+    ("14x14", "smnist14-brf", "smnist14-rf"),
+    ("28x28", "smnist28-brf", "smnist28-rf"),
+    ("14x14, permuted", "smnist14-brf permuted=true", "smnist14-rf permuted=true"),
+)
+"""Balanced and plain resonators on the same task."""
+
+GRIDS = {
+    "smnist14-brf": ((0.03, 0.1, 0.3), 8),
+    "smnist14-rf": ((0.03, 0.1, 0.3), 8),
+    "smnist14-alif": ((0.003, 0.01, 0.03), 30),
+    "smnist14-lstm": ((0.001, 0.003, 0.01), 20),
+}
+"""Learning rates and epochs."""
+REACHED = 0.6
+
+HALFWAY = {"smnist14-brf": ("batch_size=256",), "smnist14-rf": ("batch_size=256",), "smnist14-alif": ()}
+"""How the networks of the landscapes are trained: a resonator passes 50 % within a shorter epoch."""
+STOPPED_AT, SHOWN, POINTS = 0.5, 256, 51
+
+FLAGS = ("refractory", "smooth_reset", "boundary")
+ABLATED = ("epochs=10",)
+
+
+class Bench:
+    """Trains and measures, and keeps in a folder what it found."""
+
+    def __init__(self, folder: Path, data: Iterable[str], seeds: Sequence[int], only: str = "") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.seeds, self.only = folder, seeds, only
+        self.data = {name.partition(":")[0]: name for name in data}
+
+    def wanted(self, name: str) -> bool:
+        """Whether a case is to be run."""
+        return self.only in name
+
+    def trained(self, case: Case, seed: int, until: float | None = None) -> Row:
+        """Return what a training gave: as it stands in the folder, or trained now.
+
+        With `until` it stops after the first epoch that reaches this validation accuracy.
+        """
+        base, *settings = case.preset, *case.settings, f"seed={seed}"
+        plain = read_config(base, settings).plain()
+        said = self.folder / f"{'-'.join([base, *settings]).replace('=', '-').replace(',', '-')}.json"
+        wanted = json.loads(json.dumps({**plain, "until": until}))
+        if said.exists():
+            row: Row = json.loads(said.read_text(encoding="utf-8"))
+            if row["config"] == wanted:
+                return row
+            TALK.print(f"{said.name}: of another configuration; run again")
+        TALK.print(f"{case.name}, seed {seed}")
+        place = self.data.get(plain["data"], plain["data"])
+        config = read_config(base, [*settings, f"data={place}"])
+        row = {
+            "name": case.name,
+            "seed": seed,
+            "config": wanted,
+            **run(config, said.with_suffix(".pt"), until),
+        }
+        write_report(said, (json.dumps(row) + "\n").encode())
+        return row
+
+    def rows(self, cases: Iterable[Case], until: float | None = None) -> list[Row]:
+        """Return the rows of some cases, every seed of each."""
+        return [self.trained(case, s, until) for case in cases if self.wanted(case.name) for s in self.seeds]
+
+    def write(self, part: str, rows: list[Row], **more: Any) -> None:
+        """Write the rows of a part."""
+        text = json.dumps({"schema": SCHEMA, "part": part, **more, "rows": rows}, indent=1)
+        write_report(self.folder / f"{part}.json", (text + "\n").encode())
+
+    def draw(self, part: str, figure: Figure) -> None:
+        """Write the figure of a part."""
+        out = BytesIO()
+        figure.savefig(out, format="png", dpi=100, metadata={"Software": None})
+        write_report(self.folder / f"{part}.png", out.getvalue())
+
+
+def run(config: RunConfig, path: Path, until: float | None = None) -> Row:
+    """Train and return what was measured; a training that diverges is told, and has no test accuracy."""
+    accuracies: list[float] = []
+
+    def note(progress: train.training.Progress) -> None:
+        accuracies.append(progress.value)
+        if until is not None and progress.value >= until:
+            raise KeyboardInterrupt
+
+    started, diverged, metrics = time.process_time(), "", {}
+    try:
+        training = fit(config, path, note)
+        if training.interrupted and (until is None or accuracies[-1] < until):
+            raise KeyboardInterrupt
+        metrics = training.metrics
+    except SnnCompileError as error:
+        if "epoch" not in error.facts:
+            raise
+        diverged = str(error)
+    return {
+        "test_accuracy": metrics.get("test_accuracy"),
+        "best_epoch": metrics.get("epoch"),
+        "spike_rate": metrics.get("spike_rate"),
+        "clamped": metrics.get("clamped_neurons", 0),
+        "growing": growing(path) if metrics else None,
+        "accuracies": accuracies,
+        "diverged": diverged,
+        "cpu_seconds": round(time.process_time() - started, 2),
+    }
+
+
+def restored(path: Path) -> tuple[RecurrentNetwork, train.Checkpoint]:
+    """Return the network of a checkpoint."""
+    held = train.load_checkpoint(path)
+    network = RecurrentNetwork(RecurrentConfig.from_dict(held.config["network"]))
+    network.load_state_dict(dict(held.state_dict))
+    return network, held
+
+
+def growing(path: Path) -> int | None:
+    """Return how many resonators of a checkpoint grow by themselves: spectral radius above 1."""
+    network, _ = restored(path)
+    if network.config.neuron not in ("rf", "brf"):
+        return None
+    with torch.no_grad():
+        omega, b = damping(network.omega.double(), network.offset.double(), network.config.resonance())
+    return int((spectral_radius(omega.numpy(), b.numpy(), network.config.delta) > 1 + 1e-9).sum())
+
+
+def accuracy(bench: Bench) -> None:
+    """Train the presets; tables of accuracies and of spikes."""
+    rows = bench.rows(CASES)
+    bench.write("accuracy", rows)
+    print(accuracy_table(rows))
+    print()
+    print(spike_table(rows))
+
+
+def accuracy_table(rows: list[Row]) -> str:
+    """Return a row for each case: test accuracies by seed, their mean, the aim, spikes and neurons."""
+    aims = {case.name: case.aim for case in CASES}
+    lines = [
+        head("run", "epochs", "test accuracy by seed", "mean", "aim", "spikes a neuron and step", "growing")
+    ]
+    for name, mine in grouped(rows).items():
+        aim = aims.get(name)
+        told = [percent(row["test_accuracy"]) for row in mine]
+        values = [row["test_accuracy"] for row in mine if row["test_accuracy"] is not None]
+        mean = percent(float(np.mean(values))) if len(values) == len(mine) else "none"
+        cells = [f"`{name}`", mine[0]["config"]["epochs"], ", ".join(told), mean]
+        cells += ["none" if aim is None else f"{aim:.0%}", listed(mine, "spike_rate", ".3f")]
+        lines.append(line(*cells, listed(mine, "growing", "d")))
+    return "\n".join(lines)
+
+
+def spike_table(rows: list[Row]) -> str:
+    """Return how often balanced resonators spike, as a share of plain ones, seed by seed."""
+    found = {(row["name"], row["seed"]): row for row in rows if row["spike_rate"]}
+    lines = [head("task", "BRF", "RF", "BRF / RF by seed")]
+    for task, *names in PAIRS:
+        both = [[row for (name, _), row in found.items() if name == one] for one in names]
+        seeds = [row["seed"] for row in both[0] if (names[1], row["seed"]) in found]
+        if seeds:
+            pairs = [tuple(found[name, seed]["spike_rate"] for name in names) for seed in seeds]
+            ratios = ", ".join(f"{one / two:.2f}" for one, two in pairs)
+            lines.append(line(task, *(listed(some, "spike_rate", ".3f") for some in both), ratios))
+    return "\n".join(lines)
+
+
+def convergence(bench: Bench) -> None:
+    """Train the grids; a table of epochs to an accuracy, and the curves of the best rates."""
+    rows = []
+    for preset, (rates, epochs) in GRIDS.items():
+        rows += bench.rows(Case(preset, (f"learning_rate={rate}", f"epochs={epochs}")) for rate in rates)
+    bench.write("convergence", rows, level=REACHED)
+    print(convergence_table(rows))
+    runs = curves(rows)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    best = {name: rate for name, (rate, _) in best_rates(runs, REACHED).items()}
+    draw_convergence(axis, runs, best, REACHED)
+    bench.draw("convergence", figure)
+
+
+def curves(rows: list[Row]) -> list[Convergence]:
+    """Return the rows as the library's runs."""
+    keys = ("preset", "learning_rate", "seed")
+    return [Convergence(*(row["config"][k] for k in keys), tuple(row["accuracies"])) for row in rows]
+
+
+def convergence_table(rows: list[Row]) -> str:
+    """Return the epochs that each rate of each grid took, the best of a grid in bold."""
+    runs = curves(rows)
+    best = best_rates(runs, REACHED)
+    lines = [
+        head("preset", "learning rate", "epochs", f"epochs to {REACHED:.0%} by seed", "accuracy at the end")
+    ]
+    for name, rate in dict.fromkeys((one.name, one.learning_rate) for one in runs):
+        mine = [one for one in runs if (one.name, one.learning_rate) == (name, rate)]
+        told = ", ".join(str(one.epochs_to(REACHED) or "never") for one in mine)
+        last = ", ".join(percent(one.accuracies[-1]) if one.accuracies else "none" for one in mine)
+        shown = f"**{told}**" if best[name][0] == rate else told
+        most = max(len(one.accuracies) for one in mine)
+        lines.append(line(f"`{name}`", f"{rate:g}", most, shown, last))
+    return "\n".join(lines)
+
+
+def landscape(bench: Bench) -> None:
+    """Train halfway and compute the landscapes; a table, and the contours of the first seed."""
+    rows, first = [], {}
+    for preset, settings in HALFWAY.items():
+        for row in bench.rows([Case(preset, settings)], STOPPED_AT):
+            stem = "-".join([preset, *settings, f"seed={row['seed']}"]).replace("=", "-")
+            made = surface(bench, bench.folder / f"{stem}.pt")
+            first.setdefault(preset, made)
+            rows.append(
+                {
+                    **{key: row[key] for key in ("name", "seed", "config", "accuracies")},
+                    "negative_curvature": made.negative_curvature(),
+                    "minima": made.minima(),
+                    "roughness": made.roughness(),
+                    "losses": [float(made.losses.min()), float(made.losses.max())],
+                    "loss_here": float(made.losses[POINTS // 2, POINTS // 2]),
+                }
+            )
+    bench.write("landscape", rows, points=POINTS, samples=SHOWN)
+    print(landscape_table(rows))
+    figure = Figure(figsize=(4.2 * len(first), 3.6), layout="constrained")
+    for axis, (preset, made) in zip(
+        figure.subplots(1, len(first), squeeze=False)[0], first.items(), strict=True
+    ):
+        draw_landscape(axis, made, preset)
+    bench.draw("landscape", figure)
+
+
+def surface(bench: Bench, path: Path) -> Landscape:
+    """Return the landscape of a checkpoint, computed unless its file is newer than the checkpoint."""
+    kept = path.with_suffix(".npz")
+    if not (kept.exists() and kept.stat().st_mtime >= path.stat().st_mtime):
+        TALK.print(f"{path.name}: landscape of {POINTS}x{POINTS} points")
+        network, held = restored(path)
+        assert held.data is not None
+        test = runtime.load_data(held.data["name"], "test", **held.data["options"])
+        assert test.labels is not None
+        made = error_landscape(network, test.inputs[:SHOWN], test.labels[:SHOWN], points=POINTS)
+        out = BytesIO()
+        np.savez(out, alphas=made.alphas, betas=made.betas, losses=made.losses)
+        write_report(kept, out.getvalue())
+    with np.load(kept) as found:
+        return Landscape(found["alphas"], found["betas"], found["losses"])
+
+
+def landscape_table(rows: list[Row]) -> str:
+    """Return the numbers of the landscapes, a row for each network."""
+    names = ("network", "seed", "validation accuracy", "negative curvature", "minima", "roughness", "losses")
+    lines = [head(*names)]
+    for row in rows:
+        low, high = row["losses"]
+        cells = [f"`{row['config']['preset']}`", row["seed"], percent(row["accuracies"][-1])]
+        cells += [f"{row['negative_curvature']:.1%}", row["minima"], f"{row['roughness']:.5f}"]
+        lines.append(line(*cells, f"{low:.2f} to {high:.2f}, {row['loss_here']:.2f} at the network"))
+    return "\n".join(lines)
+
+
+def ablations(bench: Bench) -> None:
+    """Train the eight kinds of neuron; a table."""
+    kinds = list(product(("true", "false"), repeat=3))
+    settings = [tuple(f"{flag}={value}" for flag, value in zip(FLAGS, kind, strict=True)) for kind in kinds]
+    rows = bench.rows(Case("smnist14-brf", (*some, *ABLATED)) for some in settings)
+    bench.write("ablations", rows)
+    print(ablation_table(rows))
+
+
+def ablation_table(rows: list[Row]) -> str:
+    """Return a row for each kind of neuron."""
+    names = (
+        "refractory period",
+        "smooth reset",
+        "boundary",
+        "test accuracy by seed",
+        "after the first epoch",
+    )
+    lines = [head(*names, "spikes a neuron and step", "clamped", "growing", "diverged")]
+    for mine in grouped(rows).values():
+        cells = ["yes" if mine[0]["config"][flag] else "no" for flag in FLAGS]
+        cells.append(", ".join(percent(row["test_accuracy"]) for row in mine))
+        cells.append(
+            ", ".join(percent(row["accuracies"][0]) if row["accuracies"] else "none" for row in mine)
+        )
+        cells += [
+            listed(mine, "spike_rate", ".3f"),
+            listed(mine, "clamped", "d"),
+            listed(mine, "growing", "d"),
+        ]
+        lines.append(line(*cells, f"{sum(bool(row['diverged']) for row in mine)} of {len(mine)}"))
+    return "\n".join(lines)
+
+
+def grouped(rows: list[Row]) -> dict[str, list[Row]]:
+    """Return the rows by name."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["name"], []).append(row)
+    return found
+
+
+def listed(rows: list[Row], key: str, form: str) -> str:
+    """Return the values of a key with commas between them."""
+    return ", ".join("none" if row[key] is None else format(row[key], form) for row in rows)
+
+
+def percent(value: float | None) -> str:
+    """Return a share in percent, cut rather than rounded to one or two digits: 0.92949 is no 93 %."""
+    return "none" if value is None else f"{int(value * 10000 + 1e-6) / 100:.2f} %"
+
+
+def head(*cells: str) -> str:
+    """Return the head of a table."""
+    return f"{line(*cells)}\n{'|---' * len(cells)}|"
+
+
+def line(*cells: object) -> str:
+    """Return a row of a table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+PARTS = {"accuracy": accuracy, "convergence": convergence, "landscape": landscape, "ablations": ablations}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a part and print its tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("part", choices=list(PARTS))
+    parser.add_argument("--data", nargs="+", default=[], metavar="NAME:FOLDER", help="where data sets are")
+    parser.add_argument("--output", type=Path, default=Path("resonators"), help="folder of the results")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--only", default="", metavar="WORD", help="cases with this in their name")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    PARTS[arguments.part](Bench(arguments.output, arguments.data, arguments.seeds, arguments.only))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
