@@ -28,13 +28,24 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from resonators_tables import (
+    FLAGS,
+    REACHED,
+    Row,
+    ablation_table,
+    accuracy_table,
+    convergence_table,
+    curves,
+    landscape_table,
+    spike_table,
+)
 from rich.console import Console
 
 from snn_compile import runtime, train
 from snn_compile.runtime.report import write_report
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.analyse import draw_convergence, draw_landscape
-from snn_compile.train.analysis import Convergence, best_rates, spectral_radius
+from snn_compile.train.analysis import best_rates, spectral_radius
 from snn_compile.train.bptt import fit
 from snn_compile.train.config import RunConfig
 from snn_compile.train.landscape import Landscape, error_landscape
@@ -44,7 +55,6 @@ from snn_compile.train.resonators import damping
 
 TALK = Console(stderr=True)
 SCHEMA = {"name": "snn-compile-resonators", "version": 1}
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -74,13 +84,6 @@ CASES = (
     Case("smnist14-brf", ("permuted=true",)),
     Case("smnist14-rf", ("permuted=true",)),
 )
-PAIRS = (
-    ("QT-ECG", "qt-ecg-brf", "qt-ecg-brf neuron=rf"),
-    ("14x14", "smnist14-brf", "smnist14-rf"),
-    ("28x28", "smnist28-brf", "smnist28-rf"),
-    ("14x14, permuted", "smnist14-brf permuted=true", "smnist14-rf permuted=true"),
-)
-"""Balanced and plain resonators on the same task."""
 
 GRIDS = {
     "smnist14-brf": ((0.03, 0.1, 0.3), 8),
@@ -89,13 +92,11 @@ GRIDS = {
     "smnist14-lstm": ((0.001, 0.003, 0.01), 20),
 }
 """Learning rates and epochs."""
-REACHED = 0.6
 
 HALFWAY = {"smnist14-brf": ("batch_size=256",), "smnist14-rf": ("batch_size=256",), "smnist14-alif": ()}
 """How the networks of the landscapes are trained: a resonator passes 50 % within a shorter epoch."""
 STOPPED_AT, SHOWN, POINTS = 0.5, 256, 51
 
-FLAGS = ("refractory", "smooth_reset", "boundary")
 ABLATED = ("epochs=10",)
 
 
@@ -107,10 +108,6 @@ class Bench:
         self.folder, self.seeds, self.only = folder, seeds, only
         self.data = {name.partition(":")[0]: name for name in data}
 
-    def wanted(self, name: str) -> bool:
-        """Whether a case is to be run."""
-        return self.only in name
-
     def trained(self, case: Case, seed: int, until: float | None = None) -> Row:
         """Return what a training gave: as it stands in the folder, or trained now.
 
@@ -118,7 +115,8 @@ class Bench:
         """
         base, *settings = case.preset, *case.settings, f"seed={seed}"
         plain = read_config(base, settings).plain()
-        said = self.folder / f"{'-'.join([base, *settings]).replace('=', '-').replace(',', '-')}.json"
+        words = [base, *settings] if until is None else [base, *settings, f"until={until}"]
+        said = self.folder / f"{'-'.join(words).replace('=', '-').replace(',', '-')}.json"
         wanted = json.loads(json.dumps({**plain, "until": until}))
         if said.exists():
             row: Row = json.loads(said.read_text(encoding="utf-8"))
@@ -131,6 +129,7 @@ class Bench:
         row = {
             "name": case.name,
             "seed": seed,
+            "checkpoint": said.with_suffix(".pt").name,
             "config": wanted,
             **run(config, said.with_suffix(".pt"), until),
         }
@@ -139,7 +138,8 @@ class Bench:
 
     def rows(self, cases: Iterable[Case], until: float | None = None) -> list[Row]:
         """Return the rows of some cases, every seed of each."""
-        return [self.trained(case, s, until) for case in cases if self.wanted(case.name) for s in self.seeds]
+        some = [case for case in cases if self.only in case.name]
+        return [{**self.trained(case, s, until), "aim": case.aim} for case in some for s in self.seeds]
 
     def write(self, part: str, rows: list[Row], **more: Any) -> None:
         """Write the rows of a part."""
@@ -211,37 +211,6 @@ def accuracy(bench: Bench) -> None:
     print(spike_table(rows))
 
 
-def accuracy_table(rows: list[Row]) -> str:
-    """Return a row for each case: test accuracies by seed, their mean, the aim, spikes and neurons."""
-    aims = {case.name: case.aim for case in CASES}
-    lines = [
-        head("run", "epochs", "test accuracy by seed", "mean", "aim", "spikes a neuron and step", "growing")
-    ]
-    for name, mine in grouped(rows).items():
-        aim = aims.get(name)
-        told = [percent(row["test_accuracy"]) for row in mine]
-        values = [row["test_accuracy"] for row in mine if row["test_accuracy"] is not None]
-        mean = percent(float(np.mean(values))) if len(values) == len(mine) else "none"
-        cells = [f"`{name}`", mine[0]["config"]["epochs"], ", ".join(told), mean]
-        cells += ["none" if aim is None else f"{aim:.0%}", listed(mine, "spike_rate", ".3f")]
-        lines.append(line(*cells, listed(mine, "growing", "d")))
-    return "\n".join(lines)
-
-
-def spike_table(rows: list[Row]) -> str:
-    """Return how often balanced resonators spike, as a share of plain ones, seed by seed."""
-    found = {(row["name"], row["seed"]): row for row in rows if row["spike_rate"]}
-    lines = [head("task", "BRF", "RF", "BRF / RF by seed")]
-    for task, *names in PAIRS:
-        both = [[row for (name, _), row in found.items() if name == one] for one in names]
-        seeds = [row["seed"] for row in both[0] if (names[1], row["seed"]) in found]
-        if seeds:
-            pairs = [tuple(found[name, seed]["spike_rate"] for name in names) for seed in seeds]
-            ratios = ", ".join(f"{one / two:.2f}" for one, two in pairs)
-            lines.append(line(task, *(listed(some, "spike_rate", ".3f") for some in both), ratios))
-    return "\n".join(lines)
-
-
 def convergence(bench: Bench) -> None:
     """Train the grids; a table of epochs to an accuracy, and the curves of the best rates."""
     rows = []
@@ -257,36 +226,12 @@ def convergence(bench: Bench) -> None:
     bench.draw("convergence", figure)
 
 
-def curves(rows: list[Row]) -> list[Convergence]:
-    """Return the rows as the library's runs."""
-    keys = ("preset", "learning_rate", "seed")
-    return [Convergence(*(row["config"][k] for k in keys), tuple(row["accuracies"])) for row in rows]
-
-
-def convergence_table(rows: list[Row]) -> str:
-    """Return the epochs that each rate of each grid took, the best of a grid in bold."""
-    runs = curves(rows)
-    best = best_rates(runs, REACHED)
-    lines = [
-        head("preset", "learning rate", "epochs", f"epochs to {REACHED:.0%} by seed", "accuracy at the end")
-    ]
-    for name, rate in dict.fromkeys((one.name, one.learning_rate) for one in runs):
-        mine = [one for one in runs if (one.name, one.learning_rate) == (name, rate)]
-        told = ", ".join(str(one.epochs_to(REACHED) or "never") for one in mine)
-        last = ", ".join(percent(one.accuracies[-1]) if one.accuracies else "none" for one in mine)
-        shown = f"**{told}**" if best[name][0] == rate else told
-        most = max(len(one.accuracies) for one in mine)
-        lines.append(line(f"`{name}`", f"{rate:g}", most, shown, last))
-    return "\n".join(lines)
-
-
 def landscape(bench: Bench) -> None:
     """Train halfway and compute the landscapes; a table, and the contours of the first seed."""
     rows, first = [], {}
     for preset, settings in HALFWAY.items():
         for row in bench.rows([Case(preset, settings)], STOPPED_AT):
-            stem = "-".join([preset, *settings, f"seed={row['seed']}"]).replace("=", "-")
-            made = surface(bench, bench.folder / f"{stem}.pt")
+            made = surface(bench.folder / row["checkpoint"])
             first.setdefault(preset, made)
             rows.append(
                 {
@@ -308,7 +253,7 @@ def landscape(bench: Bench) -> None:
     bench.draw("landscape", figure)
 
 
-def surface(bench: Bench, path: Path) -> Landscape:
+def surface(path: Path) -> Landscape:
     """Return the landscape of a checkpoint, computed unless its file is newer than the checkpoint."""
     kept = path.with_suffix(".npz")
     if not (kept.exists() and kept.stat().st_mtime >= path.stat().st_mtime):
@@ -325,18 +270,6 @@ def surface(bench: Bench, path: Path) -> Landscape:
         return Landscape(found["alphas"], found["betas"], found["losses"])
 
 
-def landscape_table(rows: list[Row]) -> str:
-    """Return the numbers of the landscapes, a row for each network."""
-    names = ("network", "seed", "validation accuracy", "negative curvature", "minima", "roughness", "losses")
-    lines = [head(*names)]
-    for row in rows:
-        low, high = row["losses"]
-        cells = [f"`{row['config']['preset']}`", row["seed"], percent(row["accuracies"][-1])]
-        cells += [f"{row['negative_curvature']:.1%}", row["minima"], f"{row['roughness']:.5f}"]
-        lines.append(line(*cells, f"{low:.2f} to {high:.2f}, {row['loss_here']:.2f} at the network"))
-    return "\n".join(lines)
-
-
 def ablations(bench: Bench) -> None:
     """Train the eight kinds of neuron; a table."""
     kinds = list(product(("true", "false"), repeat=3))
@@ -344,59 +277,6 @@ def ablations(bench: Bench) -> None:
     rows = bench.rows(Case("smnist14-brf", (*some, *ABLATED)) for some in settings)
     bench.write("ablations", rows)
     print(ablation_table(rows))
-
-
-def ablation_table(rows: list[Row]) -> str:
-    """Return a row for each kind of neuron."""
-    names = (
-        "refractory period",
-        "smooth reset",
-        "boundary",
-        "test accuracy by seed",
-        "after the first epoch",
-    )
-    lines = [head(*names, "spikes a neuron and step", "clamped", "growing", "diverged")]
-    for mine in grouped(rows).values():
-        cells = ["yes" if mine[0]["config"][flag] else "no" for flag in FLAGS]
-        cells.append(", ".join(percent(row["test_accuracy"]) for row in mine))
-        cells.append(
-            ", ".join(percent(row["accuracies"][0]) if row["accuracies"] else "none" for row in mine)
-        )
-        cells += [
-            listed(mine, "spike_rate", ".3f"),
-            listed(mine, "clamped", "d"),
-            listed(mine, "growing", "d"),
-        ]
-        lines.append(line(*cells, f"{sum(bool(row['diverged']) for row in mine)} of {len(mine)}"))
-    return "\n".join(lines)
-
-
-def grouped(rows: list[Row]) -> dict[str, list[Row]]:
-    """Return the rows by name."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(row["name"], []).append(row)
-    return found
-
-
-def listed(rows: list[Row], key: str, form: str) -> str:
-    """Return the values of a key with commas between them."""
-    return ", ".join("none" if row[key] is None else format(row[key], form) for row in rows)
-
-
-def percent(value: float | None) -> str:
-    """Return a share in percent, cut rather than rounded to one or two digits: 0.92949 is no 93 %."""
-    return "none" if value is None else f"{int(value * 10000 + 1e-6) / 100:.2f} %"
-
-
-def head(*cells: str) -> str:
-    """Return the head of a table."""
-    return f"{line(*cells)}\n{'|---' * len(cells)}|"
-
-
-def line(*cells: object) -> str:
-    """Return a row of a table."""
-    return f"| {' | '.join(map(str, cells))} |"
 
 
 PARTS = {"accuracy": accuracy, "convergence": convergence, "landscape": landscape, "ablations": ablations}
