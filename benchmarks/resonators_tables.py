@@ -81,7 +81,7 @@ def landscape_table(rows: list[Row]) -> str:
     lines = [head(*names)]
     for row in rows:
         low, high = row["losses"]
-        cells = [f"`{row['config']['preset']}`", row["seed"], percent(row["accuracies"][-1])]
+        cells = [f"`{row['name']}`", row["seed"], percent(row["accuracies"][-1])]
         cells += [f"{row['negative_curvature']:.1%}", row["minima"], f"{row['roughness']:.5f}"]
         lines.append(line(*cells, f"{low:.2f} to {high:.2f}, {row['loss_here']:.2f} at the network"))
     return "\n".join(lines)
