@@ -37,6 +37,7 @@ from resonators_tables import (
     convergence_table,
     curves,
     landscape_table,
+    percent,
     spike_table,
 )
 from rich.console import Console
@@ -142,6 +143,7 @@ class Bench:
             **run(config, said.with_suffix(".pt"), until),
         }
         write_report(said, (json.dumps(row) + "\n").encode())
+        TALK.print(f"  best validation accuracy {percent(max(row['accuracies'], default=None))}")
         return row
 
     def rows(self, cases: Iterable[Case], until: float | None = None) -> list[Row]:
