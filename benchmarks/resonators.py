@@ -92,7 +92,7 @@ GRIDS = {
     "smnist14-brf": ((0.03, 0.1, 0.3), 8),
     "smnist14-rf": ((0.03, 0.1, 0.3), 8),
     "smnist14-alif": ((0.003, 0.01, 0.03, 0.1), 30),
-    "smnist14-lstm": ((0.001, 0.003, 0.01), 20),
+    "smnist14-lstm": ((0.003, 0.01, 0.03), 20),
 }
 """Learning rates and epochs."""
 
