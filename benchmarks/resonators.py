@@ -184,10 +184,11 @@ def run(config: RunConfig, path: Path, until: float | None = None) -> Row:
         if "epoch" not in error.facts:
             raise
         diverged = str(error)
+    spiking = metrics.get("spike_rates")  # an LSTM has none
     return {
         "test_accuracy": metrics.get("test_accuracy"),
         "best_epoch": metrics.get("epoch"),
-        "spike_rate": metrics.get("spike_rate"),
+        "spike_rate": metrics["spike_rate"] if spiking else None,
         "clamped": metrics.get("clamped_neurons", 0),
         "growing": growing(path) if metrics else None,
         "accuracies": accuracies,
