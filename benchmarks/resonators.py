@@ -107,6 +107,8 @@ HALFWAY = (
 """How the networks of the landscapes are trained, so that an epoch is short enough to stop near 50 %; the
 last two at the published batch and learning rate, of which one epoch may go past it."""
 STOPPED_AT, SHOWN, POINTS = 0.5, 256, 51
+SCALES = (1, 5)
+"""Steps, in points, at which smoothness is told: between neighbours single spikes weigh as the shape does."""
 
 ABLATED = ("epochs=10",)
 
@@ -249,9 +251,7 @@ def landscape(bench: Bench) -> None:
             rows.append(
                 {
                     **{key: row[key] for key in ("name", "seed", "config", "accuracies")},
-                    "negative_curvature": made.negative_curvature(),
-                    "minima": made.minima(),
-                    "roughness": made.roughness(),
+                    "scales": [smoothness(made, every) for every in SCALES],
                     "losses": [float(made.losses.min()), float(made.losses.max())],
                     "loss_here": float(made.losses[POINTS // 2, POINTS // 2]),
                 }
@@ -263,6 +263,17 @@ def landscape(bench: Bench) -> None:
     for axis, (preset, made) in zip(axes, first.items(), strict=True):
         draw_landscape(axis, made, preset)
     bench.draw("landscape", figure)
+
+
+def smoothness(made: Landscape, every: int) -> Row:
+    """Return the numbers of a landscape of which so many points are one step."""
+    thin = Landscape(made.alphas[::every], made.betas[::every], made.losses[::every, ::every])
+    return {
+        "step": round(float(thin.alphas[1] - thin.alphas[0]), 6),
+        "negative_curvature": thin.negative_curvature(),
+        "minima": thin.minima(),
+        "roughness": thin.roughness(),
+    }
 
 
 def surface(path: Path) -> Landscape:

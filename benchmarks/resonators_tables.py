@@ -77,13 +77,16 @@ def convergence_table(rows: list[Row]) -> str:
 
 def landscape_table(rows: list[Row]) -> str:
     """Return the numbers of the landscapes, a row for each network."""
-    names = ("network", "seed", "validation accuracy", "negative curvature", "minima", "roughness", "losses")
-    lines = [head(*names)]
+    steps = [f"{scale['step']:g}" for scale in rows[0]["scales"]]
+    kinds = ("negative curvature", "minima", "roughness")
+    every = [f"{kind} at {step}" for step in steps for kind in kinds]
+    lines = [head("network", "seed", "validation accuracy", *every, "losses")]
     for row in rows:
         low, high = row["losses"]
         cells = [f"`{row['name']}`", row["seed"], percent(row["accuracies"][-1])]
-        cells += [f"{row['negative_curvature']:.1%}", row["minima"], f"{row['roughness']:.5f}"]
-        lines.append(line(*cells, f"{low:.2f} to {high:.2f}, {row['loss_here']:.2f} at the network"))
+        for scale in row["scales"]:
+            cells += [f"{scale['negative_curvature']:.0%}", scale["minima"], f"{scale['roughness']:.4f}"]
+        lines.append(line(*cells, f"{low:.2f} to {high:.2f}"))
     return "\n".join(lines)
 
 
