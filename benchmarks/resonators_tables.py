@@ -29,7 +29,7 @@ def accuracy_table(rows: list[Row]) -> str:
     ]
     for name, mine in grouped(rows).items():
         aim = mine[0]["aim"]
-        told = [percent(row["test_accuracy"]) for row in mine]
+        told = [tested(row) for row in mine]
         values = [row["test_accuracy"] for row in mine if row["test_accuracy"] is not None]
         mean = percent(float(np.mean(values))) if len(values) == len(mine) else "none"
         cells = [f"`{name}`", mine[0]["config"]["epochs"], ", ".join(told), mean]
@@ -99,10 +99,10 @@ def ablation_table(rows: list[Row]) -> str:
         "test accuracy by seed",
         "after the first epoch",
     )
-    lines = [head(*names, "spikes a neuron and step", "clamped", "growing", "diverged")]
+    lines = [head(*names, "spikes a neuron and step", "clamped", "growing")]
     for mine in grouped(rows).values():
         cells = ["yes" if mine[0]["config"][flag] else "no" for flag in FLAGS]
-        cells.append(", ".join(percent(row["test_accuracy"]) for row in mine))
+        cells.append(", ".join(map(tested, mine)))
         cells.append(
             ", ".join(percent(row["accuracies"][0]) if row["accuracies"] else "none" for row in mine)
         )
@@ -121,6 +121,15 @@ def grouped(rows: list[Row]) -> dict[str, list[Row]]:
     for row in rows:
         found.setdefault(row["name"], []).append(row)
     return found
+
+
+def tested(row: Row) -> str:
+    """Return the test accuracy of a run, or in which epoch it diverged."""
+    return (
+        f"diverged in epoch {len(row['accuracies']) + 1}"
+        if row["diverged"]
+        else percent(row["test_accuracy"])
+    )
 
 
 def listed(rows: list[Row], key: str, form: str) -> str:
