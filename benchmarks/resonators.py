@@ -77,7 +77,6 @@ CASES = (
     Case("qt-ecg-brf", ("epochs=6",), 0.78),
     Case("qt-ecg-brf", (), 0.84),
     Case("qt-ecg-brf", ("learning_rate=0.2",)),
-    Case("qt-ecg-brf", ("epochs=6", "learning_rate=0.2")),
     Case("qt-ecg-brf", ("epochs=400",)),
     Case("qt-ecg-brf", ("neuron=rf",)),
     Case("smnist14-brf", (), 0.93),
