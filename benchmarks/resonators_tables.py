@@ -111,7 +111,7 @@ def ablation_table(rows: list[Row]) -> str:
             listed(mine, "clamped", "d"),
             listed(mine, "growing", "d"),
         ]
-        lines.append(line(*cells, f"{sum(bool(row['diverged']) for row in mine)} of {len(mine)}"))
+        lines.append(line(*cells))
     return "\n".join(lines)
 
 
@@ -125,11 +125,9 @@ def grouped(rows: list[Row]) -> dict[str, list[Row]]:
 
 def tested(row: Row) -> str:
     """Return the test accuracy of a run, or in which epoch it diverged."""
-    return (
-        f"diverged in epoch {len(row['accuracies']) + 1}"
-        if row["diverged"]
-        else percent(row["test_accuracy"])
-    )
+    if row["diverged"]:
+        return f"diverged in epoch {len(row['accuracies']) + 1}"
+    return percent(row["test_accuracy"])
 
 
 def listed(rows: list[Row], key: str, form: str) -> str:
