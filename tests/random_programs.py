@@ -599,3 +599,26 @@ def _edges(reset: str, **rule: str) -> Case:
     )
     row = np.concatenate([np.array(EDGE_SUMS) >> 2, np.array(EDGE_SUMS) & 3])
     return Case(program, {"in0": np.array([[row, 0 * row, row, row, 0 * row]])})
+
+
+def own_ties() -> Case:
+    """Return resonators and adaptive leaky neurons at their thresholds and at the ends of 24 bits."""
+    still = {"cos_decay": 4096, "sin_decay": 0, "vth": 2, "r_step": 64, "delta_r": 4096, "refractory": 1}
+    turn = {"cos_decay": 0, "sin_decay": 4096, "vth": 131071, "r_step": 0}
+    slow = {"delta_v": 0, "delta_theta": 0, "theta_0": 128, "theta_step": 64}
+    top = (1 << 23) - 64
+    made = {
+        "still": ("brf", still),
+        "turned": ("brf", turn),
+        "risen": ("brf", still | {"delta_r": 0, "r_step": top, "refractory": 0}),
+        "leaky": ("alif", slow),
+        "doubled": ("alif", slow | {"reset_exp": 1}),
+        "lifted": ("alif", slow | {"theta_0": 0, "theta_step": top}),
+    }
+    populations = [Population(name, (1,), model, registers) for name, (model, registers) in made.items()]
+    one = WeightTable(np.array([[1]]), 0, 8, "excitatory", 24)
+    edges = tuple(Projection(f"to {p.name}", "in0", p.name, (one,)) for p in populations)
+    drive = np.array([2, 1, 0, -1, 131071, 131071, 0, -131071, -131071, -131071, 3, 131071, 1 << 22, 2, 0])
+    ports = (InputPort("in0", (1,), kind="graded", bits=24, signed=True),)
+    program = Program("loihi2", 1, tuple(populations), edges, ports, (OutputPort("out", "leaky"),))
+    return Case(program, {"in0": drive[None, :, None]})

@@ -26,11 +26,13 @@ from snn_compile.compiler.conventions import Contract
 from snn_compile.targets.errors import SnnCompileError
 
 HERE = Path(__file__).parent / "mutants"
-SEEDS, OTHER_SEEDS = range(5000, 5060), range(6000, 6050)
-NEURONS = ("neurons", "neurons_lif", "neurons_resonator", "neurons_adaptive", "neurons_graded")
+SEEDS, OTHER_SEEDS, OWN_SEEDS = range(5000, 5060), range(6000, 6050), range(7000, 7060)
+NEURONS = (
+    "neurons", "neurons_lif", "neurons_resonator", "neurons_adaptive", "neurons_graded", "neurons_balanced",
+)  # fmt: skip
 CHAINS = {
     "oracle": ("integer", *NEURONS, "oracle"),
-    "loihi2-sim": ("kernels_neurons", "kernels", "kernel_tables", "loihi2_sim"),
+    "loihi2-sim": ("kernels_neurons", "kernels_balanced", "kernels", "kernel_tables", "loihi2_sim"),
 }
 
 
@@ -53,13 +55,15 @@ class Mutant:
 
 
 def mutants(name: str) -> list[Mutant]:
-    """Read tests/mutants/<device>.txt: "# what | file", "- old", then lines "+ new"."""
+    """Read tests/mutants/<device>.txt: "# what | file", "- old", more lines of it, then lines "+ new"."""
     found = []
     for entry in (HERE / f"{name}.txt").read_text(encoding="utf-8").split("\n\n"):
-        title, old, *new = entry.strip("\n").split("\n")
+        title, *lines = entry.strip("\n").split("\n")
         what, file = title.removeprefix("# ").split(" | ")
-        assert old.startswith("- ") and new and all(line.startswith("+") for line in new), entry
-        found.append(Mutant(what, file, old[2:], "\n".join(line[2:] for line in new)))
+        new = next(n for n, line in enumerate(lines) if line.startswith("+"))
+        assert new and all(line.startswith("+") for line in lines[new:]), entry
+        old, planted = ("\n".join(line[2:] for line in part) for part in (lines[:new], lines[new:]))
+        found.append(Mutant(what, file, old, planted))
     return found
 
 
@@ -122,18 +126,29 @@ def fixed(random_programs: Any, comparing: Any) -> list[Any]:
     return found
 
 
-def caught(device: Any, other: str, fixed: list[Any], comparing: Any) -> str:
+@pytest.fixture(scope="module")
+def fixed_own(random_programs: Any, comparing: Any) -> list[Any]:
+    """As `fixed`, of programs with balanced resonators and adaptive leaky neurons."""
+    cases = [random_programs.case(seed, random_programs.SHORT_OWN) for seed in OWN_SEEDS]
+    found = []
+    for case in (random_programs.own_ties(), *cases):
+        records = {name: comparing.run_all(case.program, case.inputs, name) for name in CHAINS}
+        found.append(SimpleNamespace(case=case, records=records))
+    return found
+
+
+def caught(device: Any, other: str, fixed: list[Any], comparing: Any, overflows: bool = True) -> str:
     """Return the first difference between a device and the records of the other one, or ""."""
     for entry in fixed:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "overflow encountered in scalar", RuntimeWarning)
             record = comparing.run_all(entry.case.program, entry.case.inputs, device)
-        if difference := comparing.first_difference(entry.records[other], record):
+        if difference := comparing.first_difference(entry.records[other], record, overflows):
             return str(difference)
     return ""
 
 
-@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("name", [*CHAINS, *(f"{name}_own" for name in (*CHAINS, "lava"))])
 def test_there_are_enough_mutants(name: str) -> None:
     kinds = {mutant.what for mutant in mutants(name)}
     assert len(kinds) == len(mutants(name)) >= 12
@@ -141,12 +156,17 @@ def test_there_are_enough_mutants(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_without_a_mutant_nothing_differs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed: list[Any], comparing: Any, name: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fixed: list[Any],
+    fixed_own: list[Any],
+    comparing: Any,
+    name: str,
 ) -> None:
     device = load_device(tmp_path, monkeypatch, name)
     assert not isinstance(device, (targets.oracle.Oracle, targets.loihi2_sim.Loihi2Sim))
     for other in CHAINS:
-        assert not caught(device, other, fixed, comparing)
+        assert not caught(device, other, [*fixed, *fixed_own], comparing)
 
 
 @pytest.mark.parametrize("mutant", mutants("oracle"), ids=lambda mutant: mutant.what)
@@ -163,6 +183,49 @@ def test_mutant_of_loihi2_sim(
 ) -> None:
     device = load_device(tmp_path, monkeypatch, "loihi2-sim", mutant)
     assert caught(device, "oracle", fixed, comparing)
+
+
+@pytest.mark.parametrize("mutant", mutants("oracle_own"), ids=lambda mutant: mutant.what)
+def test_mutant_of_our_neurons_in_the_oracle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed_own: list[Any], comparing: Any, mutant: Mutant
+) -> None:
+    device = load_device(tmp_path, monkeypatch, "oracle", mutant)
+    assert caught(device, "loihi2-sim", fixed_own, comparing)
+
+
+@pytest.mark.parametrize("mutant", mutants("loihi2-sim_own"), ids=lambda mutant: mutant.what)
+def test_mutant_of_our_neurons_in_loihi2_sim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed_own: list[Any], comparing: Any, mutant: Mutant
+) -> None:
+    device = load_device(tmp_path, monkeypatch, "loihi2-sim", mutant)
+    assert caught(device, "oracle", fixed_own, comparing)
+
+
+def lava_with(folder: Path, monkeypatch: pytest.MonkeyPatch, mutant: Mutant | None = None) -> Any:
+    """Return lava-stepped, of which our processes are made from their source, the mutant's text replaced."""
+    pytest.importorskip("lava.magma")
+    from snn_compile.targets import lava_neurons
+
+    module = load_chain(folder, monkeypatch, targets, ("lava_balanced",), mutant)
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # where Lava looks for models
+    for model, process in module.PROCESSES.items():
+        monkeypatch.setitem(lava_neurons.PROCESSES, model, process)
+    return targets.device.open_device("lava-stepped")
+
+
+def test_without_a_mutant_lava_does_not_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed_own: list[Any], comparing: Any
+) -> None:
+    device = lava_with(tmp_path, monkeypatch)
+    assert not caught(device, "oracle", fixed_own[:20], comparing, overflows=False)
+
+
+@pytest.mark.parametrize("mutant", mutants("lava_own"), ids=lambda mutant: mutant.what)
+def test_mutant_of_our_neurons_in_lava(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed_own: list[Any], comparing: Any, mutant: Mutant
+) -> None:
+    device = lava_with(tmp_path, monkeypatch, mutant)
+    assert caught(device, "oracle", fixed_own, comparing, overflows=False)
 
 
 GRAPHS = range(6000, 6160)
