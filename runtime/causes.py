@@ -18,6 +18,7 @@ import numpy.typing as npt
 from snn_compile.runtime.alignment import delay_causes
 from snn_compile.runtime.emulate import Chosen, Ingredient
 from snn_compile.runtime.pairing import Edge, Pair, Tensor, input_ports
+from snn_compile.runtime.programmed import cause_facts
 from snn_compile.targets.record import Overflow
 from snn_compile.targets.rule import CHOICES as RULE_CHOICES
 
@@ -37,7 +38,7 @@ ROUNDING = (
     "truncation toward zero",
     "floored sums",
 )
-RANGE = ("clipped weight", "clipped input", "u wraps", "v saturates high", "v saturates low")
+RANGE = ("clipped weight", "clipped input", "u wraps", "v saturates high", "v saturates low", "damping ends")
 """Effects of finite formats; every other kind contradicts the network."""
 
 _ROUNDED = {
@@ -47,12 +48,21 @@ _ROUNDED = {
     "bias": "bias rounding",
     "v_init": "initial state rounding",
     "v_min": "initial state rounding",
+    **dict.fromkeys(("cosine", "sine", "recovery", "damping", "adaptation_decay"), "decay rounding"),
+    **dict.fromkeys(("rise", "refractory", "adaptation_step", "reset_size"), "threshold rounding"),
 }
 _WORDS = {
     "current_decay": "current decay",
     "voltage_decay": "voltage decay",
     "v_init": "initial state",
     "v_min": "lower clip",
+    "damping": "smooth reset",
+    "rise": "refractory rise",
+    "refractory": "refractoriness",
+    "recovery": "refractory decay",
+    "adaptation_decay": "adaptation decay",
+    "adaptation_step": "adaptation step",
+    "reset_size": "reset size",
     "reset": "reset kind",
     "reset_timing": "reset timing",
     "spikes_per_step": "spikes per step",
@@ -111,8 +121,9 @@ def find_causes(
     for (item, name), tensor in side.parameters.items():
         close = _rounded(tensor)
         _keep(rounded, _ROUNDED[item], (item, name), close & (tensor.error_lsb() != 0))
-        if not close.all():
+        if not close.all() and item not in ("cosine", "sine"):
             found.append(_parameter_cause(item, name, tensor, ~close))
+    found += [Cause(**facts) for facts in cause_facts(side, _rounded)]
     found += [cause for p in side.network.populations for cause in _rule_causes(side, p.name)]
     found += [Cause(**facts) for facts in delay_causes(side)]
     found += _readout_causes(side)

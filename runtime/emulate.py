@@ -1,10 +1,11 @@
 """Run a pair in float64 and logical time, each ingredient taken from the network or from the program.
 
 An ingredient is (item, place): a tensor of a projection ("weight") or population ("threshold", "bias",
-"v_init", "v_min", "current_decay", "voltage_decay"), an item of a population's rule ("rule.reset"), a
-projection's "delay", an input port's "input coding", a population's "v_high", "v_low" (saturation), "u_wrap"
-and "truncation" (decays that round toward zero), the "flooring" of a projection's sums or a population's
-messages that are shifted right, and the program's "readout". A selection says for each whether it is the
+"v_init", "v_min", "current_decay", "voltage_decay", those of `programmed.ITEMS`), an item of a population's
+rule ("rule.reset"), a projection's "delay", an input port's "input coding", a population's "v_high", "v_low"
+(saturation), "u_wrap", "truncation" (decays that round toward zero) and "damping_end" (of resonators), the
+"flooring" of a projection's sums or a population's messages that are shifted right, and the program's
+"readout". A selection says for each whether it is the
 program's: False, True, or a mask of a tensor's values. With nothing selected this is the float reference;
 with everything it is the program, bit for bit: float64 holds every integer that occurs, and divisions by
 4096 are exact.
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_compile.runtime.pairing import UNIT, Edge, Float, Pair, Tensor, input_ports
+from snn_compile.runtime.programmed import ITEMS, STATES
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.targets.integer import M
 from snn_compile.targets.record import Overflow, read_out
@@ -32,7 +34,7 @@ from snn_compile.targets.rule import Rule
 Ingredient: TypeAlias = tuple[str, str]
 Chosen: TypeAlias = bool | npt.NDArray[np.bool_]
 
-ARITHMETIC = ("truncation", "flooring", "v_high", "v_low", "u_wrap")
+ARITHMETIC = ("truncation", "flooring", "v_high", "v_low", "u_wrap", "damping_end")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,8 @@ PROGRAM = Selection(rest=True)
 class Emulation:
     """What a run sent, by population (batch, steps, size), in the network's units; and its read-out.
 
-    `probes`: "name.u", and "name.v" before the reset (what is compared with the threshold).
+    `probes`: "name.u", and "name.v" before the reset (what is compared with the threshold); of other than
+    leaky neurons those of `programmed.PROBES`.
     """
 
     messages: Mapping[str, Float]
@@ -85,10 +88,11 @@ def emulate(
     scaled = chosen.arithmetic
     edges = [_Wires(edge, side, chosen, scaled) for edge in side.edges.values()]
     order = _order(side, edges)
-    groups = {p.name: _Group(p.name, side, chosen, scaled, batch) for p in side.network.populations}
+    groups = {p.name: _group(p.name, side, chosen, scaled, batch) for p in side.network.populations}
     sent = {name: np.zeros((batch, steps, group.size)) for name, group in groups.items()}
     sent |= {name: _encoded(name, side, chosen, scaled, data) for name, data in inputs.items()}
-    held = {probe: np.zeros((batch, steps, side.network.size(probe[:-2]))) for probe in probes}
+    held = {probe: np.zeros((batch, steps, side.network.size(probe.rpartition(".")[0]))) for probe in probes}
+    probed = {name: [p for p in held if p.rpartition(".")[0] == name] for name in groups}
     port = side.program.outputs[0] if chosen.of("readout") else _network_port(side)
     membrane = np.zeros((batch, steps, groups[port.population].size)) if port.signal == "membrane" else None
     arriving = {name: [wire for wire in edges if wire.edge.target == name] for name in groups}
@@ -108,10 +112,9 @@ def emulate(
                             wire.deliver(sent[wire.edge.source][:, late]) if early is None else early[:, late]
                         )
                 sent[name][:, t] = group.step(a)
-                if f"{name}.u" in held:
-                    held[f"{name}.u"][:, t] = group.u / group.scale
-                if f"{name}.v" in held:
-                    held[f"{name}.v"][:, t] = group.reached / group.scale
+                for probe in probed[name]:
+                    state = probe.rpartition(".")[2]
+                    held[probe][:, t] = getattr(group, "reached" if state == "v" else state) / group.scale
             if membrane is not None:
                 membrane[:, t] = groups[port.population].v / groups[port.population].scale
     messages = {name: sent[name] for name in groups}
@@ -203,6 +206,16 @@ class _Wires:
     def all_steps(self, messages: Float) -> Float:
         """Return what all steps of an input deliver at once."""
         return self.deliver(messages.reshape(-1, messages.shape[2])).reshape(*messages.shape[:2], -1)
+
+
+def _group(name: str, side: Pair, chosen: Selection, scaled: bool, batch: int) -> Any:
+    """Return what steps a population."""
+    model = side.network.population(name).model
+    if model not in STATES:
+        return _Group(name, side, chosen, scaled, batch)
+    values = {item: pick(side.parameters[item, name], chosen.of(item, name), scaled) for item in ITEMS[model]}
+    arithmetic = [item for item in ARITHMETIC if scaled and chosen.of(item, name)]
+    return STATES[model](values, arithmetic, batch, side.scale[name] if scaled else None)
 
 
 class _Group:

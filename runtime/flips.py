@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from snn_compile.runtime.causes import WITHIN
 from snn_compile.runtime.emulate import NETWORK, Emulation, Selection, emulate, pick
-from snn_compile.runtime.pairing import UNIT, Float, Pair, Tensor, input_ports
+from snn_compile.runtime.pairing import UNIT, Edge, Float, Pair, Tensor, input_ports
+from snn_compile.runtime.programmed import ERRORS, ITEMS, PROBES
 from snn_compile.targets.integer import DECAY_ONE
 
 
@@ -119,22 +120,18 @@ def judge(
     samples = sorted({d.sample for d in found})
     row = {sample: i for i, sample in enumerate(samples)}
     part = {name: data[samples] for name, data in inputs.items()}
-    probes = [f"{p.name}.{state}" for p in side.network.populations for state in "uv"]
+    probes = [f"{p.name}.{s}" for p in side.network.populations for s in PROBES.get(p.model, ("u", "v"))]
     ideal, made = emulate(side, NETWORK, part, probes), emulate(side, chosen, part, probes)
     bound = rounding_bound(side, part, ideal)
     judged = []
     for d in found:
         at, scale = (row[d.sample], d.step, d.neuron), side.scale[d.population]
         v = (float(ideal.probes[f"{d.population}.v"][at]), float(made.probes[f"{d.population}.v"][at]))
-        theta = side.parameters["threshold", d.population]
-        mask = chosen.of("threshold", d.population)
-        # Of several spikes a step, the multiple of the threshold that lies between the two numbers.
-        times = d.messages[1] + (d.messages[1] < d.messages[0])
-        if side.network.population(d.population).reset_timing == "pending":
-            times = 1 + (abs(v[0] - theta.network[d.neuron]) > abs(v[0] - 2 * theta.network[d.neuron]))
-        both = theta.network[d.neuron], pick(theta, mask, False)[d.neuron]
-        thresholds = (float(times * both[0]), float(times * both[1]))
-        slack = times * UNIT * min(abs(theta.kept - theta.ideal)[d.neuron], WITHIN)
+        if side.network.population(d.population).model in ERRORS:
+            both = [run.probes[f"{d.population}.limit"][at] for run in (ideal, made)]
+            thresholds, slack = (float(both[0]), float(both[1])), 0.0
+        else:
+            thresholds, slack = _thresholds(side, d, chosen, v[0])
         limit = float(bound[d.population][at] + slack) / scale
         moved = (v[0], thresholds[0]) != (v[1], thresholds[1])
         near = moved and abs(v[1] - v[0]) <= limit and abs(v[0] - thresholds[0]) <= limit
@@ -154,6 +151,21 @@ def judge(
     return judged
 
 
+def _thresholds(
+    side: Pair, d: FirstDifference, chosen: Selection, v: float
+) -> tuple[tuple[float, float], float]:
+    """Return a leaky neuron's threshold of each side at a difference, and what rounding may make of it."""
+    theta = side.parameters["threshold", d.population]
+    mask = chosen.of("threshold", d.population)
+    # Of several spikes a step, the multiple of the threshold that lies between the two numbers.
+    times = d.messages[1] + (d.messages[1] < d.messages[0])
+    if side.network.population(d.population).reset_timing == "pending":
+        times = 1 + (abs(v - theta.network[d.neuron]) > abs(v - 2 * theta.network[d.neuron]))
+    both = theta.network[d.neuron], pick(theta, mask, False)[d.neuron]
+    slack = times * UNIT * min(abs(theta.kept - theta.ideal)[d.neuron], WITHIN)
+    return (float(times * both[0]), float(times * both[1])), float(slack)
+
+
 def rounding_bound(side: Pair, inputs: Mapping[str, Float], ideal: Emulation) -> dict[str, Float]:
     """Return the largest error of each membrane before its reset, (batch, steps, size), in the program's
     units, valid until the sample's first different message. `ideal` needs the probes u and v of all.
@@ -167,11 +179,12 @@ def rounding_bound(side: Pair, inputs: Mapping[str, Float], ideal: Emulation) ->
         graded = port.kind == "graded"
         errors[name] = np.minimum(np.abs(np.rint(data * unit) - data * unit), 0.5) * graded
     bounds = {p.name: np.zeros((batch, steps, p.size)) for p in side.network.populations}
-    groups = {name: _Errors(side, name, ideal) for name in bounds}
+    groups = {name: _errors(side, name, ideal) for name in bounds}
+    wires = {name: _wires(side, name) for name in bounds}
     for t in range(steps):
         for name in side.network.order:
             e_a: Any = 0.0
-            for weights, slack, edge, floors in groups[name].wires:
+            for weights, slack, edge, floors in wires[name]:
                 if t >= edge.network_delay:
                     late = t - edge.network_delay
                     e_a = e_a + _times(np.abs(messages[edge.source][:, late]), slack)
@@ -194,6 +207,24 @@ def _slack(tensor: Tensor) -> Float:
     return np.where(error <= WITHIN * tensor.lsb, error, 0.0)
 
 
+def _wires(side: Pair, name: str) -> list[tuple[Any, Any, Edge, int]]:
+    """Return the magnitudes of weights and of their errors, the edge and its sums that are floored."""
+    return [
+        (abs(e.matrix(e.weight.ideal)), abs(e.matrix(_slack(e.weight))), e, sum(e.floors))
+        for e in side.arriving(name)
+    ]
+
+
+def _errors(side: Pair, name: str, ideal: Emulation) -> Any:
+    """Return what bounds the errors of a population."""
+    model = side.network.population(name).model
+    if model not in ERRORS:
+        return _Errors(side, name, ideal)
+    slack = {item: _slack(side.parameters[item, name]) for item in ITEMS[model]}
+    traces = {state: ideal.probes[f"{name}.{state}"] for state in PROBES[model]}
+    return ERRORS[model](side, name, traces, slack, ideal.messages[name])
+
+
 class _Errors:
     """Error bounds of one population's states, in the program's units."""
 
@@ -212,10 +243,6 @@ class _Errors:
         self.start = np.broadcast_to(start, self.u.shape[::2])
         self.e_u = np.zeros(self.u.shape[::2])
         self.e_v = self.e_u + _slack(side.parameters["v_init", name])
-        self.wires = [
-            (abs(e.matrix(e.weight.ideal)), abs(e.matrix(_slack(e.weight))), e, sum(e.floors))
-            for e in side.arriving(name)
-        ]
 
     def step(self, t: int, e_a: Any) -> Float:
         """Advance to logical step t; return the bound of v before the reset."""

@@ -121,15 +121,18 @@ class Pair:
 def pair(program: Program, network: Network) -> Pair:
     """Lay program and network side by side; raises WrongInput where they are not the same network.
 
-    Only leaky neurons are followed here; other models are refused by name.
+    Leaky neurons are followed here, balanced resonators and adaptive leaky neurons in `programmed.py`; other
+    models are refused by name.
     """
+    from snn_compile.compiler.network import PROGRAMMED
     from snn_compile.compiler.simplify import simplify
+    from snn_compile.runtime.programmed import tensors
 
     simple = simplify(network)
-    if other := [p for p in simple.populations if p.model not in ("lif", "li")]:
+    if other := [p for p in simple.populations if p.model not in ("lif", "li", *PROGRAMMED)]:
         raise WrongInput(
             f"population {other[0].name!r} is of model {other[0].model}; where a program leaves its network "
-            "is found for leaky neurons only (snn-run --against compares the outputs of any)",
+            "is found for leaky neurons, brf and alif only (snn-run --against compares the outputs of any)",
             population=other[0].name,
         )
 
@@ -151,7 +154,8 @@ def pair(program: Program, network: Network) -> Pair:
     edges = _edges(program, simple, scale, unit)
     parameters: dict[tuple[str, str], Tensor] = {}
     for q in simple.populations:
-        parameters |= _parameters(q, made[q.name], scale[q.name])
+        follow = tensors if q.model in PROGRAMMED else _parameters
+        parameters |= follow(q, made[q.name], scale[q.name])
     return Pair(program, simple, made, scale, unit, edges, parameters)
 
 

@@ -44,13 +44,13 @@ def test_the_operations_of_an_update(model: str, registers: Any, products: float
     assert _update_operations(Population("n", (2,), model, registers)) == (products, sums)
 
 
-def test_divergence_follows_leaky_neurons_only() -> None:
+def test_divergence_does_not_follow_encoders() -> None:
     values = {"threshold": np.ones(1), "input_bias": np.zeros(1), "offset": np.zeros(1)}
     encoder = FloatPopulation("n", (1,), "delta", values, fixed_scale=1.0)
     edge = Projection("x/n", "x", "n", np.ones((1, 1)))
     ports = (Port("x", (1,)),), (Port("y", (1,), "n"),)
     network = Network((encoder,), (edge,), *ports, Contract(dt=1.0, time_unit="step"))
-    with pytest.raises(WrongInput, match="population 'n' is of model delta; .* for leaky neurons only"):
+    with pytest.raises(WrongInput, match="population 'n' is of model delta; .*, brf and alif only"):
         diverge(compile_graph(network), network, np.ones((1, 3, 1)))
 
 
