@@ -114,12 +114,14 @@ def network_config(config: TrainConfig, data: Dataset) -> NetworkConfig:
     ]
     hidden = [LayerConfig(size, recurrent=config.recurrent, **spiking) for size in config.hidden]
     layers = [*convolutions, *hidden]
-    classes = 1 + int(labelled(data).labels.max())  # type: ignore[union-attr]
+    labels = np.asarray(labelled(data).labels)
+    classes = 1 + int(labels.max())
     layers.append(LayerConfig(classes, "li", beta=config.readout_decay, **shared))
     if config.channels:
         last = len(convolutions)
         layers[last] = replace(layers[last], pool=config.pool)
-    return NetworkConfig(tuple(data.inputs.shape[2:]), tuple(layers), _integers(config, data))
+    readout = "per_step" if labels.ndim == 2 else "mean"
+    return NetworkConfig(tuple(data.inputs.shape[2:]), tuple(layers), _integers(config, data), readout)
 
 
 def _integers(config: TrainConfig, data: Dataset) -> IntegerConfig | None:

@@ -79,7 +79,7 @@ def liquid_to_nir(module: OnlineNetwork, sample_input: Tensor, dt: float | None)
         update_order="synapse_first",
         current_decay="before",
         delays=delays,
-        readouts={"output": Readout("membrane", "last", "classify")},
+        readouts={"output": Readout("membrane", config.reads, config.task)},
     )
     attach(graph, contract)
     return graph

@@ -68,6 +68,9 @@ def own_to_nir(module: nn.Module, sample_input: Tensor, dt: float | None = None)
     shape = tuple(sample_input.shape[2:])
     graph = _Graph(dt or 1.0, shape, {"input": nir.Input({"input": np.array(shape)})})
     integers: dict[str, dict[str, Any]] = {}
+    readout = Readout("membrane", "mean", "classify")
+    if isinstance(module, SpikingNetwork):
+        readout = Readout("membrane", module.config.readout, module.config.task)
     if isinstance(module, SpikingNetwork) and module.config.integers:
         integers = trained_integers(module.stages(), module.config.integers)
         module = deployed(module, module.stages(), module.config.integers)
@@ -75,7 +78,7 @@ def own_to_nir(module: nn.Module, sample_input: Tensor, dt: float | None = None)
         _add(layer, name, graph)
     graph.add("output", nir.Output({"output": np.array(graph.shape)}))
     result = nir.NIRGraph(nodes=graph.nodes, edges=graph.edges)
-    attach(result, replace(_contract(graph, "s" if dt else "step"), integers=integers))
+    attach(result, replace(_contract(graph, "s" if dt else "step", readout), integers=integers))
     return result
 
 
@@ -98,11 +101,11 @@ def _named_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         yield (f"{type(layer).__name__.lower()}_{name}" if name.isdigit() else name), layer
 
 
-def _contract(graph: _Graph, time_unit: str) -> Contract:
+def _contract(graph: _Graph, time_unit: str, readout: Readout) -> Contract:
     resets = sorted(set(graph.resets.values())) or ["value"]
     nodes = {} if len(resets) == 1 else {n: {"reset": reset} for n, reset in graph.resets.items()}
     spiking = isinstance(graph.nodes[graph.edges[-1][0]], (nir.LIF, nir.CubaLIF))
-    readout = Readout("spikes", "count", "classify") if spiking else Readout("membrane", "mean", "classify")
+    readout = Readout("spikes", "count", "classify") if spiking else readout
     return Contract(
         dt=graph.dt,
         time_unit=time_unit,

@@ -104,7 +104,7 @@ def recurrent_to_nir(module: RecurrentNetwork, sample_input: Tensor, dt: float |
         update_order="synapse_first",
         current_decay="before",
         delays=delays,
-        readouts={"output": Readout("membrane", config.readout, "classify")},
+        readouts={"output": Readout("membrane", config.readout, config.task)},
     )
     attach(graph, contract)
     return graph

@@ -87,17 +87,20 @@ def fit(config: FpttConfig, path: str | Path | None = None, observe: Observe | N
 def build_network(config: FpttConfig, data: Dataset) -> Network:
     """Return the untrained network that `config` asks for on the shapes of `data` and what it wants."""
     shape, outputs = tuple(data.inputs.shape[2:]), _outputs(_wanted(data))
+    reads = (
+        "per_step" if data.targets is None and data.labels is not None and data.labels.ndim == 2 else "last"
+    )
+    task = "classify" if data.targets is None else "regress"
     if config.neuron == "brf":
-        return RecurrentNetwork(
-            RecurrentConfig(inputs=math.prod(shape), hidden=config.hidden[0], classes=outputs, neuron="brf")
-        )
+        inputs, hidden = math.prod(shape), config.hidden[0]
+        return RecurrentNetwork(RecurrentConfig(inputs, hidden, outputs, readout=reads, task=task))
     if config.neuron == "lif":
         layers = [LayerConfig(size, recurrent=config.recurrent) for size in config.hidden]
-        return SpikingNetwork(NetworkConfig(shape, (*layers, LayerConfig(outputs, "li"))))
+        layers.append(LayerConfig(outputs, "li"))
+        return SpikingNetwork(NetworkConfig(shape, tuple(layers), readout=reads, task=task))
     shared = "neuron channels kernel stride gate hidden recurrent adaptive start readout tau_readout"
-    return OnlineNetwork(
-        OnlineConfig(shape, outputs, **{key: getattr(config, key) for key in shared.split()})
-    )
+    values = {key: getattr(config, key) for key in shared.split()}
+    return OnlineNetwork(OnlineConfig(shape, outputs, **values, reads=reads, task=task))
 
 
 def trainer_of(config: FpttConfig, network: nn.Module, data: Dataset) -> ForwardPropagation:

@@ -23,6 +23,8 @@ from snn_compile.train.neurons import LI, LIF, CubaLIF, Firing, Spiking
 from snn_compile.train.rounding import Format, IntegerConfig
 
 NEURONS = ("lif", "cuba_lif", "li")
+READOUTS = ("mean", "last", "per_step")
+TASKS = ("classify", "regress")
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,16 @@ class LayerConfig:
 class NetworkConfig:
     """The shape of one step of input, and the layers from input to read-out.
 
-    With `integers` the network computes in a chip's integers (see `integers.py`).
+    With `integers` the network computes in a chip's integers (see `integers.py`). `readout`: what is read of
+    an `li` layer when it is deployed, the mean over time, the last step, or every step; `task`: a class
+    (classify), or the membranes themselves (regress).
     """
 
     input_shape: tuple[int, ...]
     layers: tuple[LayerConfig, ...]
     integers: IntegerConfig | None = None
+    readout: str = "mean"
+    task: str = "classify"
 
     def __post_init__(self) -> None:
         """Raise SnnCompileError for an impossible row of layers."""
@@ -101,13 +107,16 @@ class NetworkConfig:
             raise SnnCompileError("a network needs at least one layer")
         if any(layer.neuron == "li" for layer in self.layers[:-1]):
             raise SnnCompileError("only the last layer may be li: it sends membranes, not spikes")
+        check_read(self.readout, self.task)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> NetworkConfig:
         """Return the configuration that `dataclasses.asdict` made plain."""
         layers = tuple(LayerConfig(**layer) for layer in plain["layers"])
-        integers = plain.get("integers")
-        return cls(tuple(plain["input_shape"]), layers, IntegerConfig(**integers) if integers else None)
+        rest = {key: value for key, value in plain.items() if key not in ("input_shape", "layers")}
+        if rest.get("integers"):
+            rest["integers"] = IntegerConfig(**rest["integers"])
+        return cls(tuple(plain["input_shape"]), layers, **rest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +191,13 @@ class SpikingNetwork(nn.Module):
             if isinstance(module, Spiking):
                 spikes[name] = x
         return Run(x, spikes)
+
+
+def check_read(readout: str, task: str) -> None:
+    """Raise SnnCompileError for a read-out or a task that is none of those of our networks."""
+    for key, value, allowed in (("readout", readout, READOUTS), ("task", task, TASKS)):
+        if value not in allowed:
+            raise SnnCompileError(f"{key} is {value!r}; use one of {', '.join(allowed)}")
 
 
 def _population_name(config: NetworkConfig, number: int) -> str:

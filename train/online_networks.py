@@ -24,11 +24,12 @@ from snn_compile.train.blocks import Block, States, leaky_block
 from snn_compile.train.fused import run_adaptive
 from snn_compile.train.liquid import Liquid
 from snn_compile.train.liquid_layers import LiquidConvolution, LiquidLayer
-from snn_compile.train.networks import Run
+from snn_compile.train.networks import TASKS, Run
 from snn_compile.train.recurrent import LeakyReadout
 
 ONLINE_NEURONS = ("lsn", "alif", "lstm")
 READOUTS = ("membrane", "leaky", "liquid")
+READS = ("last", "per_step")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class OnlineConfig:
 
     `channels` lists convolutions of width `kernel`, padded by half of it, with `stride`, whose gates are
     `gate` wide. `adaptive` False fixes the threshold at 0.5. `start`: states at 0, or `random`.
-    `tau_readout` (steps) are mean and deviation of the time constants of the readout `leaky`.
+    `tau_readout` (steps) are mean and deviation of the time constants of the readout `leaky`. `reads`: what
+    is read when it is deployed, the last step or every step; `task`: a class, or the numbers themselves.
     """
 
     input_shape: tuple[int, ...]
@@ -53,10 +55,13 @@ class OnlineConfig:
     start: str = "zero"
     readout: str = "membrane"
     tau_readout: tuple[float, ...] = (20.0, 5.0)
+    reads: str = "last"
+    task: str = "classify"
 
     def __post_init__(self) -> None:
         """Raise SnnCompileError for values out of range."""
-        for key, allowed in (("neuron", ONLINE_NEURONS), ("readout", READOUTS)):
+        words = {"neuron": ONLINE_NEURONS, "readout": READOUTS, "reads": READS, "task": TASKS}
+        for key, allowed in words.items():
             if getattr(self, key) not in allowed:
                 raise SnnCompileError(f"{key} is {getattr(self, key)!r}; use one of {', '.join(allowed)}")
         if not self.hidden or (self.neuron != "lsn" and (self.channels or len(self.hidden) > 1)):

@@ -22,11 +22,10 @@ from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.adaptive import Adaptation
 from snn_compile.train.fused import States, Weights, run_layer
 from snn_compile.train.leaky import integrated
-from snn_compile.train.networks import Run
+from snn_compile.train.networks import Run, check_read
 from snn_compile.train.recurrence import RANGES, Recurrence
 from snn_compile.train.resonators import Resonance, clamped, damping, izhikevich_step
 
-READOUTS = ("mean", "per_step")
 RECURRENT_NEURONS = ("rf", "brf", "rf_iz", "alif", "lstm")
 
 
@@ -34,20 +33,21 @@ RECURRENT_NEURONS = ("rf", "brf", "rf_iz", "alif", "lstm")
 class RecurrentConfig(Recurrence):
     """Sizes of a recurrent layer, and what it is made of.
 
-    `readout`: what is read when it is deployed, a class by the mean over time, or one a step.
+    `readout`: what is read when it is deployed, the mean over time, the last step, or every step;
+    `task`: a class (classify), or the membranes themselves (regress).
     """
 
     inputs: int
     hidden: int
     classes: int
     readout: str = "mean"
+    task: str = "classify"
 
     def __post_init__(self) -> None:
         """Raise SnnCompileError for values out of range."""
         if self.neuron not in RECURRENT_NEURONS:
             raise SnnCompileError(f"neuron is {self.neuron!r}; use one of {', '.join(RECURRENT_NEURONS)}")
-        if self.readout not in READOUTS:
-            raise SnnCompileError(f"readout is {self.readout!r}; use one of {', '.join(READOUTS)}")
+        check_read(self.readout, self.task)
         for key in RANGES:
             if len(getattr(self, key)) != 2:
                 raise SnnCompileError(f"{key} is {getattr(self, key)}; it must be two numbers")
