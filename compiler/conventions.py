@@ -19,6 +19,7 @@ import numpy as np
 
 from snn_compile.compiler.fingerprints import Detection, detect
 from snn_compile.targets.errors import AmbiguousConvention, CompileError
+from snn_compile.targets.program import REDUCED
 from snn_compile.targets.rule import CHOICES as RULE_CHOICES
 
 METADATA_KEY = "snn_compile"
@@ -49,15 +50,30 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Readout:
-    """How one output node is read: which signal, reduced over time how, for which task."""
+    """How one output node is read: which signal, reduced over time how, for which task.
+
+    count, mean and max leave out the first `skip` steps.
+    """
 
     signal: str = "spikes"
     readout: str = "count"
     task: str = "classify"
+    skip: int = field(default=0, metadata={"later": True})
 
     def __post_init__(self) -> None:
         for item in ("signal", "readout", "task"):
             _check_choice(item, getattr(self, item))
+        if type(self.skip) is not int or self.skip < 0 or (self.skip and self.readout not in REDUCED):
+            raise CompileError(
+                f"contract: skip is {self.skip!r}; it must be a number of steps, and 0 for the readout "
+                f"{self.readout}",
+                item="skip",
+                value=self.skip,
+            )
+
+    def plain(self) -> dict[str, Any]:
+        """Return the items that say something, as plain values."""
+        return {key: value for key, value in asdict(self).items() if key != "skip" or value}
 
 
 @dataclass(frozen=True)
@@ -129,6 +145,7 @@ class Contract:
         """Return the metadata string, bound to the digest of the graph's parameters."""
         body = asdict(self)
         body["delays"] = [[a, b, int(n)] for (a, b), n in sorted(self.delays.items())]
+        body["readouts"] = {name: read.plain() for name, read in self.readouts.items()}
         for item in ("nodes", "integers"):
             body[item] = {name: dict(items) for name, items in sorted(getattr(self, item).items())}
         head = {"schema": SCHEMA, "version": SCHEMA_VERSION, "parameters": parameters}

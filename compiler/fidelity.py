@@ -97,11 +97,12 @@ def unplaced(made: QuantizedNetwork, chip: Chip, retimed: RetimedNetwork) -> Pro
 
 
 def _predictions(network: Network, outputs: Float, observed: Observation) -> tuple[int, int | None]:
-    readout = network.outputs[0].readout
-    if readout.task != "classify":
+    read = network.outputs[0].readout
+    if read.task != "classify":
         return len(outputs), None
     assert observed.outputs is not None
-    mine, wanted = (read_out(x, readout.readout, readout.task)[0] for x in (outputs, observed.outputs))
+    both = (outputs, observed.outputs)
+    mine, wanted = (read_out(x, read.readout, read.task, read.skip)[0] for x in both)
     return int(wanted.size), int(np.count_nonzero(mine != wanted))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from snn_compile.compiler.conventions import MEANING, Contract, resolve
@@ -79,7 +78,7 @@ def program_json(program: Program, name: str) -> dict[str, Any]:
 def _contract_json(contract: Contract, decided: Mapping[str, str]) -> dict[str, Any]:
     values = {key: value for key, value in vars(contract).items() if key not in ("delays", "readouts")}
     values["delays"] = [[a, b, n] for (a, b), n in sorted(contract.delays.items())]
-    values["readouts"] = {key: asdict(item) for key, item in contract.readouts.items()}
+    values["readouts"] = {key: item.plain() for key, item in contract.readouts.items()}
     values["nodes"] = {key: dict(item) for key, item in contract.nodes.items()}
     return {key: {"value": value, "decided": decided[key]} for key, value in values.items()}
 

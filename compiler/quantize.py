@@ -9,7 +9,7 @@ and exponent, decays 12 bits. `scales.py` chooses S.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import log2
 
 import numpy as np
@@ -183,10 +183,7 @@ def quantize(
         tuple(populations),
         tuple(projections),
         tuple(inputs.values()),
-        tuple(
-            OutputPort(p.name, p.population, p.readout.signal, p.readout.readout, p.readout.task)
-            for p in network.outputs
-        ),
+        tuple(OutputPort(p.name, p.population, **asdict(p.readout)) for p in network.outputs),
         tuple(errors),
         tuple(warnings),
     )

@@ -216,7 +216,8 @@ def run_reference(
     wall = time.perf_counter() - began
     signal = run.states[f"{port.population}.v"] if membrane else run.messages[port.population]
     outputs = signal.reshape(*signal.shape[:2], *port.shape)
-    predictions, ties = read_out(outputs, port.readout.readout, port.readout.task)
+    read = port.readout
+    predictions, ties = read_out(outputs, read.readout, read.task, read.skip)
     return RunRecord(
         device="reference",
         digest=network.digest(),

@@ -346,11 +346,17 @@ def _rule_causes(side: Pair, name: str) -> Iterator[Cause]:
 
 def _readout_causes(side: Pair) -> list[Cause]:
     port, made = side.network.outputs[0], side.program.outputs[0]
-    ideal = (port.population, port.readout.signal, port.readout.readout, port.readout.task)
-    if ideal == (made.population, made.signal, made.readout, made.task):
+    read = port.readout
+    ideal = _read_text(port.population, read.signal, read.readout, read.task, read.skip)
+    real = _read_text(made.population, made.signal, made.readout, made.task, made.skip)
+    if ideal == real:
         return []
-    text = f"{' '.join(ideal)} in the network, {made.population} {made.signal} {made.readout} {made.task}"
-    return [Cause("readout", made.name, {("readout", ""): True}, f"{text} in the program")]
+    text = f"{ideal} in the network, {real} in the program"
+    return [Cause("readout", made.name, {("readout", ""): True}, text)]
+
+
+def _read_text(population: str, signal: str, readout: str, task: str, skip: int) -> str:
+    return f"{population} {signal} {readout} {task}" + (f" without the first {skip} steps" if skip else "")
 
 
 def _overflow_causes(overflows: Mapping[str, Overflow]) -> list[Cause]:

@@ -123,7 +123,7 @@ def emulate(
     outputs = membrane if membrane is not None else messages[port.population]
     if membrane is not None and not chosen.of("readout"):
         outputs = outputs + side.network.population(port.population).parameters["offset"]
-    predictions, _ = read_out(outputs, port.readout, port.task)
+    predictions, _ = read_out(outputs, port.readout, port.task, port.skip)
     overflows = {name: group.overflow for name, group in groups.items()}
     return Emulation(messages, held, overflows, outputs, predictions)
 
@@ -134,11 +134,13 @@ class _Read:
     signal: str
     readout: str
     task: str
+    skip: int
 
 
 def _network_port(side: Pair) -> _Read:
     port = side.network.outputs[0]
-    return _Read(port.population, port.readout.signal, port.readout.readout, port.readout.task)
+    read = port.readout
+    return _Read(port.population, read.signal, read.readout, read.task, read.skip)
 
 
 def _order(side: Pair, edges: list[_Wires]) -> list[str]:

@@ -126,7 +126,7 @@ class Session:
             run, first = self._anew(messages, steps), self._start
         outputs = self._outputs(run, first, steps)
         port = self.program.outputs[0]
-        predictions, ties = read_out(outputs[None], port.readout, port.task)
+        predictions, ties = read_out(outputs[None], port.readout, port.task, port.skip)
         self._hold(messages, run)
         so_far = self._totals
         self._totals = replace(

@@ -49,6 +49,7 @@ def describe(program: Program) -> str:
             )
     lines += [
         f"output {port.name}: {port.signal} of {port.population}, {port.readout}, {port.task}"
+        + (f", without the first {port.skip} steps" if port.skip else "")
         for port in program.outputs
     ]
     for core in program.cores:

@@ -142,7 +142,7 @@ def execute(
     membrane = port.signal == "membrane"
     signal = states(membrane_of(program, port.population)) if membrane else events(port.population).dense()
     outputs = signal.reshape(*signal.shape[:2], *population.shape)
-    predictions, ties = read_out(outputs, port.readout, port.task)
+    predictions, ties = read_out(outputs, port.readout, port.task, port.skip)
     return RunRecord(
         device=runner.name,
         digest=program.digest(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ def encode(value: Any, arrays: list[npt.NDArray[Any]] | None = None) -> tuple[An
     """Return a dataclass tree as JSON values and the arrays that it refers to by index."""
     found: list[npt.NDArray[Any]] = [] if arrays is None else arrays
     if is_dataclass(value):
-        body: Any = {f.name: encode(getattr(value, f.name), found)[0] for f in fields(value)}
+        body: Any = {
+            f.name: encode(getattr(value, f.name), found)[0] for f in fields(value) if _stated(value, f)
+        }
     elif isinstance(value, Mapping):
         body = {str(key): encode(item, found)[0] for key, item in value.items()}
     elif isinstance(value, (tuple, list)):
@@ -30,6 +32,11 @@ def encode(value: Any, arrays: list[npt.NDArray[Any]] | None = None) -> tuple[An
     else:
         body = value
     return body, found
+
+
+def _stated(value: Any, field: Field[Any]) -> bool:
+    # A field that came later stays out where it says nothing, so that what was written before is the same.
+    return not (field.metadata.get("later") and getattr(value, field.name) == field.default)
 
 
 def content_digest(body: Any, arrays: list[npt.NDArray[Any]]) -> str:

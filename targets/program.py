@@ -27,6 +27,8 @@ from snn_compile.targets.weights import WeightTable
 
 SIGNALS = ("spikes", "membrane")
 READOUTS = ("count", "mean", "last", "max", "per_step")
+REDUCED = ("count", "mean", "max")
+"""Readouts over several steps, which may leave out the first ones."""
 TASKS = ("classify", "regress")
 
 
@@ -129,13 +131,17 @@ class InputPort:
 
 @dataclass(frozen=True)
 class OutputPort:
-    """What is read: a population's `signal` (spikes, membrane), reduced by `readout`, for `task`."""
+    """What is read: a population's `signal` (spikes, membrane), reduced by `readout`, for `task`.
+
+    count, mean and max leave out the first `skip` steps.
+    """
 
     name: str
     population: str
     signal: str = "spikes"
     readout: str = "count"
     task: str = "classify"
+    skip: int = field(default=0, metadata={"later": True})
 
     def __post_init__(self) -> None:
         for key, choices in (("signal", SIGNALS), ("readout", READOUTS), ("task", TASKS)):
@@ -143,6 +149,11 @@ class OutputPort:
                 raise WrongProgram(
                     f"output {self.name!r}: {key} {getattr(self, key)!r}; use one of {', '.join(choices)}"
                 )
+        if type(self.skip) is not int or self.skip < 0 or (self.skip and self.readout not in REDUCED):
+            raise WrongProgram(
+                f"output {self.name!r}: skip {self.skip!r}; it must be a number of steps, and 0 for the "
+                f"readout {self.readout}"
+            )
 
 
 @dataclass(frozen=True)

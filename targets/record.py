@@ -110,14 +110,22 @@ class RunRecord:
 
 
 def read_out(
-    signal: npt.NDArray[np.generic], readout: str, task: str
+    signal: npt.NDArray[np.generic], readout: str, task: str, skip: int = 0
 ) -> tuple[npt.NDArray[np.generic], float]:
     """Reduce an output signal (batch, steps, *shape) to predictions and the share of ties.
 
     count and mean sum over time (the order of classes is the same and integers stay exact), last takes
-    the last step, max the largest value over time, per_step keeps every step.
+    the last step, max the largest value over time, per_step keeps every step. The first `skip` steps are
+    left out. Raises WrongInput where no step is left.
     """
-    wide = signal.astype(np.int64 if signal.dtype.kind in "biu" else np.float64)
+    if skip >= signal.shape[1]:
+        raise WrongInput(
+            f"the read-out leaves out the first {skip} steps, and the run has {signal.shape[1]}; give longer "
+            "inputs",
+            skip=skip,
+            steps=signal.shape[1],
+        )
+    wide = signal[:, skip:].astype(np.int64 if signal.dtype.kind in "biu" else np.float64)
     if readout in ("count", "mean"):
         value = wide.sum(axis=1)
     elif readout == "last":

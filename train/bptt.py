@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -48,6 +49,7 @@ def fit(config: TrainConfig, path: str | Path | None = None, observe: Observe | 
     """
     with single_thread():
         train = labelled(load_data(config.data, "train", **config.data_options()))
+        _check_scored(config, train)
         validation = labelled(load_data(config.data, "validation", **config.data_options()))
         torch.manual_seed(config.seed)
         network = build_network(config, train)
@@ -70,6 +72,15 @@ def fit(config: TrainConfig, path: str | Path | None = None, observe: Observe | 
     return Training(network, keeper.metrics, keeper.epochs, interrupted)
 
 
+def _check_scored(config: TrainConfig, data: Dataset) -> None:
+    if config.unscored >= data.inputs.shape[1]:
+        raise SnnCompileError(
+            f"training: unscored is {config.unscored}, and {data.name} has {data.inputs.shape[1]} steps: "
+            "none is left to be scored; take fewer",
+            key="unscored",
+        )
+
+
 def refined(config: TrainConfig, network: Network, train: Dataset, validation: Dataset) -> Network:
     """Train a network further, as `config` says, and return it at the best of these epochs."""
     sample = torch.from_numpy(train.inputs[:1].copy()).float()
@@ -90,7 +101,7 @@ def recurrent_config(config: TrainConfig, data: Dataset) -> RecurrentConfig:
     """Return the recurrent layer that `config` asks for on the shapes and classes of `data`."""
     values = {f.name: getattr(config, f.name) for f in fields(Recurrence)}
     inputs, labels = math.prod(data.inputs.shape[2:]), np.asarray(labelled(data).labels)
-    values |= {"readout": "per_step" if labels.ndim == 2 else "mean", "classes": 1 + int(labels.max())}
+    values |= {"classes": 1 + int(labels.max()), **_read(config, labels)}
     return RecurrentConfig(inputs=inputs, hidden=config.hidden[0], **values)
 
 
@@ -120,8 +131,13 @@ def network_config(config: TrainConfig, data: Dataset) -> NetworkConfig:
     if config.channels:
         last = len(convolutions)
         layers[last] = replace(layers[last], pool=config.pool)
-    readout = "per_step" if labels.ndim == 2 else "mean"
-    return NetworkConfig(tuple(data.inputs.shape[2:]), tuple(layers), _integers(config, data), readout)
+    shape, read = tuple(data.inputs.shape[2:]), _read(config, labels)
+    return NetworkConfig(shape, tuple(layers), _integers(config, data), **read)
+
+
+def _read(config: TrainConfig, labels: npt.NDArray[np.generic]) -> dict[str, Any]:
+    """Return what a deployed network reads, as `evaluate` does: every step, or the mean of those scored."""
+    return {"readout": "per_step"} if labels.ndim == 2 else {"readout": "mean", "skip": config.unscored}
 
 
 def _integers(config: TrainConfig, data: Dataset) -> IntegerConfig | None:

@@ -70,7 +70,8 @@ def own_to_nir(module: nn.Module, sample_input: Tensor, dt: float | None = None)
     integers: dict[str, dict[str, Any]] = {}
     readout = Readout("membrane", "mean", "classify")
     if isinstance(module, SpikingNetwork):
-        readout = Readout("membrane", module.config.readout, module.config.task)
+        read = module.config
+        readout = Readout("membrane", read.readout, read.task, read.skip)
     if isinstance(module, SpikingNetwork) and module.config.integers:
         integers = trained_integers(module.stages(), module.config.integers)
         module = deployed(module, module.stages(), module.config.integers)

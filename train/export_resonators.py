@@ -104,7 +104,7 @@ def recurrent_to_nir(module: RecurrentNetwork, sample_input: Tensor, dt: float |
         update_order="synapse_first",
         current_decay="before",
         delays=delays,
-        readouts={"output": Readout("membrane", config.readout, config.task)},
+        readouts={"output": Readout("membrane", config.readout, config.task, config.skip)},
     )
     attach(graph, contract)
     return graph

@@ -92,7 +92,7 @@ class NetworkConfig:
 
     With `integers` the network computes in a chip's integers (see `integers.py`). `readout`: what is read of
     an `li` layer when it is deployed, the mean over time, the last step, or every step; `task`: a class
-    (classify), or the membranes themselves (regress).
+    (classify), or the membranes themselves (regress). The mean leaves out the first `skip` steps.
     """
 
     input_shape: tuple[int, ...]
@@ -100,6 +100,7 @@ class NetworkConfig:
     integers: IntegerConfig | None = None
     readout: str = "mean"
     task: str = "classify"
+    skip: int = 0
 
     def __post_init__(self) -> None:
         """Raise SnnCompileError for an impossible row of layers."""
@@ -107,7 +108,7 @@ class NetworkConfig:
             raise SnnCompileError("a network needs at least one layer")
         if any(layer.neuron == "li" for layer in self.layers[:-1]):
             raise SnnCompileError("only the last layer may be li: it sends membranes, not spikes")
-        check_read(self.readout, self.task)
+        check_read(self.readout, self.task, self.skip)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> NetworkConfig:
@@ -193,11 +194,15 @@ class SpikingNetwork(nn.Module):
         return Run(x, spikes)
 
 
-def check_read(readout: str, task: str) -> None:
-    """Raise SnnCompileError for a read-out or a task that is none of those of our networks."""
+def check_read(readout: str, task: str, skip: int) -> None:
+    """Raise SnnCompileError for a read-out that is none of those of our networks."""
     for key, value, allowed in (("readout", readout, READOUTS), ("task", task, TASKS)):
         if value not in allowed:
             raise SnnCompileError(f"{key} is {value!r}; use one of {', '.join(allowed)}")
+    if skip < 0 or (skip and readout != "mean"):
+        raise SnnCompileError(
+            f"skip is {skip}; it must be a number of steps, and 0 for the readout {readout}"
+        )
 
 
 def _population_name(config: NetworkConfig, number: int) -> str:

@@ -34,7 +34,8 @@ class RecurrentConfig(Recurrence):
     """Sizes of a recurrent layer, and what it is made of.
 
     `readout`: what is read when it is deployed, the mean over time, the last step, or every step;
-    `task`: a class (classify), or the membranes themselves (regress).
+    `task`: a class (classify), or the membranes themselves (regress). The mean leaves out the first `skip`
+    steps.
     """
 
     inputs: int
@@ -42,12 +43,13 @@ class RecurrentConfig(Recurrence):
     classes: int
     readout: str = "mean"
     task: str = "classify"
+    skip: int = 0
 
     def __post_init__(self) -> None:
         """Raise SnnCompileError for values out of range."""
         if self.neuron not in RECURRENT_NEURONS:
             raise SnnCompileError(f"neuron is {self.neuron!r}; use one of {', '.join(RECURRENT_NEURONS)}")
-        check_read(self.readout, self.task)
+        check_read(self.readout, self.task, self.skip)
         for key in RANGES:
             if len(getattr(self, key)) != 2:
                 raise SnnCompileError(f"{key} is {getattr(self, key)}; it must be two numbers")

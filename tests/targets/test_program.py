@@ -97,6 +97,8 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "signal": (lambda: OutputPort("y", "n", signal="current"), "'y': signal 'current'.*spikes, membrane"),
     "readout": (lambda: OutputPort("y", "n", readout="first"), "'y': readout 'first'.*per_step"),
     "task": (lambda: OutputPort("y", "n", task="cluster"), "'y': task 'cluster'.*regress"),
+    "skip": (lambda: OutputPort("y", "n", skip=-1), "'y': skip -1; it must be a number of steps"),
+    "skip of the last": (lambda: OutputPort("y", "n", readout="last", skip=2), "'y': skip 2;.*0 for.*last"),
     "names": (lambda: program(inputs=(InputPort("n", (4,)),)), "share a name"),
     "projection names": (lambda: program(projections=(edge(), edge())), "two projections share a name"),
     "no neurons": (lambda: program(populations=(lif(shape=(0,)),)), r"'n' has shape \(0,\)"),

@@ -73,6 +73,14 @@ def test_round_trip_of_random_programs(random_programs: Any, tmp_path: Path) -> 
         assert same(program, load_program(str(tmp_path / "p")))
 
 
+def test_steps_left_out_come_back_and_say_nothing_where_there_are_none(program: Any, tmp_path: Path) -> None:
+    made = replace(program, outputs=(replace(program.outputs[0], readout="mean", skip=3),))
+    made.save(tmp_path / "p")
+    assert load_program(tmp_path / "p").outputs == made.outputs and made.digest() != program.digest()
+    assert encode(made)[0]["outputs"][0]["skip"] == 3
+    assert "skip" not in encode(program)[0]["outputs"][0]
+
+
 def sparse_program(weights: Any) -> Program:
     """Return a program with one sparse table, 4 x 3, and a population of every item of a rule."""
     neurons = Population(

@@ -48,6 +48,20 @@ def test_regression(readout: str, values: Any) -> None:
     assert share == 0.0
 
 
+@pytest.mark.parametrize("readout", ["count", "mean", "max"])
+@pytest.mark.parametrize("task", ["classify", "regress"])
+def test_steps_left_out_might_as_well_not_have_been(readout: str, task: str) -> None:
+    rng = np.random.default_rng(1)
+    signal = rng.integers(-9, 9, (20, 7, 4))
+    for skip in range(7):
+        got, ties = read_out(signal, readout, task, skip)
+        wanted = read_out(signal[:, skip:], readout, task)
+        assert got.tolist() == wanted[0].tolist() and ties == wanted[1]
+    assert read_out(signal, readout, task, 3)[0].tolist() != read_out(signal, readout, task)[0].tolist()
+    with pytest.raises(WrongInput, match="leaves out the first 7 steps, and the run has 7"):
+        read_out(signal, readout, task, 7)
+
+
 def test_silence_is_a_tie_that_the_lowest_index_wins() -> None:
     got, share = read_out(np.zeros((4, 3, 10), np.uint8), "count", "classify")
     assert got.tolist() == [0] * 4

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,11 +10,14 @@ import torch
 from scipy.io import savemat
 
 from snn_compile.compiler import cli as compile_cli
-from snn_compile.targets.errors import SnnCompileError
+from snn_compile.targets.device import execute
+from snn_compile.targets.errors import SnnCompileError, WrongInput
+from snn_compile.targets.program_file import load_program
 from snn_compile.train import bptt, cli
 from snn_compile.train.bptt import evaluate, fit
 from snn_compile.train.checkpoint import load_checkpoint, save_checkpoint
 from snn_compile.train.leaky import filters, integrated
+from snn_compile.train.networks import Run
 from snn_compile.train.presets import read_config
 from snn_compile.train.recurrent import RECURRENT_NEURONS, RecurrentConfig, RecurrentNetwork
 from snn_compile.train.resonators import resonator_step
@@ -170,9 +174,30 @@ def test_labels_of_every_step_are_learned_and_scored_by_step(tmp_path, capsys):
     assert result["metric"]["value"] == pytest.approx((told == data.labels).mean())
 
 
-def test_unscored_steps_change_neither_loss_nor_prediction(trained):
-    training, _ = trained
+class Told(torch.nn.Module):
+    """A network that says what it is told."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.outputs = outputs
+
+    def run(self, inputs, formats=None):
+        return Run(self.outputs, {"hidden": torch.zeros(4, 64, 1)})
+
+    def formats(self):
+        return None
+
+
+def test_unscored_steps_change_neither_loss_nor_prediction():
     config = read_config("digits-brf", ["unscored=10"])
+    data = bptt.load_data("digits", "test", layout="pixels")
+    four = replace(data, inputs=data.inputs[:4], labels=np.array([1, 2, 3, 4]))
+    outputs = torch.zeros(4, 64, 10)
+    for sample, label in enumerate(four.labels):
+        outputs[sample, 10:, label] = 1.0
+    outputs[:, :10] = -1e3 * outputs[:, 10:20]
+    assert evaluate(Told(outputs), four, config).accuracy == 1
+    assert evaluate(Told(outputs), four, replace(config, unscored=9)).accuracy == 0
     outputs = torch.randn(4, 64, 10)
     labels = torch.tensor([1, 2, 3, 4])
     loss = bptt._cross_entropy(config, outputs, labels)
@@ -180,6 +205,38 @@ def test_unscored_steps_change_neither_loss_nor_prediction(trained):
     assert torch.equal(bptt._cross_entropy(config, outputs, labels), loss)
     by_hand = torch.nn.functional.nll_loss(outputs[:, 10:].log_softmax(-1).sum(1), labels)
     torch.testing.assert_close(loss, by_hand)
+
+
+@pytest.mark.parametrize(
+    "preset, settings",
+    [
+        ("digits-brf", ["epochs=12", "unscored=56"]),
+        ("digits", ["epochs=3", "copies=0", "unscored=6", "layout=rows"]),
+    ],
+)
+def test_the_compiled_network_leaves_out_the_steps_that_training_did(tmp_path, capsys, preset, settings):
+    path = tmp_path / "model.pt"
+    assert cli.main([preset, *(f"--set={s}" for s in settings), "-o", str(path), "--json"]) == 0
+    trained = json.loads(capsys.readouterr().out)["metric"]["value"]
+    compiled = tmp_path / "model.snn"
+    asked = [str(path), "--target", "loihi2-sim", "--check", "digits", "--json", "-o", str(compiled)]
+    assert compile_cli.main(asked) == 0
+    told = json.loads(capsys.readouterr().out)["accuracy"]
+    assert told["float"] == pytest.approx(trained, abs=1.5 / told["samples"])
+    program, held = load_program(compiled), load_checkpoint(path)
+    data = bptt.load_data("digits", "test", **held.data["options"])
+    whole = replace(program, outputs=(replace(program.outputs[0], skip=0),))
+    found, other = (execute(p, data.inputs).predictions == data.labels for p in (program, whole))
+    assert found.mean() == pytest.approx(told["deployed"]) and (found != other).mean() > 0.02
+    with pytest.raises(WrongInput, match="leaves out the first"):
+        execute(program, data.inputs[:, :6])
+
+
+def test_a_step_at_least_is_scored(tmp_path, capsys):
+    path = tmp_path / "model.pt"
+    assert cli.main(["digits-brf", "--set=unscored=64", "-o", str(path)]) == 1
+    assert "unscored is 64, and digits has 64 steps: none is left" in capsys.readouterr().err
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(
