@@ -9,6 +9,7 @@
         TimingInfeasible      a cycle shorter in delay than in synapse stages
         DoesNotFit            a resource of the chip is exceeded
         PrecisionLost         an integer format cannot hold a tensor
+      TrainingDiverged        the loss of a training is not finite any more
       RunError                a program cannot be run as asked
         WrongProgram          not a program, a damaged one, or one for another chip
         WrongInput            data of the wrong shape, type or value
@@ -72,6 +73,10 @@ class DoesNotFit(CompileError):
 
 class PrecisionLost(CompileError):
     """An integer format cannot hold a tensor: `tensor`, `error`, `allowed`."""
+
+
+class TrainingDiverged(SnnCompileError):
+    """The loss of a training, or its gradient, is not finite any more."""
 
 
 class RunError(SnnCompileError):

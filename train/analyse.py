@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.analyse_equilibrium import add_arguments
+from snn_compile.train.output import check_place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from snn_compile.train.analysis import Convergence
     from snn_compile.train.landscape import Landscape
+    from snn_compile.train.training import Progress
 
 FAINT = "#c4cad2"
 
@@ -38,6 +41,8 @@ def analyse(argv: Sequence[str]) -> tuple[dict[str, Any], bool]:
     arguments = parser().parse_args(argv)
     if arguments.output is not None and arguments.output.suffix != ".png":
         raise SnnCompileError(f"-o {arguments.output}: a figure is written as .png")
+    if arguments.output is not None:
+        check_place(arguments.output)
     found, draw = arguments.run(arguments)
     if arguments.output is not None:
         _write(arguments.output, draw)
@@ -89,7 +94,8 @@ def _equilibrium(arguments: argparse.Namespace) -> Answer:
 
 def table(found: dict[str, Any]) -> str:
     """Return a result as lines of text."""
-    rows = {key.replace("_", " "): value for key, value in found.items() if key != "schema"}
+    hidden = ("schema", "interrupted")
+    rows = {key.replace("_", " "): value for key, value in found.items() if key not in hidden}
     width = max(map(len, rows))
     lines = []
     for key, value in rows.items():
@@ -102,7 +108,7 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k.replace('_', ' ')} {_text(v)}" for k, v in value.items())
     if isinstance(value, (list, tuple)):
-        return " ".join(map(_text, value))
+        return " ".join(map(_text, value)) or "none"
     return f"{value:.6g}" if isinstance(value, float) else ("never" if value is None else str(value))
 
 
@@ -237,9 +243,10 @@ def draw_landscape(axis: Axes, made: Landscape, title: str) -> None:
 
 
 def _convergence(arguments: argparse.Namespace) -> Answer:
-    from snn_compile.train.analysis import best_rates, convergence
+    from snn_compile.train.analysis import Convergence, best_rates, convergence
     from snn_compile.train.bptt_config import TrainConfig
     from snn_compile.train.presets import read_config
+    from snn_compile.train.progress import progress_bar
 
     configs = {}
     rates: dict[str, Sequence[float]] = {}
@@ -255,22 +262,40 @@ def _convergence(arguments: argparse.Namespace) -> Answer:
             rates[name] = tuple(float(rate) for rate in grid.split(",") if rate)
         except ValueError as error:
             raise SnnCompileError(f"{text}: learning rates are numbers with commas between") from error
-    runs = convergence(configs, arguments.seeds, rates)
+    runs: list[Convergence] = []
+    interrupted = False
+
+    def watch(name: str, rate: float, seed: int) -> AbstractContextManager[Callable[[Progress], None]]:
+        return progress_bar(configs[name].epochs, f"{name}, rate {rate:g}, seed {seed}")
+
+    try:
+        convergence(configs, arguments.seeds, rates, runs.append, watch)
+    except KeyboardInterrupt:
+        if not runs:
+            raise
+        interrupted = True
     best = best_rates(runs, arguments.level)
     found = {
         "level": arguments.level,
         "seeds": arguments.seeds,
         "best": [{"preset": n, "learning_rate": r, "epochs": e} for n, (r, e) in best.items()],
         "runs": [
-            {"preset": r.name, "learning_rate": r.learning_rate, "seed": r.seed, "accuracies": r.accuracies}
+            {
+                "preset": r.name,
+                "learning_rate": r.learning_rate,
+                "seed": r.seed,
+                "diverged": r.diverged,
+                "accuracies": r.accuracies,
+            }
             for r in runs
         ],
+        "interrupted": interrupted,
     }
 
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
         draw_convergence(axis, runs, {name: rate for name, (rate, _) in best.items()}, arguments.level)
-        axis.set_title(f"mean and range of {len(arguments.seeds)} seeds, best rate of each grid", fontsize=10)
+        axis.set_title("mean and range over seeds, best rate of each grid", fontsize=10)
 
     return found, draw
 
@@ -283,9 +308,12 @@ def draw_convergence(
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     for name, rate in rates.items():
-        lines = [r.accuracies for r in runs if (r.name, r.learning_rate) == (name, rate)]
-        epochs = np.arange(1, len(lines[0]) + 1)
-        (line,) = axis.plot(epochs, np.mean(lines, axis=0), ".-", label=f"{name}, rate {rate:g}")
+        mine = [r for r in runs if (r.name, r.learning_rate) == (name, rate) and not r.diverged]
+        lines = [r.accuracies for r in mine]
+        if not lines:
+            continue
+        epochs, label = np.arange(1, len(lines[0]) + 1), f"{name}, rate {rate:g}, {len(lines)} seeds"
+        (line,) = axis.plot(epochs, np.mean(lines, axis=0), ".-", label=label)
         low, high = np.min(lines, axis=0), np.max(lines, axis=0)
         axis.fill_between(epochs, low, high, color=line.get_color(), alpha=0.2)
     axis.axhline(level, color=FAINT, label=f"{level:.0%}", zorder=0)

@@ -7,16 +7,18 @@ on its way back (Higuchi et al. 2025, section 3.2).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from snn_compile.targets.errors import TrainingDiverged
 from snn_compile.train.bptt import fit
 from snn_compile.train.bptt_config import TrainConfig
 from snn_compile.train.resonators import Resonance, resonator_step
-from snn_compile.train.training import Progress
+from snn_compile.train.training import Observe, Progress
 
 Numbers = npt.NDArray[np.float64]
 
@@ -50,16 +52,26 @@ def gradient_norms(omega: npt.ArrayLike, b: npt.ArrayLike, delta: float, steps: 
 
 @dataclass(frozen=True)
 class Convergence:
-    """One training: its name, learning rate and seed, and the validation accuracy after every epoch."""
+    """One training: its name, learning rate and seed, and the validation accuracy after every epoch.
+
+    One that `diverged` has those of the epochs before.
+    """
 
     name: str
     learning_rate: float
     seed: int
     accuracies: tuple[float, ...]
+    diverged: bool = False
 
     def epochs_to(self, level: float) -> int | None:
-        """Return the first epoch that reached an accuracy, or None."""
+        """Return the first epoch that reached an accuracy, or None; None where it diverged afterwards."""
+        if self.diverged:
+            return None
         return next((n for n, a in enumerate(self.accuracies, start=1) if a >= level), None)
+
+
+Watch = Callable[[str, float, int], AbstractContextManager[Observe]]
+"""What makes an observer of the training of a name, with a learning rate and a seed."""
 
 
 def convergence(
@@ -67,37 +79,57 @@ def convergence(
     seeds: Sequence[int],
     learning_rates: dict[str, Sequence[float]],
     observe: Callable[[Convergence], None] | None = None,
+    watch: Watch | None = None,
 ) -> list[Convergence]:
-    """Train every configuration with every learning rate of its grid (its own if it has none) and seed."""
+    """Train every configuration with every learning rate of its grid (its own if it has none) and seed.
+
+    `observe` is told of every training that ended, `watch` makes an observer of the epochs of each. Raises
+    KeyboardInterrupt when one is interrupted; it counts as none.
+    """
     made = []
     for name, config in configs.items():
         for rate in learning_rates.get(name) or (config.learning_rate,):
             for seed in seeds:
-                seen: list[float] = []
-
-                def note(progress: Progress, seen: list[float] = seen) -> None:
-                    seen.append(progress.value)
-
-                fit(replace(config, learning_rate=rate, seed=seed), observe=note)
-                made.append(Convergence(name, rate, seed, tuple(seen)))
+                chosen = replace(config, learning_rate=rate, seed=seed)
+                with nullcontext() if watch is None else watch(name, rate, seed) as shown:
+                    made.append(_train(name, chosen, shown))
                 if observe is not None:
                     observe(made[-1])
     return made
 
 
+def _train(name: str, config: TrainConfig, shown: Observe | None) -> Convergence:
+    seen: list[float] = []
+
+    def note(progress: Progress) -> None:
+        seen.append(progress.value)
+        if shown is not None:
+            shown(progress)
+
+    diverged = False
+    try:
+        if fit(config, observe=note).interrupted:
+            raise KeyboardInterrupt
+    except TrainingDiverged:
+        diverged = True
+    return Convergence(name, config.learning_rate, config.seed, tuple(seen), diverged)
+
+
 def best_rates(runs: Sequence[Convergence], level: float) -> dict[str, tuple[float, list[int | None]]]:
     """Return for each name the learning rate that reached `level` soonest, and its epochs by seed.
 
-    A seed that never reached it counts as one epoch more than was trained; ties go to the higher accuracy in
-    the end.
+    A seed that never reached it, or diverged, counts as one epoch more than was trained; ties go to the
+    higher accuracy in the end, which is 0 for one that diverged.
     """
     best: dict[str, tuple[float, list[int | None]]] = {}
     ranks: dict[str, tuple[float, float]] = {}
     for name, rate in dict.fromkeys((run.name, run.learning_rate) for run in runs):
         mine = [run for run in runs if (run.name, run.learning_rate) == (name, rate)]
+        trained = max(len(run.accuracies) for run in runs if run.name == name)
         needed = [run.epochs_to(level) for run in mine]
-        counted = [len(r.accuracies) + 1 if n is None else n for r, n in zip(mine, needed, strict=True)]
-        rank = (float(np.mean(counted)), -float(np.mean([run.accuracies[-1] for run in mine])))
+        counted = [trained + 1 if n is None else n for n in needed]
+        ends = [0.0 if run.diverged or not run.accuracies else run.accuracies[-1] for run in mine]
+        rank = (float(np.mean(counted)), -float(np.mean(ends)))
         if name not in ranks or rank < ranks[name]:
             ranks[name], best[name] = rank, (rate, needed)
     return best

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from snn_compile.compiler.trained import message_scale
 from snn_compile.runtime.data import Dataset, load_data
-from snn_compile.targets.errors import SnnCompileError
+from snn_compile.targets.errors import SnnCompileError, TrainingDiverged
 from snn_compile.train.batches import EVALUATED, Score, check_classes, labelled, mirrored, samples, tensors
 from snn_compile.train.bptt_config import RECURRENT, TrainConfig
 from snn_compile.train.checkpoint import load_checkpoint
@@ -44,7 +44,7 @@ def fit(config: TrainConfig, path: str | Path | None = None, observe: Observe | 
 
     With `path` the best checkpoint is always there. On KeyboardInterrupt the best so far is
     returned, marked `interrupted` and not measured on the test split; before the first epoch has
-    ended the interrupt is raised again. Raises SnnCompileError when the loss is not finite,
+    ended the interrupt is raised again. Raises TrainingDiverged when the loss is not finite,
     WrongInput for data without labels.
     """
     with single_thread():
@@ -226,7 +226,7 @@ def _epochs(
             most = config.clip_norm or math.inf
             norm = float(nn.utils.clip_grad_norm_(network.parameters(), most))
             if not math.isfinite(norm) or not math.isfinite(float(loss.detach())):
-                raise SnnCompileError(
+                raise TrainingDiverged(
                     f"training: the loss is {float(loss.detach())} and its gradient {norm} at epoch {epoch}, "
                     f"step {step}; try a learning_rate below {config.learning_rate:g}",
                     epoch=epoch,

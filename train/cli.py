@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.config import RunConfig
+from snn_compile.train.output import check_place
 from snn_compile.train.presets import PRESETS, read_config
+from snn_compile.train.progress import progress_bar, shown
 
 if TYPE_CHECKING:
-    from snn_compile.train.training import Progress, Training
+    from snn_compile.train.training import Training
 
 INTERRUPTED = 130
 DYNAMICS = "dynamics"
@@ -62,6 +62,9 @@ def _analyse(argv: Sequence[str]) -> int:
 
     found, as_json = analyse(argv)
     print(json.dumps(found) if as_json else table(found))
+    if found.get("interrupted"):
+        print("snn-train: interrupted; only the trainings that ended are told", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 
@@ -112,15 +115,9 @@ def _print_presets(as_json: bool) -> None:
 
 
 def _check_output(path: Path) -> None:
-    folder = path.parent
-    if not folder.is_dir():
-        raise SnnCompileError(f"-o {path}: the folder {folder} does not exist; create it first")
-    if path.is_dir():
-        raise SnnCompileError(f"-o {path}: is a folder; name a file in it")
+    check_place(path)
     if path.suffix not in (".pt", ".pth"):
         raise SnnCompileError(f"-o {path}: the other commands know a checkpoint by its ending; use .pt")
-    if not os.access(folder, os.W_OK):
-        raise SnnCompileError(f"-o {path}: the folder {folder} cannot be written to; choose another")
 
 
 def _dynamics(overrides: Sequence[str], figure: Path | None, as_json: bool) -> int:
@@ -153,7 +150,7 @@ def _train(arguments: argparse.Namespace) -> int:
     _check_output(path)
     fit = import_module(f"snn_compile.train.{config.algorithm}").fit
     started = time.process_time()
-    with _progress(config) as observe:
+    with progress_bar(config.epochs) as observe:
         training = fit(config, path, observe)
     result = _result(config, training, path, time.process_time() - started)
     print(json.dumps(result) if arguments.json else _table(result))
@@ -161,30 +158,6 @@ def _train(arguments: argparse.Namespace) -> int:
         print(f"snn-train: interrupted; {path} holds the best epoch so far", file=sys.stderr)
         return INTERRUPTED
     return 0
-
-
-@contextmanager
-def _progress(config: RunConfig) -> Iterator[Callable[[Progress], None]]:
-    """Show a progress bar on stderr while training goes on."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("epoch"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=config.epochs)
-
-        def show(state: Any) -> None:
-            value, best = (_shown(state.metric, value) for value in (state.value, state.best))
-            text = f"loss {state.train_loss:.3f}  validation {value}  best {best}"
-            bar.update(task, completed=state.epoch, description=text)
-
-        yield show
 
 
 def _result(config: RunConfig, training: Training, path: Path, seconds: float) -> dict[str, Any]:
@@ -213,8 +186,8 @@ def _table(result: dict[str, Any]) -> str:
     rates = ", ".join(f"{layer} {rate:.3f}" for layer, rate in result["spike_rates"].items())
     rows = {
         "preset": f"{result['preset']} (seed {result['seed']})",
-        f"{metric['split']} {name}": _shown(name, metric["value"]),
-        f"validation {name}": _shown(name, result[f"validation_{name}"]),
+        f"{metric['split']} {name}": shown(name, metric["value"]),
+        f"validation {name}": shown(name, result[f"validation_{name}"]),
         "epochs": f"{result['epochs']} (best {result['best_epoch']})",
         "spike rate": f"{result['spike_rate']:.3f} a neuron and step ({rates})",
         "cpu seconds": f"{result['cpu_seconds']:.1f}",
@@ -222,16 +195,10 @@ def _table(result: dict[str, Any]) -> str:
     }
     more = list(result)[list(result).index("spike_rates") + 1 : -1]
     rows |= {
-        key.replace("_", " "): _shown(key, result[key]) for key in more if not isinstance(result[key], dict)
+        key.replace("_", " "): shown(key, result[key]) for key in more if not isinstance(result[key], dict)
     }
     width = max(map(len, rows))
     return "\n".join(f"{key:{width}}  {value}" for key, value in rows.items())
-
-
-def _shown(name: str, value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.6g}"
-    return str(value)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from snn_compile.runtime.data import Dataset, load_data
-from snn_compile.targets.errors import SnnCompileError, WrongInput
+from snn_compile.targets.errors import SnnCompileError, TrainingDiverged, WrongInput
 from snn_compile.train.batches import EVALUATED, Score, check_classes, labelled, mirrored, samples, tensors
 from snn_compile.train.equilibrium_config import EquilibriumConfig
 from snn_compile.train.feedback import FeedbackConfig, FeedbackLayer, FeedbackNetwork, Rates
@@ -58,9 +58,9 @@ def fit(
 
     With `path` the best checkpoint is always there. On KeyboardInterrupt the best so far is returned, marked
     `interrupted` and not measured on the test split; before the first epoch has ended the interrupt is raised
-    again. Raises SnnCompileError when the loss is not finite, WrongInput for data without labels. The metrics
-    tell the norms on the cycle against the bound that makes the equilibrium unique (`one_equilibrium`), and
-    what the linear systems of the best epoch took.
+    again. Raises TrainingDiverged when the loss is not finite, WrongInput for data without labels. The
+    metrics tell the norms on the cycle against the bound that makes the equilibrium unique
+    (`one_equilibrium`), and what the linear systems of the best epoch took.
     """
     with single_thread():
         train = _classified(load_data(config.data, "train", **config.data_options()))
@@ -222,7 +222,7 @@ def _epochs(
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if not math.isfinite(float(loss.detach())):
-                raise SnnCompileError(
+                raise TrainingDiverged(
                     f"training: the loss is {float(loss.detach())} at epoch {epoch}, step {step}; try a "
                     f"learning_rate below {config.learning_rate:g}",
                     epoch=epoch,

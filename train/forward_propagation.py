@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_compile.targets.errors import SnnCompileError
+from snn_compile.targets.errors import SnnCompileError, TrainingDiverged
 from snn_compile.train.blocks import cuts, detached, run_block
 from snn_compile.train.dynamic_regularizer import DynamicRegularizer
 from snn_compile.train.objectives import Objective
@@ -63,7 +63,7 @@ class ForwardPropagation:
     def update(self, inputs: Tensor, targets: Tensor) -> Update:
         """Train on one batch of sequences (batch, steps, *shape), its states starting anew.
 
-        Raises SnnCompileError, naming update and block, when a loss or its gradient is not finite; the
+        Raises TrainingDiverged, naming update and block, when a loss or its gradient is not finite; the
         weights are then those before that block.
         """
         states, losses = None, []
@@ -84,7 +84,7 @@ class ForwardPropagation:
         self.regularizer.add_gradients()
         norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_norm or math.inf))
         if not (math.isfinite(norm) and math.isfinite(loss)):
-            raise SnnCompileError(
+            raise TrainingDiverged(
                 f"training: the loss is {loss} and its gradient {norm} at update {self.sequences + 1}, block "
                 f"{number + 1} of {blocks}; training stops, try a lower learning_rate or shorter blocks",
                 update=self.sequences + 1,

@@ -60,7 +60,7 @@ def fit(config: FpttConfig, path: str | Path | None = None, observe: Observe | N
 
     With `path` the best checkpoint is always there. On KeyboardInterrupt the best so far is returned, marked
     `interrupted` and not measured on the test split; before the first epoch has ended the interrupt is raised
-    again. Raises SnnCompileError when a loss is not finite, naming update and block, and the best checkpoint
+    again. Raises TrainingDiverged when a loss is not finite, naming update and block, and the best checkpoint
     stays; WrongInput for data with neither labels nor targets.
     """
     with single_thread():

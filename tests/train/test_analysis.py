@@ -1,6 +1,7 @@
 """Analyses: landscapes against single runs of moved networks and known surfaces; the commands."""
 
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import torch
 from torch import nn
 
 from snn_compile import train
-from snn_compile.targets.errors import SnnCompileError
-from snn_compile.train import cli
+from snn_compile.targets.errors import SnnCompileError, TrainingDiverged
+from snn_compile.train import analysis, bptt, cli, landscape, progress
 from snn_compile.train.analysis import Convergence, best_rates, convergence, gradient_norms, spectral_radius
 from snn_compile.train.landscape import Landscape, error_landscape, normalised
 from snn_compile.train.presets import read_config
@@ -91,12 +92,73 @@ def test_the_rate_that_is_soonest_is_chosen_and_never_counts_last():
     assert best_rates(runs[:4], 0.5) == {"a": (0.5, [2, 2])}
 
 
+def test_a_rate_that_diverges_comes_last_whatever_it_reached():
+    late = Convergence("a", 0.1, 0, (0.2, 0.3, 0.4))
+    lost = [Convergence("a", 9.0, 0, (), True), Convergence("a", 8.0, 0, (0.9,), True)]
+    assert all(run.epochs_to(0.5) is None for run in lost)
+    assert best_rates([*lost, late], 0.7) == {"a": (0.1, [None])}
+    assert best_rates(lost, 0.7) == {"a": (9.0, [None])}
+
+
 def test_convergence_trains_every_rate_and_seed():
     config = read_config("digits-brf", ["epochs=2", "hidden=8", "batch_size=512"])
     told = []
     runs = convergence({"x": config}, [0, 1], {"x": (0.1, 0.01)}, told.append)
     assert [(r.learning_rate, r.seed) for r in runs] == [(0.1, 0), (0.1, 1), (0.01, 0), (0.01, 1)]
-    assert told == runs and all(len(r.accuracies) == 2 for r in runs)
+    assert told == runs and all(len(r.accuracies) == 2 and not r.diverged for r in runs)
+
+
+def test_a_rate_that_diverges_costs_its_own_runs_only(tmp_path, capsys):
+    figure = tmp_path / "figure.png"
+    settings = ["--seeds", "0", "--set=epochs=1", "--set=hidden=8"]
+    assert (
+        cli.main(["analyse", "convergence", "digits-brf=1e9,0.1", *settings, "-o", str(figure), "--json"])
+        == 0
+    )
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    assert [(r["learning_rate"], r["diverged"], len(r["accuracies"])) for r in found["runs"]] == [
+        (1e9, True, 0),
+        (0.1, False, 1),
+    ]
+    assert found["best"] == [{"preset": "digits-brf", "learning_rate": 0.1, "epochs": [None]}]
+    assert "rate 1e+09, seed 0" in shown.err and "rate 0.1, seed 0" in shown.err and figure.is_file()
+    assert cli.main(["analyse", "convergence", "digits-brf=1e9", *settings, "-o", str(figure)]) == 0
+    assert "diverged True, accuracies none" in capsys.readouterr().out
+    with pytest.raises(TrainingDiverged, match="try a learning_rate below 1e\\+09"):
+        bptt.fit(read_config("digits-brf", ["epochs=1", "hidden=8", "learning_rate=1e9"]))
+
+
+def test_an_interrupt_ends_the_experiment_and_what_has_ended_is_told(monkeypatch, capsys):
+    settings = ["--seeds", "0", "1", "2", "--set=epochs=2", "--set=hidden=8", "--set=batch_size=512"]
+
+    @contextmanager
+    def stopping(epochs, name=""):
+        def show(progress):
+            if "seed 1" in name:
+                raise KeyboardInterrupt
+
+        yield show
+
+    monkeypatch.setattr(progress, "progress_bar", stopping)
+    assert cli.main(["analyse", "convergence", "digits-brf", *settings, "--json"]) == cli.INTERRUPTED
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    assert [r["seed"] for r in found["runs"]] == [0] and found["interrupted"]
+    assert "only the trainings that ended are told" in shown.err
+    at_once = ["analyse", "convergence", "digits-brf", "--seeds", "1", *settings[4:], "--json"]
+    assert cli.main(at_once) == cli.INTERRUPTED
+    shown = capsys.readouterr()
+    assert shown.out == "" and "nothing was written" in shown.err
+
+
+@pytest.mark.parametrize(
+    "command", ["boundary", "landscape absent.pt", "equilibrium absent.pt", "convergence digits-brf"]
+)
+def test_where_the_figure_goes_is_checked_before_any_work(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(analysis, "fit", None)
+    assert cli.main(["analyse", *command.split(), "-o", str(tmp_path / "nowhere" / "figure.png")]) == 1
+    assert "nowhere does not exist; create it first" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
