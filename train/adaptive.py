@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from snn_compile.targets.errors import SnnCompileError
-from snn_compile.train.surrogate import Derivative, spike
+from snn_compile.train.surrogate import Derivative, check_surrogate, spike
 
 RESETS = {"theta": 1.0, "2theta": 2.0}
 
@@ -37,9 +37,10 @@ class Adaptation:
     surrogate: str | Derivative = "double-gaussian"
 
     def __post_init__(self) -> None:
-        """Raise SnnCompileError for an unknown reset."""
+        """Raise SnnCompileError for an unknown reset or surrogate."""
         if self.reset not in RESETS:
             raise SnnCompileError(f"reset is {self.reset!r}; use one of {', '.join(RESETS)}")
+        check_surrogate(self.surrogate)
 
 
 def adaptive_step(

@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     from snn_compile.train.training import Progress
 
 FAINT = "#c4cad2"
+DELTAS = (1e-9, 1e9)
+"""Lengths of a step in seconds that are analysed."""
+SMALLEST = 2.0**-1022
+"""The smallest number that float64 holds to full precision."""
+LARGEST_NORM = 1e150
+"""Its square is still a number of float64."""
 
 Answer = tuple[dict[str, Any], Callable[["Figure"], None]]
 """What an analysis found, as plain values, and what draws it."""
@@ -123,6 +129,14 @@ def _write(path: Path, draw: Callable[[Figure], None]) -> None:
     write_report(path, out.getvalue())
 
 
+def _check_delta(delta: float) -> None:
+    least, most = DELTAS
+    if not least <= delta <= most:
+        raise SnnCompileError(
+            f"--delta {delta:g}: a step's length must be from {least:g} to {most:g} seconds"
+        )
+
+
 def _boundary(arguments: argparse.Namespace) -> Answer:
     import numpy as np
 
@@ -130,8 +144,9 @@ def _boundary(arguments: argparse.Namespace) -> Answer:
     from snn_compile.train.resonators import divergence_boundary
 
     delta, points = arguments.delta, arguments.points
-    if points < 2 or not delta > 0:
-        raise SnnCompileError(f"{points} points, delta {delta}: give at least 2 points and a positive delta")
+    _check_delta(delta)
+    if points < 2:
+        raise SnnCompileError(f"--points {points}: give at least 2")
     omega = np.linspace(0, 1 / delta, points)
     b = np.linspace(-1.2 / delta, 0.2 / delta, points)
     radius = spectral_radius(omega[None], b[:, None], delta)
@@ -163,18 +178,30 @@ def _gradient(arguments: argparse.Namespace) -> Answer:
     from snn_compile.train.resonators import EDGE, divergence_boundary
 
     omega, delta, steps = arguments.omega, arguments.delta, arguments.steps
-    if not 0 <= delta * omega <= EDGE or steps < 1:
-        raise SnnCompileError(f"omega {omega}, delta {delta}, {steps} steps: omega delta must be below 1")
+    _check_delta(delta)
+    if not (omega >= 0 and delta * omega <= EDGE):
+        raise SnnCompileError(
+            f"--omega {omega:g} --delta {delta:g}: omega must be at least 0, and omega delta below 1"
+        )
+    if steps < 1:
+        raise SnnCompileError(f"--steps {steps}: give at least 1")
     away = np.array([-1.0, -0.1, 0.0, 0.1])
     b = divergence_boundary(omega, delta) + away
+    with np.errstate(over="ignore"):
+        wanted = spectral_radius(omega, b, delta) ** np.arange(steps + 1)[:, None]
+    if not wanted.max() < LARGEST_NORM:
+        raise SnnCompileError(
+            f"--delta {delta:g} --steps {steps}: the gradient off the boundary grows past {LARGEST_NORM:g}; "
+            "give fewer steps or a smaller delta"
+        )
     norms = gradient_norms(np.full(4, omega), b, delta, steps)
-    wanted = spectral_radius(omega, b, delta) ** np.arange(steps + 1)[:, None]
+    deviation = np.abs(norms - wanted) / np.maximum(wanted, SMALLEST)
     found = {
         "omega": omega,
         "delta": delta,
         "steps": steps,
         "norms": [{"b_minus_p": float(a), "norm": float(n)} for a, n in zip(away, norms[-1], strict=True)],
-        "largest_relative_deviation_from_the_power": float(np.abs(norms / wanted - 1).max()),
+        "largest_relative_deviation_from_the_power": float(deviation.max()),
     }
 
     def draw(figure: Figure) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from snn_compile.train.config import RunConfig
-from snn_compile.train.recurrence import RANGES, Recurrence
+from snn_compile.train.recurrence import RANGES, Recurrence, range_fault
 
 RECURRENT = ("rf", "brf", "rf_iz", "alif", "lstm")
 
@@ -88,8 +87,8 @@ class TrainConfig(Recurrence, RunConfig):
         self.require("weight_bits", self.weight_bits in (0, *range(2, 9)), "0, or from 2 to 8")
         self.require("input_bits", 2 <= self.input_bits <= 8, "from 2 to 8")
         for key in RANGES:
-            pair = getattr(self, key)
-            self.require(key, len(pair) == 2 and all(map(math.isfinite, pair)), "two numbers")
+            fault = range_fault(key, getattr(self, key))
+            self.require(key, not fault, fault)
         if self.neuron in RECURRENT:
             self.require("hidden", len(self.hidden) == 1, f"one size, for {self.neuron}")
             self.require("channels", not self.channels, f"empty, for {self.neuron}")

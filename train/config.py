@@ -6,13 +6,15 @@ so that the command can check its arguments before it loads anything heavy.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, get_type_hints
 
 from snn_compile.runtime.data import option_names
 from snn_compile.targets.errors import SnnCompileError
+
+LEAST, LARGEST = 1e-30, 1e30
+"""Numbers that training computes with: float32 holds them, and what is soon made of them."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,16 @@ class RunConfig:
             raise SnnCompileError(f"training: {key} is {getattr(self, key)!r}; it must be {what}", key=key)
 
     def at_least(self, least: float, *keys: str) -> None:
-        """Raise SnnCompileError for the first key whose value is below `least` or not finite."""
+        """Raise SnnCompileError for the first key whose value is below `least` or beyond LARGEST."""
         for key in keys:
-            value = getattr(self, key)
-            self.require(key, math.isfinite(value) and value >= least, f"at least {least:g}")
+            fits = least <= getattr(self, key) <= LARGEST
+            self.require(key, fits, f"at least {least:g} and at most {LARGEST:g}")
 
     def positive(self, *keys: str) -> None:
-        """Raise SnnCompileError for the first key whose value is not a positive number."""
+        """Raise SnnCompileError for the first key whose value is not a positive number of float32."""
         for key in keys:
-            value = getattr(self, key)
-            self.require(key, math.isfinite(value) and value > 0, "a positive number")
+            fits = LEAST <= getattr(self, key) <= LARGEST
+            self.require(key, fits, f"a positive number, from {LEAST:g} to {LARGEST:g}")
 
     def data_options(self) -> dict[str, Any]:
         """Return the options with which `runtime.data.load_data` loads the data set."""

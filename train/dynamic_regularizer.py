@@ -14,7 +14,6 @@ grad loss + grad penalty = 0: so the gradient needs no second pass. With beta = 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from snn_compile.targets.errors import SnnCompileError
+from snn_compile.train.fptt_config import ALPHA, LARGEST_ALPHA, LEAST_ALPHA
 
 FORMS = ("public", "paper")
 
@@ -37,9 +37,9 @@ class DynamicRegularizer:
     ) -> None:
         if form not in FORMS:
             raise SnnCompileError(f"form is {form!r}; use one of {', '.join(FORMS)}")
-        if not (math.isfinite(alpha) and alpha >= 0 and 0 < beta <= 1):
+        if not ((alpha == 0 or LEAST_ALPHA <= alpha <= LARGEST_ALPHA) and 0 < beta <= 1):
             raise SnnCompileError(
-                f"alpha {alpha}, beta {beta}: the first must be at least 0, the second in (0, 1]"
+                f"alpha {alpha}, beta {beta}: the first must be {ALPHA}, the second in (0, 1]"
             )
         self.alpha, self.beta, self.form = alpha, beta, form
         self.parameters = [p for p in parameters if p.requires_grad]

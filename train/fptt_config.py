@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from snn_compile.train.config import RunConfig
+from snn_compile.train.recurrence import range_fault
+
+LEAST_ALPHA, LARGEST_ALPHA = 1e-6, 1e6
+ALPHA = f"0, or from {LEAST_ALPHA:g} to {LARGEST_ALPHA:g}"
+"""The weight of FPTT's penalty: running means move by the stored gradient over it."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,14 @@ class FpttConfig(RunConfig):
         self.at_least(1, "kernel", "stride", "gate", "parts", "batch_size", "sequences")
         self.at_least(0, "block", "alpha", "clip_norm")
         self.positive("learning_rate")
+        if self.alpha:
+            self.require("alpha", LEAST_ALPHA <= self.alpha <= LARGEST_ALPHA, ALPHA)
         self.require("beta", 0 < self.beta <= 1, "above 0 and at most 1")
         for key in ("channels", "hidden"):
             self.require(key, all(size >= 1 for size in getattr(self, key)), "sizes of at least 1")
         self.require("hidden", len(self.hidden) >= 1, "at least one size")
-        self.require("tau_readout", len(self.tau_readout) == 2, "two numbers")
+        fault = range_fault("tau_readout", self.tau_readout)
+        self.require("tau_readout", not fault, fault)
         if self.neuron != "lsn":
             self.require("channels", not self.channels, f"empty, for {self.neuron}")
             self.require("readout", self.readout == "membrane", f"membrane, for {self.neuron}")

@@ -27,7 +27,7 @@ from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.convolution import as_sequence, as_shape
 from snn_compile.train.fused import run_integrators
 from snn_compile.train.sequence import Step, advance, rest
-from snn_compile.train.surrogate import SURROGATES, Derivative, spike
+from snn_compile.train.surrogate import Derivative, check_surrogate, spike
 
 RESETS = ("value", "subtract")
 
@@ -47,8 +47,7 @@ class Firing:
             raise SnnCompileError(f"reset is {self.reset!r}; use one of {', '.join(RESETS)}")
         if not (math.isfinite(self.threshold) and self.threshold > 0):
             raise SnnCompileError(f"threshold is {self.threshold}; it must be a positive number")
-        if isinstance(self.surrogate, str) and self.surrogate not in SURROGATES:
-            raise SnnCompileError(f"no surrogate {self.surrogate!r}; use one of {', '.join(SURROGATES)}")
+        check_surrogate(self.surrogate)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ from snn_compile.train.fused import run_adaptive
 from snn_compile.train.liquid import Liquid
 from snn_compile.train.liquid_layers import LiquidConvolution, LiquidLayer
 from snn_compile.train.networks import TASKS, Run
+from snn_compile.train.recurrence import range_fault
 from snn_compile.train.recurrent import LeakyReadout
 
 ONLINE_NEURONS = ("lsn", "alif", "lstm")
@@ -64,6 +65,19 @@ class OnlineConfig:
         for key, allowed in words.items():
             if getattr(self, key) not in allowed:
                 raise SnnCompileError(f"{key} is {getattr(self, key)!r}; use one of {', '.join(allowed)}")
+        sizes = (
+            *self.input_shape,
+            self.outputs,
+            *self.channels,
+            *self.hidden,
+            self.kernel,
+            self.stride,
+            self.gate,
+        )
+        if min(sizes) < 1:
+            raise SnnCompileError("sizes, kernel, stride and gate must be at least 1")
+        if fault := range_fault("tau_readout", self.tau_readout):
+            raise SnnCompileError(f"tau_readout is {self.tau_readout}; it must be {fault}")
         if not self.hidden or (self.neuron != "lsn" and (self.channels or len(self.hidden) > 1)):
             raise SnnCompileError("hidden must be at least one size, and for alif and lstm one, no channels")
         if self.neuron != "lsn" and self.readout != "membrane":

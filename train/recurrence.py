@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from snn_compile.train.config import LARGEST
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recurrence:
@@ -29,3 +31,19 @@ class Recurrence:
 
 RANGES = ("omega", "offset", "tau_membrane", "tau_adaptation", "tau_readout")
 """The fields that are two numbers."""
+
+SHORTEST, LONGEST = 0.01, 1e9
+"""Steps of time constants that are computed with: exp(-1 / tau) and its gradient stay within float32."""
+
+
+def range_fault(key: str, pair: tuple[float, ...]) -> str:
+    """Return what one of RANGES must be and is not, or ""."""
+    if len(pair) != 2 or not all(abs(value) <= LARGEST for value in pair):
+        return f"two numbers of at most {LARGEST:g}"
+    mean, deviation = pair
+    if key.startswith("tau") and (deviation < 0 or not SHORTEST <= max(abs(mean), deviation) <= LONGEST):
+        return (
+            "a mean and a deviation in steps, the latter at least 0, the larger of both from "
+            f"{SHORTEST:g} to {LONGEST:g}"
+        )
+    return ""

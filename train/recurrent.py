@@ -23,7 +23,7 @@ from snn_compile.train.adaptive import Adaptation
 from snn_compile.train.fused import States, Weights, run_layer
 from snn_compile.train.leaky import integrated
 from snn_compile.train.networks import Run, check_read
-from snn_compile.train.recurrence import RANGES, Recurrence
+from snn_compile.train.recurrence import RANGES, Recurrence, range_fault
 from snn_compile.train.resonators import Resonance, clamped, damping, izhikevich_step
 
 RECURRENT_NEURONS = ("rf", "brf", "rf_iz", "alif", "lstm")
@@ -50,9 +50,14 @@ class RecurrentConfig(Recurrence):
         if self.neuron not in RECURRENT_NEURONS:
             raise SnnCompileError(f"neuron is {self.neuron!r}; use one of {', '.join(RECURRENT_NEURONS)}")
         check_read(self.readout, self.task, self.skip)
+        for key in ("inputs", "hidden", "classes"):
+            if getattr(self, key) < 1:
+                raise SnnCompileError(f"{key} is {getattr(self, key)}; it must be at least 1")
         for key in RANGES:
-            if len(getattr(self, key)) != 2:
-                raise SnnCompileError(f"{key} is {getattr(self, key)}; it must be two numbers")
+            if fault := range_fault(key, getattr(self, key)):
+                raise SnnCompileError(f"{key} is {getattr(self, key)}; it must be {fault}")
+        self.resonance()
+        Adaptation(self.adaptive_reset, surrogate=self.surrogate)
         fastest, largest = (max(map(abs, bounds)) for bounds in (self.omega, self.offset))
         slack = 2 * math.sqrt(max(0.0, 1 - (self.delta * fastest) ** 2))
         most = self.delta * (largest + 1 / (1 - Resonance.gamma))
@@ -175,7 +180,7 @@ class RecurrentNetwork(nn.Module):
 
 
 def _uniform(size: int, bounds: tuple[float, ...]) -> Tensor:
-    return torch.empty(size).uniform_(*bounds)
+    return torch.empty(size).uniform_(*sorted(bounds))
 
 
 def _normal(size: int, moments: tuple[float, ...]) -> Tensor:

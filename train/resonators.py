@@ -25,7 +25,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from snn_compile.train.surrogate import Derivative, spike
+from snn_compile.targets.errors import SnnCompileError
+from snn_compile.train.config import LARGEST, LEAST
+from snn_compile.train.surrogate import Derivative, check_surrogate, spike
 
 EDGE = 1 - 1e-6
 """The largest delta omega that is computed with: from 1 on no damping keeps a resonator from diverging."""
@@ -47,6 +49,11 @@ class Resonance:
     gamma: float = 0.9
     surrogate: str | Derivative = "double-gaussian"
 
+    def __post_init__(self) -> None:
+        """Raise SnnCompileError for a step that is no length, and an unknown surrogate."""
+        _check_step(self.delta)
+        check_surrogate(self.surrogate)
+
 
 @overload
 def divergence_boundary(omega: Tensor, delta: float) -> Tensor: ...
@@ -56,13 +63,23 @@ def divergence_boundary(omega: Tensor | npt.ArrayLike, delta: float) -> Tensor |
     """Return p(omega), above which the damping b lets a resonator grow (Higuchi et al. 2025, eq. 8).
 
     `omega` is in radians a second, `delta` in seconds a step, the result of omega's shape in 1/s. There is
-    no boundary from delta omega = 1 on: it is then taken at EDGE, never NaN; `clamped` counts those.
+    no boundary from delta omega = 1 on: it is then taken at EDGE, never NaN; `clamped` counts those. Raises
+    SnnCompileError for a delta that is no length.
     """
+    _check_step(delta)
     if isinstance(omega, Tensor):
         turn = (delta * omega).clamp(-EDGE, EDGE)
         return (torch.sqrt(1 - turn**2) - 1) / delta
     share = np.clip(delta * np.asarray(omega, dtype=np.float64), -EDGE, EDGE)
     return np.asarray((np.sqrt(1 - share**2) - 1) / delta)
+
+
+def _check_step(delta: float) -> None:
+    if not LEAST <= delta <= LARGEST:
+        raise SnnCompileError(
+            f"delta is {delta}; a step's length must be a positive number of seconds, from {LEAST:g} to "
+            f"{LARGEST:g}"
+        )
 
 
 def clamped(omega: Tensor, delta: float) -> int:

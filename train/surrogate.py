@@ -107,6 +107,12 @@ class _Spike(torch.autograd.Function):
         return gradients[0] * ctx.derivative(x), None
 
 
+def check_surrogate(kind: str | Derivative) -> None:
+    """Raise SnnCompileError for a name that is none of SURROGATES."""
+    if isinstance(kind, str) and kind not in SURROGATES:
+        raise SnnCompileError(f"no surrogate {kind!r}; use one of {', '.join(SURROGATES)}")
+
+
 def spike(x: Tensor, surrogate: str | Derivative = "arctan") -> Tensor:
     """Return 1 where x > 0, else 0, in the type of x; the derivative is the surrogate's at x.
 
@@ -114,8 +120,7 @@ def spike(x: Tensor, surrogate: str | Derivative = "arctan") -> Tensor:
     unknown name.
     """
     if isinstance(surrogate, str):
-        if surrogate not in SURROGATES:
-            raise SnnCompileError(f"no surrogate {surrogate!r}; use one of {', '.join(SURROGATES)}")
+        check_surrogate(surrogate)
         surrogate = SURROGATES[surrogate]
     result: Tensor = _Spike.apply(x, surrogate)  # type: ignore[no-untyped-call]
     return result

@@ -194,11 +194,26 @@ def test_the_landscape_of_a_checkpoint(tmp_path, capsys):
     assert "not a recurrent network" in capsys.readouterr().err
 
 
+def test_a_gradient_that_vanishes_at_once_deviates_from_no_power(capsys):
+    assert cli.main(["analyse", "gradient", "--delta", "1", "--omega", "0", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["norms"][0]["norm"] == 0
+    assert found["largest_relative_deviation_from_the_power"] < 1e-9
+
+
 @pytest.mark.parametrize(
     "arguments, says",
     [
         (["boundary", "-o", "figure.pdf"], "written as .png"),
-        (["boundary", "--delta", "0"], "positive delta"),
+        (["boundary", "--delta", "0"], "--delta 0: a step's length must be from 1e-09"),
+        (["boundary", "--delta", "inf"], "--delta inf: a step's length"),
+        (["boundary", "--delta", "1e-320"], "a step's length"),
+        (["boundary", "--points", "1"], "at least 2"),
+        (["gradient", "--delta", "0"], "--delta 0: a step's length"),
+        (["gradient", "--delta=-0.01", "--omega=-10"], "a step's length"),
+        (["gradient", "--omega=-10"], "omega must be at least 0"),
+        (["gradient", "--delta", "100", "--omega", "0"], "grows past 1e+150"),
+        (["gradient", "--steps", "0"], "at least 1"),
         (["gradient", "--omega", "200"], "below 1"),
         (["convergence", "digits-brf=fast"], "learning rates are numbers"),
         (["landscape", "absent.pt"], "no such checkpoint"),

@@ -14,6 +14,7 @@ from snn_compile.train.blocks import run_block
 from snn_compile.train.dynamic_regularizer import DynamicRegularizer
 from snn_compile.train.forward_propagation import ForwardPropagation
 from snn_compile.train.objectives import Classes, Numbers, block_weight
+from snn_compile.train.online_networks import OnlineConfig
 
 seeds = st.integers(0, 2**20)
 
@@ -248,6 +249,10 @@ def test_weights_of_blocks():
             "form is 'printed'; use one of public, paper",
         ),
         (lambda: trainer(torch.nn.Linear(1, 1), 1, alpha=-1.0), "alpha -1.0"),
+        (lambda: trainer(torch.nn.Linear(1, 1), 1, alpha=1e-45), "alpha 1e-45, beta .* must be 0, or from"),
+        (lambda: OnlineConfig((3,), 0), "must be at least 1"),
+        (lambda: OnlineConfig((3,), 2, tau_readout=(1.0, -1.0)), "tau_readout is"),
+        (lambda: OnlineConfig((3,), 2, reads="mean"), "reads is 'mean'; use one of last, per_step"),
         (lambda: Numbers("squared"), "block_weight is 'squared'"),
     ],
 )

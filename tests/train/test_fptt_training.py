@@ -162,6 +162,9 @@ def test_blocks_of_a_sequence():
     [
         ({"beta": 0.0}, "beta is 0.0; it must be above 0"),
         ({"alpha": -1.0}, "alpha is -1.0; it must be at least 0"),
+        ({"alpha": 1e-45}, "alpha is 1e-45; it must be 0, or from 1e-06 to 1e[+]06"),
+        ({"readout": "leaky", "tau_readout": (float("nan"), 1.0)}, "tau_readout is .* must be two numbers"),
+        ({"readout": "leaky", "tau_readout": (0.0, 0.0)}, "tau_readout is .* larger of both from 0.01"),
         ({"neuron": "alif", "channels": (2,)}, "channels is .* empty, for alif"),
         ({"neuron": "lstm", "hidden": (2, 3)}, "hidden is .* one size, for lstm"),
         ({"form": "printed"}, "one of public, paper"),

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -97,14 +98,33 @@ def test_initial_weights_are_xavier_s_over_both_matrices_and_ranges_hold():
         ({"neuron": "lif"}, "use one of rf, brf"),
         ({"omega": (3.0,)}, "must be two numbers"),
         ({"delta": 0.1, "omega": (1.0, 9.5)}, "makes the state grow"),
+        ({"delta": -0.01}, "delta is -0.01; a step's length must be a positive number"),
+        ({"delta": math.nan}, "delta is nan"),
+        ({"surrogate": "x"}, "no surrogate 'x'; use one of arctan"),
+        ({"hidden": 0}, "hidden is 0; it must be at least 1"),
+        ({"inputs": 0}, "inputs is 0"),
+        ({"tau_membrane": (1.0, -5.0)}, "tau_membrane is .* the latter at least 0"),
+        ({"adaptive_reset": "half"}, "reset is 'half'"),
+        ({"readout": "max"}, "readout is 'max'; use one of mean, last, per_step"),
+        ({"task": "dream"}, "task is 'dream'"),
+        ({"skip": -1}, "skip is -1"),
+        ({"readout": "last", "skip": 3}, "skip is 3; .* 0 for the readout last"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_told(words, says):
     with pytest.raises(SnnCompileError, match=says):
-        RecurrentConfig(4, 5, 6, **words)
+        RecurrentConfig(**{"inputs": 4, "hidden": 5, "classes": 6, **words})
     network = RecurrentNetwork(RecurrentConfig(4, 5, 6))
     with pytest.raises(SnnCompileError, match=r"takes \(batch, steps, 4\)"):
         network.run(torch.zeros(2, 3, 5))
+
+
+def test_ranges_are_drawn_from_in_either_order():
+    made = []
+    for bounds in ((15.0, 50.0), (50.0, 15.0)):
+        torch.manual_seed(1)
+        made.append(RecurrentNetwork(RecurrentConfig(1, 8, 2, omega=bounds)).omega)
+    assert torch.equal(*made)
 
 
 def test_fast_resonators_are_clamped_and_counted():
@@ -245,6 +265,11 @@ def test_a_step_at_least_is_scored(tmp_path, capsys):
         ("hidden=20,20", "hidden is .* must be one size, for brf"),
         ("weight_bits=8", "weight_bits is 8; it must be 0, for brf"),
         ("omega=1,2,3", "omega is .* must be two numbers"),
+        ("omega=1,1e300", "omega is .* must be two numbers of at most"),
+        ("tau_readout=0,0", "tau_readout is .* larger of both from 0.01"),
+        ("tau_adaptation=20,-1", "tau_adaptation is .* the latter at least 0"),
+        ("learning_rate=1e300", "learning_rate is 1e[+]300; it must be a positive number"),
+        ("delta=1e-300", "delta is 1e-300"),
         ("omega=a,b", "numbers with commas"),
         ("loss=all", "one of mean, steps"),
     ],
