@@ -206,7 +206,10 @@ def _scale(
     bound, formats = bounds[population.name], {e.name: plan.of(e.name) for e, _ in arriving}
     key = (population.name, bound, chip, *formats.items(), *units.items())
     if key not in observed.chosen:
-        observed.chosen[key] = choose_scale(population, arriving, bound, activity, chip, formats, graded)
+        seen = observed.messages is not None
+        observed.chosen[key] = choose_scale(
+            population, arriving, bound, activity, chip, formats, graded, seen
+        )
     return observed.chosen[key]
 
 

@@ -190,10 +190,12 @@ def choose_scale(
     chip: Chip,
     formats: Mapping[str, TableFormat],
     graded: Set[str],
+    seen: bool = True,
 ) -> float:
     """Return S: chip threshold units per unit of the float membrane.
 
-    `formats` by projection; `graded`: sources whose messages are numbers.
+    `formats` by projection; `graded`: sources whose messages are numbers; `seen`: whether `bound` is of data,
+    not of the worst case.
     """
     bounds = largest_scales(p, bound, chip)
     spans = [
@@ -208,9 +210,10 @@ def choose_scale(
     limit = min(bounds)
     top = float(p.parameters["threshold"].max()) if p.spiking else 0.0
     if top > 0 and limit * top < 1:
+        way = "a smaller gain of its input" if seen else "calibration data (--calibrate DATA)"
         raise PrecisionLost(
-            f"population {p.name!r}: its states are so much larger than its threshold that "
-            f"the threshold would round to 0 (largest scale {limit:g})",
+            f"population {p.name!r}: its states are {'' if seen else 'at worst '}so much larger than its "
+            f"threshold that the threshold would round to 0 (largest scale {limit:g}); give {way}",
             tensor=p.name,
         )
     tops = [(256 - 2) * 2.0 ** -ceil(log2(254 / (w * limit))) / w for w, _ in spans]

@@ -198,7 +198,14 @@ def test_states_beyond_the_reach_of_a_threshold(build, spikes, weight):
     with pytest.raises(PrecisionLost) as error:
         compile_graph(build.chain(3, nir.Linear(np.full((2, 3), weight)), build.lif(2)), calibration=spikes)
     assert "'n1'" in str(error.value) and "threshold" in str(error.value) and "\n" not in str(error.value)
-    assert error.value.tensor == "n1"
+    assert error.value.tensor == "n1" and "give a smaller gain of its input" in str(error.value)
+
+
+def test_states_too_large_at_worst_only_ask_for_data(build, spikes):
+    graph = build.chain(3, nir.Linear(np.full((2, 3), 1e5)), build.lif(2, tau=4000.0))
+    with pytest.raises(PrecisionLost, match=r"at worst so much larger .* \(--calibrate DATA\)"):
+        compile_graph(graph)
+    assert compile_graph(graph, calibration=spikes).populations
 
 
 def test_a_huge_dynamic_range_keeps_what_matters(build, spikes):
