@@ -45,7 +45,7 @@ from rich.console import Console
 
 from snn_compile import runtime, train
 from snn_compile.runtime.report import write_report
-from snn_compile.targets.errors import SnnCompileError
+from snn_compile.targets.errors import TrainingDiverged
 from snn_compile.train.analyse import draw_convergence, draw_landscape
 from snn_compile.train.analysis import best_rates, spectral_radius
 from snn_compile.train.bptt import fit
@@ -183,9 +183,7 @@ def run(config: RunConfig, path: Path, until: float | None = None) -> Row:
         if training.interrupted and (until is None or accuracies[-1] < until):
             raise KeyboardInterrupt
         metrics = training.metrics
-    except SnnCompileError as error:
-        if "epoch" not in error.facts:
-            raise
+    except TrainingDiverged as error:
         diverged = str(error)
     spiking = metrics.get("spike_rates")  # an LSTM has none
     return {

@@ -55,7 +55,10 @@ def spike_table(rows: list[Row]) -> str:
 def curves(rows: list[Row]) -> list[Convergence]:
     """Return the rows as the library's runs."""
     keys = ("preset", "learning_rate", "seed")
-    return [Convergence(*(row["config"][k] for k in keys), tuple(row["accuracies"])) for row in rows]
+    return [
+        Convergence(*(row["config"][k] for k in keys), tuple(row["accuracies"]), bool(row["diverged"]))
+        for row in rows
+    ]
 
 
 def convergence_table(rows: list[Row]) -> str:

@@ -270,7 +270,7 @@ def draw_landscape(axis: Axes, made: Landscape, title: str) -> None:
 
 
 def _convergence(arguments: argparse.Namespace) -> Answer:
-    from snn_compile.train.analysis import Convergence, best_rates, convergence
+    from snn_compile.train.analysis import best_rates, convergence
     from snn_compile.train.bptt_config import TrainConfig
     from snn_compile.train.presets import read_config
     from snn_compile.train.progress import progress_bar

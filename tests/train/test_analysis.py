@@ -10,7 +10,7 @@ from torch import nn
 
 from snn_compile import train
 from snn_compile.targets.errors import SnnCompileError, TrainingDiverged
-from snn_compile.train import analysis, bptt, cli, landscape, progress
+from snn_compile.train import analysis, bptt, cli, progress
 from snn_compile.train.analysis import Convergence, best_rates, convergence, gradient_norms, spectral_radius
 from snn_compile.train.landscape import Landscape, error_landscape, normalised
 from snn_compile.train.presets import read_config
