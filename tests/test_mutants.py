@@ -139,12 +139,17 @@ def fixed_own(random_programs: Any, comparing: Any) -> list[Any]:
     return found
 
 
+def ran(device: Any, entry: Any, comparing: Any) -> Any:
+    """Return the record of a program; numpy's scalars tell where they wrap, as compiled ones do silently."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "overflow encountered in scalar", RuntimeWarning)
+        return comparing.run_all(entry.case.program, entry.case.inputs, device)
+
+
 def caught(device: Any, other: str, fixed: list[Any], comparing: Any, overflows: bool = True) -> str:
     """Return the first difference between a device and the records of the other one, or ""."""
     for entry in fixed:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "overflow encountered in scalar", RuntimeWarning)
-            record = comparing.run_all(entry.case.program, entry.case.inputs, device)
+        record = ran(device, entry, comparing)
         if difference := comparing.first_difference(entry.records[other], record, overflows):
             return str(difference)
     return ""
@@ -168,7 +173,7 @@ def test_without_a_mutant_nothing_differs(
     device = load_device(tmp_path, monkeypatch, name)
     assert not isinstance(device, (targets.oracle.Oracle, targets.loihi2_sim.Loihi2Sim))
     for entry in [*fixed, *fixed_own]:
-        record = comparing.run_all(entry.case.program, entry.case.inputs, device)
+        record = ran(device, entry, comparing)
         for other in CHAINS:
             assert not comparing.first_difference(entry.records[other], record)
 
