@@ -143,11 +143,46 @@ def _list_targets(as_json: bool) -> int:
     return 0
 
 
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What is compiled: a graph, calibration inputs, labelled data to check on, and a conversion, if any."""
+
+    graph: Any
+    calibration: Any
+    checked: Dataset | None
+    prepared: Prepared | None
+    provenance: dict[str, str]
+
+
+def _given(arguments: argparse.Namespace) -> Given:
+    """Read the model and its data as the arguments name them."""
+    from snn_compile.compiler.rectifiers import RectifierNetwork
+
+    model = load_model(arguments.model, arguments.factory, arguments.max_pool)
+    if arguments.bits == "auto" and isinstance(model.graph, RectifierNetwork):
+        raise CompileError("--bits auto does not search converted models; give --bits N")
+    prepared, provenance = _prepare(model, arguments), {"model": model.name}
+    graph: Any = model.graph
+    calibration: Any = None
+    if prepared is not None:
+        graph, calibration = prepared.conversion.network, prepared.conversion.shown_calibration()
+        checked = prepared.checked
+        provenance |= prepared.provenance()
+    else:
+        shown = model_data(arguments.calibrate, "calibration", model.data)
+        calibration = None if shown is None else shown.inputs
+        checked = None if arguments.stop_after else model_data(arguments.check, "test", model.data)
+        if checked is not None:
+            provenance["data"] = json.dumps(checked.spec(), sort_keys=True)
+    if arguments.max_drop is not None and (checked is None or checked.labels is None):
+        raise WrongInput("--max-drop needs labelled data to measure the drop on: add --check DATA")
+    return Given(graph, calibration, checked, prepared, provenance)
+
+
 def _compile(arguments: argparse.Namespace) -> int:
     from snn_compile.compiler import gates
     from snn_compile.compiler.frontends import naming
     from snn_compile.compiler.pipeline import Options, compile_stages
-    from snn_compile.compiler.rectifiers import RectifierNetwork
     from snn_compile.compiler.result import result_json, warnings_of
     from snn_compile.compiler.sensitivity import REPORT, sensitivity_json
     from snn_compile.targets.chip import load_chip
@@ -156,25 +191,8 @@ def _compile(arguments: argparse.Namespace) -> int:
     check_output(arguments.output, arguments.model)
     if arguments.stop_after and arguments.output:
         raise CompileError("--stop-after makes no program, so there is nothing to write to -o")
-    model = load_model(arguments.model, arguments.factory, arguments.max_pool)
-    if arguments.bits == "auto" and isinstance(model.graph, RectifierNetwork):
-        raise CompileError("--bits auto does not search converted models; give --bits N")
-    prepared = _prepare(model, arguments)
-    graph, calibration = model.graph, None
-    if prepared is not None:
-        graph, calibration = prepared.conversion.network, prepared.conversion.shown_calibration()
-        checked = prepared.checked
-    else:
-        shown = model_data(arguments.calibrate, "calibration", model.data)
-        calibration = None if shown is None else shown.inputs
-        checked = None if arguments.stop_after else model_data(arguments.check, "test", model.data)
-    if arguments.max_drop is not None and (checked is None or checked.labels is None):
-        raise WrongInput("--max-drop needs labelled data to measure the drop on: add --check DATA")
-    provenance = {"model": model.name}
-    if prepared is not None:
-        provenance |= prepared.provenance()
-    elif checked is not None:
-        provenance["data"] = json.dumps(checked.spec(), sort_keys=True)
+    given = _given(arguments)
+    graph, calibration, checked, prepared = given.graph, given.calibration, given.checked, given.prepared
     options = Options(
         weight_bits=8 if arguments.bits == "auto" else arguments.bits,
         tables=arguments.tables,
@@ -183,7 +201,7 @@ def _compile(arguments: argparse.Namespace) -> int:
         relax_timing=arguments.relax_timing,
         approximate=arguments.approximate,
         conventions=conventions(arguments.convention),
-        provenance=provenance,
+        provenance=given.provenance,
     )
     found = None
     if arguments.bits == "auto":
@@ -214,21 +232,25 @@ def _compile(arguments: argparse.Namespace) -> int:
     result["sensitivity"] = sensitivity_json(
         graph, data, options.conventions, arguments.max_mismatch, *REPORT
     )
-    if arguments.json:
-        print(json.dumps(result))
-    else:
-        from snn_compile.compiler.tables import compilation_text
-
-        print(compilation_text(result, report), end="")
-        if prepared is not None:
-            from snn_compile.compiler.conversion_tables import conversion_text
-
-            print(conversion_text(result["conversion"], result["curve"]), end="")
+    _print_result(result, report, arguments.json)
     if arguments.output:
         print(f"snn-compile: program written to {arguments.output}", file=sys.stderr)
     for failure in failed:
         print(f"snn-compile: gate failed: {failure}", file=sys.stderr)
     return 3 if failed else 0
+
+
+def _print_result(result: dict[str, Any], report: Report | None, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result))
+        return
+    from snn_compile.compiler.tables import compilation_text
+
+    print(compilation_text(result, report), end="")
+    if "conversion" in result:
+        from snn_compile.compiler.conversion_tables import conversion_text
+
+        print(conversion_text(result["conversion"], result["curve"]), end="")
 
 
 def _prepare(model: Model, arguments: argparse.Namespace) -> Prepared | None:

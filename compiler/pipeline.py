@@ -148,18 +148,9 @@ def compile_stages(
     if stop_after == "place":
         return Compilation(network, retimed, quantized, split, cores, precision=precision)
     routes = stage("route", route, quantized, cores)
-    program = Program(
-        chip.name,
-        chip.version,
-        quantized.populations,
-        quantized.projections,
-        quantized.inputs,
-        quantized.outputs,
-        cores,
-        routes,
-        _provenance(network, options, data),
-        retimed.period,
-    )
+    parts = (quantized.populations, quantized.projections, quantized.inputs, quantized.outputs)
+    origin = _provenance(network, options, data)
+    program = Program(chip.name, chip.version, *parts, cores, routes, origin, retimed.period)
     return Compilation(network, retimed, quantized, split, cores, program, precision)
 
 

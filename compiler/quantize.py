@@ -33,6 +33,7 @@ from snn_compile.compiler.rounding import affordable, moments, reconstructed
 from snn_compile.compiler.scales import (
     MEMBRANE_BITS,
     Observation,
+    Sender,
     choose_scale,
     importance,
     membrane_senders,
@@ -153,32 +154,27 @@ def quantize(
             scale = own.scale
         else:
             scale = _scale(population, arriving, plan, bounds, observed, activity, chip, units, graded)
-        latency = retimed.latency[population.name]
         if population.model in SIGMA_DELTA:
-            made, population_errors = sigma_delta_population(population, latency)
             scale = input_units(population)
-        elif program := NEURON_PROGRAMS.get(population.model):
-            made, population_errors, told = program.integers(population, scale, latency, chip)
-            warnings += told
-        else:
-            made, population_errors = integer_population(
-                population, scale, latency, chip, own.shift if own else 0
-            )
-            warnings += register_warnings(population, made)
+        latency = retimed.latency[population.name]
+        made, population_errors, told = _registers(population, scale, latency, chip, own)
+        warnings += told
         populations.append(made)
         if population.fixed_scale is not None:
             refuse_rounding(population_errors, population.name)
         errors += population_errors
         found = _splits(population, arriving, scale, plan, observed, units, activity, exponents, graded)
         for edge, exact, split in found:
-            if not any(part.weights.any() for part in split.parts):
-                lost = " after rounding" if edge.values.any() else ""
-                warnings.append(f"projection {edge.name!r}: every weight is zero{lost}")
             tables = _tables(exact, split, heard[edge.name])
             projections.append(
                 IntegerProjection(edge.name, edge.source, edge.target, tables, retimed.delay_steps[edge.name])
             )
-            errors.append(_weight_error(edge.name, weight_values(exact), split))
+        errors += [_weight_error(edge.name, weight_values(exact), split) for edge, exact, split in found]
+        warnings += [
+            f"projection {edge.name!r}: every weight is zero{' after rounding' if edge.values.any() else ''}"
+            for edge, _, split in found
+            if not any(part.weights.any() for part in split.parts)
+        ]
     return QuantizedNetwork(
         tuple(populations),
         tuple(projections),
@@ -187,6 +183,18 @@ def quantize(
         tuple(errors),
         tuple(warnings),
     )
+
+
+def _registers(
+    population: Population, scale: float, latency: int, chip: Chip, sender: Sender | None
+) -> tuple[IntegerPopulation, list[TensorError], list[str]]:
+    """Return a population in integers, what that does to its tensors, and what to warn of."""
+    if population.model in SIGMA_DELTA:
+        return *sigma_delta_population(population, latency), []
+    if program := NEURON_PROGRAMS.get(population.model):
+        return program.integers(population, scale, latency, chip)
+    made, errors = integer_population(population, scale, latency, chip, sender.shift if sender else 0)
+    return made, errors, register_warnings(population, made)
 
 
 def _scale(

@@ -113,22 +113,7 @@ def execute(
     port = program.outputs[0]
     read = [membrane_of(program, o.population) for o in program.outputs if o.signal == "membrane"]
     wanted = list(dict.fromkeys([*probes, *read]))
-    try:
-        sent = {
-            p.name: padded(messages[p.name], p.start_step, device_steps, program.period)
-            for p in program.inputs
-        }
-        began = time.perf_counter()
-        run = runner.run(program, sent, device_steps, wanted)
-        wall = time.perf_counter() - began
-    except MemoryError as error:
-        samples = next(iter(messages.values())).shape[0]
-        raise WrongInput(
-            f"{samples} samples of {device_steps} device steps do not fit in memory ({error}); run fewer at "
-            "once, or probe less",
-            samples=samples,
-            device_steps=device_steps,
-        ) from error
+    run, wall = _run(runner, program, messages, device_steps, wanted)
 
     def states(name: str) -> npt.NDArray[np.int32]:
         start = program.start_step(name.rsplit(".", 1)[0])
@@ -160,6 +145,32 @@ def execute(
         spike_events={name: events(name) for name in record},
         state_arrays={name: states(name) for name in probes},
     )
+
+
+def _run(
+    runner: Device,
+    program: Program,
+    messages: Mapping[str, npt.NDArray[np.int32]],
+    device_steps: int,
+    probes: Sequence[str],
+) -> tuple[DeviceRun, float]:
+    """Return what a device gives for messages in logical time, and the seconds it took."""
+    try:
+        sent = {
+            p.name: padded(messages[p.name], p.start_step, device_steps, program.period)
+            for p in program.inputs
+        }
+        began = time.perf_counter()
+        run = runner.run(program, sent, device_steps, probes)
+        return run, time.perf_counter() - began
+    except MemoryError as error:
+        samples = next(iter(messages.values())).shape[0]
+        raise WrongInput(
+            f"{samples} samples of {device_steps} device steps do not fit in memory ({error}); run fewer at "
+            "once, or probe less",
+            samples=samples,
+            device_steps=device_steps,
+        ) from error
 
 
 def membrane_of(program: Program, name: str) -> str:

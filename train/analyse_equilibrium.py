@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from snn_compile.train.analyse import Answer
+    from snn_compile.train.equilibrium_analysis import Approach, Steps
 
 SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 """Steps at which numbers are printed."""
@@ -79,21 +81,23 @@ def equilibrium(arguments: argparse.Namespace) -> Answer:
         ],
     }
 
-    def draw(figure: Figure) -> None:
-        left, right = figure.subplots(1, 2)
-        times = range(1, arguments.times + 1)
-        for number, name in enumerate(names):
-            (line,) = left.plot(times, way.residuals[:, number], label=f"{name}, equation")
-            if way.distances is not None:
-                left.plot(times, way.distances[:, number], "--", color=line.get_color(), label=f"{name}, a*")
-        left.set(xscale="log", yscale="log", xlabel="steps", ylabel="relative distance")
-        left.set_title("rates to the equilibrium", fontsize=10)
-        left.legend(fontsize=8)
-        right.plot(steps, [one.accuracy for one in curve], "o-")
-        right.axvline(trained, color="#c4cad2")
-        right.set(xscale="log", xlabel="steps", ylabel="test accuracy")
-        right.set_xticks(steps, labels=[str(count) for count in steps])
-        right.minorticks_off()
-        right.set_title(f"trained with {trained} steps", fontsize=10)
+    return found, lambda figure: _draw(figure, names, way, curve, trained)
 
-    return found, draw
+
+def _draw(figure: Figure, names: Sequence[str], way: Approach, curve: Sequence[Steps], trained: int) -> None:
+    left, right = figure.subplots(1, 2)
+    times = range(1, len(way.residuals) + 1)
+    for number, name in enumerate(names):
+        (line,) = left.plot(times, way.residuals[:, number], label=f"{name}, equation")
+        if way.distances is not None:
+            left.plot(times, way.distances[:, number], "--", color=line.get_color(), label=f"{name}, a*")
+    left.set(xscale="log", yscale="log", xlabel="steps", ylabel="relative distance")
+    left.set_title("rates to the equilibrium", fontsize=10)
+    left.legend(fontsize=8)
+    steps = [one.steps for one in curve]
+    right.plot(steps, [one.accuracy for one in curve], "o-")
+    right.axvline(trained, color="#c4cad2")
+    right.set(xscale="log", xlabel="steps", ylabel="test accuracy")
+    right.set_xticks(steps, labels=[str(count) for count in steps])
+    right.minorticks_off()
+    right.set_title(f"trained with {trained} steps", fontsize=10)

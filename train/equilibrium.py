@@ -232,20 +232,22 @@ def _epochs(
             network.restrict()
             total += float(loss.detach()) * len(chosen)
         found = score(network, validation)
-        bound = network.restriction()
-        measured = {
-            **found.metrics("validation"),
-            "validation_loss": found.loss,
-            "norm_product": bound.product,
-            "norm_bound": bound.bound,
-            "one_equilibrium": bound.holds,
-            **solves.metrics(),
-        }
         rank = (found.accuracy, -found.loss)
-        improved = keeper.offer(epoch, rank, measured)
+        improved = keeper.offer(epoch, rank, {**_measured(network, found), **solves.metrics()})
         if observe is not None:
             best, mean = float(keeper.metrics["validation_accuracy"]), total / len(inputs)
             observe(Progress(epoch, config.epochs, mean, "accuracy", found.accuracy, best, rank, improved))
+
+
+def _measured(network: FeedbackNetwork, found: Score) -> dict[str, Any]:
+    bound = network.restriction()
+    return {
+        **found.metrics("validation"),
+        "validation_loss": found.loss,
+        "norm_product": bound.product,
+        "norm_bound": bound.bound,
+        "one_equilibrium": bound.holds,
+    }
 
 
 def learning_rate(config: EquilibriumConfig, batch: int, batches: int) -> float:
