@@ -3,7 +3,7 @@
     python benchmarks/resonators.py accuracy --data mnist-10k:FOLDER qt-ecg:FOLDER --seeds 0 1 2
     python benchmarks/resonators.py convergence | landscape | ablations      the same options
 
-`accuracy` trains the presets, `convergence` a grid of three learning rates for each kind of neuron,
+`accuracy` trains the presets, `convergence` a grid of learning rates for each kind of neuron,
 `ablations` the eight balanced neurons with and without refractory period, smooth reset and divergence
 boundary; `landscape` trains until the validation accuracy is 50 % and computes the losses around the
 weights. A run is what snn-train does with its preset and settings. Each leaves a checkpoint and what was
