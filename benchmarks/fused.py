@@ -11,7 +11,8 @@ spikes, with a gradient by each.
 Each round takes the gradients in turn both ways; the ratio is of the least CPU times. BLAS has one thread.
 Times are in float32. Spikes are compared, and the largest relative difference of a gradient told, in float64:
 in float32 a tie of one membrane with its threshold, rounded differently, changes all that comes after. Both
-ways need at least one product of dense matrices a step, the gradient's with the recurrent weights. Absolute
+ways need at least one product of dense matrices a step, the gradient's with the recurrent weights, which the
+fused one asks of SciPy's BLAS: the ratio depends on the instructions that it uses, which are told. Absolute
 times depend on the machine and stand in the JSON to read the ratios by, not to quote.
 """
 
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_info
 from torch import Tensor, nn
 
 from snn_compile.train.adaptive import Adaptation, adaptive_step
@@ -231,11 +233,12 @@ def main() -> int:
         if name in NEURONS:
             found[f"{name} network"] = measure_network(name, *shape, options.rounds)
         found[f"{name} layer"] = measure(FAMILIES[name], *shape, options.rounds)
+    blas = sorted({pool["architecture"] for pool in threadpool_info() if pool["internal_api"] == "openblas"})
     if options.json:
-        print(
-            json.dumps({"schema": {"name": "fused-benchmark", "version": 2}, "shape": shape, "found": found})
-        )
+        schema = {"name": "fused-benchmark", "version": 3}
+        print(json.dumps({"schema": schema, "shape": shape, "blas": blas, "found": found}))
         return 0
+    print(f"BLAS: {', '.join(blas) or 'not OpenBLAS'}")
     for name, numbers in found.items():
         print(
             f"{name:12} fused {numbers['ratio']:.1f}x eager at a spike rate of {numbers['spike_rate']:.3f}; "
