@@ -51,6 +51,25 @@ class BRF(_Neurons):
 
 
 @dataclass(eq=False)
+class RF_IZ(_Neurons):
+    """Resonate-and-fire neurons that a spike resets (Izhikevich 2001), by their step of `delta` s.
+
+        u <- u + delta (b u - omega v + x)
+        v <- v + delta (omega u + b v)            from the old u
+        z = 1 if v > theta else 0
+        u, v <- 0, theta                          where z
+
+    `omega` in rad/s, `b` in 1/s, below 0. All have the neurons' shape; theta is one number in all of them if
+    the chip is to have them (Lava's RF_IZ).
+    """
+
+    omega: Any
+    b: Any
+    theta: Any
+    delta: Any
+
+
+@dataclass(eq=False)
 class ALIF(_Neurons):
     """Adaptive leaky neurons (Yin et al. 2021); time constants in the unit of the graph's.
 
@@ -102,5 +121,5 @@ class LSN(nir.NIRNode):  # type: ignore[misc]
         self.output_type = {"output": np.array((size,))}
 
 
-EXTENSIONS: dict[str, type[Any]] = {"BRF": BRF, "ALIF": ALIF, "LSN": LSN}
+EXTENSIONS: dict[str, type[Any]] = {"BRF": BRF, "RF_IZ": RF_IZ, "ALIF": ALIF, "LSN": LSN}
 """Types in a file and their classes."""

@@ -1,6 +1,7 @@
 """What the extension nodes mean under a contract, as `nodes.py` says it of NIR's own.
 
 BRF    cosine 1 + delta b, sine delta omega, gain delta; a step of the contract is one of the node
+RF_IZ  the same, with b as it is given
 ALIF   voltage_decay a, gain r a, adaptation_decay a', adaptation_step adaptation a', a = dt/tau as of a LIF
 LSN    its own numbers; a step of the contract is one of the node
 """
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from snn_compile.compiler.conventions import Contract
-from snn_compile.compiler.extension_nodes import ALIF, BRF, LSN
+from snn_compile.compiler.extension_nodes import ALIF, BRF, LSN, RF_IZ
 from snn_compile.compiler.network import Float, Population
 from snn_compile.compiler.nodes import Neuron, finite, lower_node, share
 from snn_compile.targets.errors import CompileError
@@ -34,16 +35,20 @@ def _shape(node: Any) -> tuple[int, ...]:
     return tuple(int(n) for n in np.shape(node.theta)) or (1,)
 
 
-@lower_node.register
-def _(node: BRF, name: str, contract: Contract) -> Neuron:
-    held = _values(node, name)
-    delta, omega = held["delta"], held["omega"]
+def _own_steps(delta: Float, name: str, contract: Contract) -> None:
     if contract.time_unit == "s" and (np.abs(delta / contract.dt - 1) > STEP_NOISE).any():
         raise CompileError(
             f"node {name!r}: its resonators are defined by steps of {delta[0]:g} s, and dt is "
             f"{contract.dt:g}; a step of them cannot be another",
             node=name,
         )
+
+
+@lower_node.register
+def _(node: BRF, name: str, contract: Contract) -> Neuron:
+    held = _values(node, name)
+    delta, omega = held["delta"], held["omega"]
+    _own_steps(delta, name, contract)
     if not (np.abs(delta * omega) < 1).all() or not (delta > 0).all():
         raise CompileError(
             f"node {name!r}: delta omega is {np.abs(delta * omega).max():g}; there is no divergence boundary "
@@ -66,6 +71,23 @@ def _(node: BRF, name: str, contract: Contract) -> Neuron:
         "offset": np.zeros(1),
     }
     return Neuron(Population(name, _shape(node), "brf", parameters), delta)
+
+
+@lower_node.register
+def _(node: RF_IZ, name: str, contract: Contract) -> Neuron:
+    held = _values(node, name)
+    delta = held["delta"]
+    _own_steps(delta, name, contract)
+    if not (delta > 0).all() or not (held["theta"] > 0).all():
+        raise CompileError(f"node {name!r}: delta and theta are more than 0", node=name)
+    parameters = {
+        "cosine": 1 + delta * held["b"],
+        "sine": delta * held["omega"],
+        "threshold": held["theta"],
+        "input_bias": np.zeros(1),
+        "offset": np.zeros(1),
+    }
+    return Neuron(Population(name, _shape(node), "rf_iz", parameters), delta)
 
 
 @lower_node.register

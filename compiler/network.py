@@ -43,7 +43,7 @@ Weight: TypeAlias = Any
 SIGMA_DELTA = ("delta", "sigma_delta", "sigma")
 """Models that send numbers; they come with a fixed scale only."""
 
-PROGRAMMED = ("brf", "alif")
+PROGRAMMED = ("brf", "rf_iz", "alif")
 """Spiking models that are not leaky neurons; see `neuron_programs.py`."""
 
 GATES = ("w_membrane", "w_adaptation")
@@ -58,6 +58,7 @@ PARAMETERS = {
     "lif": ("current_decay", "voltage_decay", "threshold", "bias", "input_bias", "v_init", "offset", "v_min"),
     "li": ("current_decay", "voltage_decay", "bias", "input_bias", "v_init", "offset"),
     "brf": ("cosine", "sine", "threshold", "damping", "rise", "recovery", "input_bias", "offset"),
+    "rf_iz": ("cosine", "sine", "threshold", "input_bias", "offset"),
     "alif": (
         "voltage_decay",
         "threshold",

@@ -12,6 +12,7 @@ from typing import Any
 
 from snn_compile.compiler.adaptive import AdaptiveGroup, adaptive_bound, adaptive_integers, adaptive_poles
 from snn_compile.compiler.formats import TensorError
+from snn_compile.compiler.izhikevich import IzhikevichGroup, izhikevich_bound, izhikevich_integers
 from snn_compile.compiler.network import Float, Population
 from snn_compile.compiler.resonators import (
     ResonatorGroup,
@@ -42,6 +43,7 @@ class NeuronProgram:
 
 NEURON_PROGRAMS = {
     "brf": NeuronProgram(ResonatorGroup, resonator_integers, resonator_bound, resonator_poles),
+    "rf_iz": NeuronProgram(IzhikevichGroup, izhikevich_integers, izhikevich_bound, resonator_poles),
     "alif": NeuronProgram(AdaptiveGroup, adaptive_integers, adaptive_bound, adaptive_poles),
 }
 """The models, by the names that the Network and the Program have for them."""

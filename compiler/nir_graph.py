@@ -61,6 +61,7 @@ ENTRIES: dict[str, tuple[set[str], set[str]]] = {
     "CubaLIF": ({"tau_syn", "tau_mem", "r", "v_leak", "v_threshold"}, {"v_reset", "w_in"}),
     "NIRGraph": ({"nodes", "edges"}, {"version"}),
     "BRF": ({"omega", "b_offset", "gamma", "theta", "delta", "smooth_reset", "refractory"}, set()),
+    "RF_IZ": ({"omega", "b", "theta", "delta"}, set()),
     "LSN": ({"w_membrane", "b_membrane", "w_adaptation", "b_adaptation", "theta", "rise"}, set()),
     "ALIF": ({"tau", "r", "theta", "tau_adaptation", "adaptation", "reset"}, set()),
 }

@@ -119,21 +119,33 @@ def resonator_integers(
     turn: Complex = cosine + 1j * sine
     kept: Complex = cos + 1j * sin
     bits = f"{DECAY_BITS} bits"
-    polar = [
-        (key, part(turn) * DECAY_ONE, part(kept / DECAY_ONE) * DECAY_ONE)
-        for key, part in (("decay", _loss), ("angle", np.angle))
-    ]
     errors = [
-        *(tensor_error(f"{p.name}.{key}", f"polar, {bits}", was, now, 1.0, 0) for key, was, now in polar),
-        _whole(f"{p.name}.threshold", f"{chip.threshold_bits} bits", exact_threshold, parameters["vth"]),
-        _whole(f"{p.name}.recovery", bits, values["recovery"] * DECAY_ONE, parameters["delta_r"]),
-        _whole(f"{p.name}.damping", f"{bits}, exponent -{exponent}", share * 2.0**exponent, mantissa),
+        *polar_errors(p.name, turn, kept / DECAY_ONE),
+        rounded(f"{p.name}.threshold", f"{chip.threshold_bits} bits", exact_threshold, parameters["vth"]),
+        rounded(f"{p.name}.recovery", bits, values["recovery"] * DECAY_ONE, parameters["delta_r"]),
+        rounded(f"{p.name}.damping", f"{bits}, exponent -{exponent}", share * 2.0**exponent, mantissa),
     ]
     made = IntegerPopulation(p.name, p.shape, "brf", parameters, start_step=latency, scale=unit)
-    return made, errors, _warnings(p, turn, kept / DECAY_ONE)
+    return made, errors, boundary_warnings(p, turn, kept / DECAY_ONE)
 
 
-def _whole(name: str, text: str, exact: Float, kept: Int | Float) -> TensorError:
+def polar_errors(name: str, turn: Complex, kept: Complex) -> list[TensorError]:
+    """Return the errors of damping and angle of resonators whose step is `turn` and on the chip `kept`."""
+    return [
+        tensor_error(
+            f"{name}.{key}",
+            f"polar, {DECAY_BITS} bits",
+            part(turn) * DECAY_ONE,
+            part(kept) * DECAY_ONE,
+            1.0,
+            0,
+        )
+        for key, part in (("decay", _loss), ("angle", np.angle))
+    ]
+
+
+def rounded(name: str, text: str, exact: Float, kept: Int | Float) -> TensorError:
+    """Return the error of a register that is `exact` rounded to a whole number."""
     return tensor_error(name, text, exact, np.asarray(kept, np.float64), 1.0)
 
 
@@ -142,7 +154,8 @@ def _loss(turn: Complex) -> Float:
     return 1 - np.abs(turn)
 
 
-def _warnings(p: Population, turn: Complex, kept: Complex) -> list[str]:
+def boundary_warnings(p: Population, turn: Complex, kept: Complex) -> list[str]:
+    """Return what to say of resonators beyond the divergence boundary, and of rounded dampings."""
     was, became = _loss(turn), _loss(kept)
     found = []
     if (grows := np.abs(turn) * DECAY_ONE > EDGE).any():

@@ -124,12 +124,11 @@ def pair(program: Program, network: Network) -> Pair:
     Leaky neurons are followed here, balanced resonators and adaptive leaky neurons in `programmed.py`; other
     models are refused by name.
     """
-    from snn_compile.compiler.network import PROGRAMMED
     from snn_compile.compiler.simplify import simplify
-    from snn_compile.runtime.programmed import tensors
+    from snn_compile.runtime.programmed import ITEMS, tensors
 
     simple = simplify(network)
-    if other := [p for p in simple.populations if p.model not in ("lif", "li", *PROGRAMMED)]:
+    if other := [p for p in simple.populations if p.model not in ("lif", "li", *ITEMS)]:
         raise WrongInput(
             f"population {other[0].name!r} is of model {other[0].model}; where a program leaves its network "
             "is found for leaky neurons, brf and alif only (snn-run --against compares the outputs of any)",
@@ -154,7 +153,7 @@ def pair(program: Program, network: Network) -> Pair:
     edges = _edges(program, simple, scale, unit)
     parameters: dict[tuple[str, str], Tensor] = {}
     for q in simple.populations:
-        follow = tensors if q.model in PROGRAMMED else _parameters
+        follow = tensors if q.model in ITEMS else _parameters
         parameters |= follow(q, made[q.name], scale[q.name])
     return Pair(program, simple, made, scale, unit, edges, parameters)
 

@@ -8,8 +8,8 @@
 
 A forward Euler step of length delta is then the layer's step: both integrators read the old state of the
 other. A balanced neuron multiplies its state by q, and an adaptive one is reset by a threshold that moves:
-`brf` becomes a BRF node, `alif` an ALIF node with tau = dt / (1 - alpha) (`compiler/extension_nodes.py`). The
-read-out is an LI with tau = dt / (1 - a), r = 1, of W_out z.
+`brf` becomes a BRF node, `rf_iz` a RF_IZ node, `alif` an ALIF node with tau = dt / (1 - alpha)
+(`compiler/extension_nodes.py`). The read-out is an LI with tau = dt / (1 - a), r = 1, of W_out z.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import torch
 from torch import Tensor
 
 from snn_compile.compiler.conventions import Contract, Readout, attach
-from snn_compile.compiler.extension_nodes import ALIF, BRF
+from snn_compile.compiler.extension_nodes import ALIF, BRF, RF_IZ
 from snn_compile.targets.errors import ExportError
 from snn_compile.train.adaptive import RESETS, Adaptation
 from snn_compile.train.export_layers import linear_node, numbers
 from snn_compile.train.recurrent import RecurrentNetwork
 from snn_compile.train.resonators import THRESHOLD, damping, divergence_boundary
 
-EXPORTED = ("rf", "brf", "alif")
+EXPORTED = ("rf", "brf", "rf_iz", "alif")
 """Kinds of neurons that have nodes."""
 
 
@@ -60,7 +60,7 @@ def without_nodes(module: RecurrentNetwork) -> str:
 
 
 def recurrent_to_nir(module: RecurrentNetwork, sample_input: Tensor, dt: float | None) -> Any:
-    """Return the graph of a network of `rf`, `brf` or `alif` neurons.
+    """Return the graph of a network of `rf`, `brf`, `rf_iz` or `alif` neurons.
 
     A step of resonators is the network's own delta; one of adaptive neurons is `dt` seconds, or has no unit
     (None). Raises ExportError for another dt, for what has no nodes, and for values that are not finite.
@@ -153,6 +153,12 @@ def _balanced(module: RecurrentNetwork, step: float) -> Part:
     return {"hidden": node}, {}, []
 
 
+def _izhikevich(module: RecurrentNetwork, step: float) -> Part:
+    omega, b = _parameters(module)
+    theta, delta = (np.full(module.config.hidden, value) for value in (THRESHOLD, step))
+    return {"hidden": RF_IZ(omega=omega, b=b, theta=theta, delta=delta)}, {}, []
+
+
 def _adaptive(module: RecurrentNetwork, step: float) -> Part:
     kind = Adaptation(module.config.adaptive_reset)
     with torch.no_grad():
@@ -170,4 +176,4 @@ def _adaptive(module: RecurrentNetwork, step: float) -> Part:
     return {"hidden": node}, {}, []
 
 
-_HIDDEN = {"rf": _integrators, "brf": _balanced, "alif": _adaptive}
+_HIDDEN = {"rf": _integrators, "brf": _balanced, "rf_iz": _izhikevich, "alif": _adaptive}

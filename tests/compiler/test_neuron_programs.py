@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from snn_compile.compiler import Options, compile_graph, compile_stages, lower
 from snn_compile.compiler.conventions import Contract, Readout, attach
-from snn_compile.compiler.extension_nodes import ALIF, BRF
+from snn_compile.compiler.extension_nodes import ALIF, BRF, RF_IZ
 from snn_compile.compiler.network import PROGRAMMED, Population
 from snn_compile.compiler.neuron_programs import NEURON_PROGRAMS
 from snn_compile.compiler.reference import run_reference
@@ -21,7 +21,7 @@ from snn_compile.compiler.simplify import simplify
 from snn_compile.runtime import compare, diverge
 from snn_compile.targets.chip import load_chip
 from snn_compile.targets.device import execute
-from snn_compile.targets.errors import PrecisionLost
+from snn_compile.targets.errors import PrecisionLost, WrongInput
 
 CHIP = load_chip("loihi2")
 STEPS = 60
@@ -37,6 +37,11 @@ def layer(kind: str, rng: np.random.Generator, size: int = 12, delta: float = 0.
         flags = dict.fromkeys(("smooth_reset", "refractory"), np.ones(size))
         own = {"omega": each(2, 20), "b_offset": each(0.2, 2), "gamma": each(0.85, 0.95)}
         return BRF(**own, theta=each(0.8, 1.2), delta=np.full(size, delta), **flags)
+    if kind == "rf_iz":
+        one = np.full(size, 0.9)
+        omega = each(2, 20)
+        b = (np.sqrt(1 - (delta * omega) ** 2) - 1) / delta - each(0.2, 2)
+        return RF_IZ(omega=omega, b=b, theta=one, delta=np.full(size, delta))
     ones = np.ones(size)
     reset = ones * (1 + rng.integers(2))
     own = {"tau": each(5, 30) * delta, "tau_adaptation": each(20, 200) * delta}
@@ -46,7 +51,7 @@ def layer(kind: str, rng: np.random.Generator, size: int = 12, delta: float = 0.
 def graph(kind: str, seed: int = 0, bias: bool = False, size: int = 12, delta: float = 0.02) -> Any:
     """Return input -> Linear -> neurons with recurrence -> LI, or a biased Affine."""
     rng = np.random.default_rng(seed)
-    scale = (2 / delta if kind == "brf" else 0.7) / np.sqrt(4)
+    scale = (0.7 if kind == "alif" else 2 / delta) / np.sqrt(4)
     weight = rng.normal(0.3, 1, (size, 4)) * scale
     first = nir.Affine(weight, rng.normal(0, scale, size)) if bias else nir.Linear(weight)
     nodes = {
@@ -202,7 +207,7 @@ def test_a_bound_holds_for_every_input() -> None:
         group = NEURON_PROGRAMS[kind].group(p, 1)
         bound = NEURON_PROGRAMS[kind].bound(p, np.full(p.size, 0.3))
         for t in range(400):
-            turn = np.sign(np.cos(np.angle(_poles(p)) * t)) if kind == "brf" else np.sign(rng.normal())
+            turn = np.sign(np.cos(np.angle(_poles(p)) * t)) if kind != "alif" else np.sign(rng.normal())
             group.step(0.3 * turn * np.ones((1, p.size)))
         assert group.peak().v <= bound.max()
 
@@ -276,7 +281,7 @@ def test_integrators_left_alone_run_c_slow() -> None:
     assert (execute(program, inputs, record=["hidden"]).spikes("hidden") == wanted).mean() > 0.9
 
 
-@pytest.mark.parametrize("kind", PROGRAMMED)
+@pytest.mark.parametrize("kind", ["brf", "alif"])
 def test_a_report_compares_and_divergence_finds_rounding(kind: str) -> None:
     net, inputs = graph(kind, 6), data(6, 8)
     program, network = compile_graph(net, calibration=inputs), lower(net)
@@ -285,3 +290,18 @@ def test_a_report_compares_and_divergence_finds_rounding(kind: str) -> None:
     assert report.accuracy is not None and report.accuracy.reference == 1.0
     found = diverge(program, network, inputs, ideal)
     assert not found.faults and found.stages[-1].differing == 0
+
+
+def test_thresholds_that_differ_are_told() -> None:
+    net = graph("rf_iz")
+    net.nodes["hidden"].theta[3] = 1.1
+    attach(net, Contract(dt=0.02, delays={("hidden", "back"): 1}))
+    with pytest.raises(PrecisionLost, match="thresholds from 0.9 to 1.1; the chip's RF_IZ has one"):
+        compile_graph(net, calibration=data())
+
+
+def test_divergence_of_reset_resonators_is_refused_by_name() -> None:
+    net, inputs = graph("rf_iz", 6), data(6, 4)
+    program, network = compile_graph(net, calibration=inputs), lower(net)
+    with pytest.raises(WrongInput, match="is of model rf_iz"):
+        diverge(program, network, inputs, run_reference(network, inputs).predictions)

@@ -58,6 +58,12 @@ def test_adaptive_neurons_spike_as_in_torch(seed, reset):
     assert_spikes_of_torch(network(seed, "alif", adaptive_reset=reset))
 
 
+@settings(max_examples=8)
+@given(st.integers(0, 10**6), st.sampled_from([0.01, 0.02]))
+def test_reset_resonators_spike_as_in_torch(seed, delta):
+    assert_spikes_of_torch(network(seed, "rf_iz", delta))
+
+
 @pytest.mark.parametrize("neuron", ["brf", "alif"])
 def test_spikes_in_float32_differ_near_the_threshold_only(neuron):
     """The first spike that differs from float32's is of a membrane within 1e-5 of its threshold."""
@@ -80,7 +86,7 @@ def test_spikes_in_float32_differ_near_the_threshold_only(neuron):
     assert (record.spikes("hidden") == spikes).mean() > 0.99
 
 
-@pytest.mark.parametrize("neuron", ["brf", "alif"])
+@pytest.mark.parametrize("neuron", ["brf", "rf_iz", "alif"])
 def test_a_graph_survives_a_file_and_a_checkpoint(tmp_path, neuron):
     net = network(1, neuron)
     inputs = inputs_of(net)
@@ -103,7 +109,7 @@ def test_a_graph_survives_a_file_and_a_checkpoint(tmp_path, neuron):
         )
 
 
-@pytest.mark.parametrize("neuron", ["brf", "alif"])
+@pytest.mark.parametrize("neuron", ["brf", "rf_iz", "alif"])
 def test_a_plain_reader_refuses_what_it_has_no_node_for(tmp_path, neuron):
     """nir 1.0.8 says by an assertion, without words, that a type is not among its own."""
     nir.write(tmp_path / "net.nir", graph_of(neuron))
@@ -137,6 +143,7 @@ def test_a_broken_node_is_told_by_file_and_node(tmp_path, what):
 
 MEANINGLESS = {
     "faster than the step": ("brf", {"omega": np.full(12, 60.0)}, "no divergence boundary"),
+    "no threshold": ("rf_iz", {"theta": np.zeros(12)}, "delta and theta are more than 0"),
     "a share above 1": ("brf", {"gamma": np.full(12, 1.5)}, "gamma is from 0 to 1"),
     "half a reset": ("brf", {"smooth_reset": np.full(12, 0.5)}, "0 or 1"),
     "another step": ("brf", {"delta": np.full(12, 0.01)}, "defined by steps of 0.01 s, and dt is 0.02"),
@@ -152,7 +159,7 @@ def test_parameters_without_a_meaning_are_told(what):
     for key, value in changed.items():
         setattr(graph.nodes["hidden"], key, value)
     del graph.metadata["snn_compile"]
-    dt = 0.02 if neuron == "brf" else 1.0
+    dt = 1.0 if neuron == "alif" else 0.02
     delays = {("hidden", "hidden_recurrent"): 1}
     with pytest.raises(CompileError, match=re.escape(said)):
         compiler.lower(graph, {"dt": dt, "rule": "euler", "delays": delays})

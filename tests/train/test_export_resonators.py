@@ -57,8 +57,8 @@ def test_what_has_no_counterpart_is_told(tmp_path):
     sample = torch.zeros(1, 5, 3, dtype=torch.float64)
     with pytest.raises(ExportError, match="made for steps of 0.05 s"):
         train.to_nir(network(0), sample, dt=0.01)
-    with pytest.raises(ExportError, match="kind rf_iz"):
-        train.to_nir(network(0, neuron="rf_iz"), sample)
+    with pytest.raises(ExportError, match="kind lstm"):
+        train.to_nir(network(0, neuron="lstm"), sample)
     fast = network(0, offset=(30.0, 40.0))
     with pytest.raises(ExportError, match="between 0 and 1"):
         train.to_nir(fast, sample)

@@ -161,13 +161,13 @@ def test_the_checkpoint_gives_the_network_back_and_compiles(trained, capsys):
 
 
 def test_neurons_without_a_node_are_saved_without_a_graph(tmp_path, capsys):
-    path, network = tmp_path / "model.pt", RecurrentNetwork(RecurrentConfig(2, 4, 3, neuron="rf_iz"))
+    path, network = tmp_path / "model.pt", RecurrentNetwork(RecurrentConfig(2, 4, 3, neuron="lstm"))
     save_checkpoint(path, network, torch.rand(1, 5, 2))
     held = load_checkpoint(path)
-    assert held.graph is None and "rf_iz" in held.unexported
+    assert held.graph is None and "lstm" in held.unexported
     assert compile_cli.main([str(path), "--target", "loihi2-sim"]) == 1
     said = capsys.readouterr().err
-    assert "model.pt: holds no graph" in said and "kind rf_iz" in said and said.count("\n") == 1
+    assert "model.pt: holds no graph" in said and "kind lstm" in said and said.count("\n") == 1
 
 
 def test_labels_of_every_step_are_learned_and_scored_by_step(tmp_path, capsys):

@@ -1,0 +1,98 @@
+"""Resonators that a spike resets: one population of a Network in float64, and as Lava's RF_IZ.
+
+With synaptic input x, one step is
+
+    u, v = cosine u - sine v + x, sine u + cosine v
+    z    = v > threshold
+    u, v = 0, threshold                        where z
+
+The chip's neuron spikes where v >= V and goes to V - 1, a last bit beside the threshold as ">" has it. It has
+one threshold for a population. Rotation and damping are rounded as those of balanced resonators, within the
+divergence boundary. Source: Izhikevich, Neural Networks 14 (2001).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from snn_compile.compiler.formats import TensorError
+from snn_compile.compiler.network import Float, Population
+from snn_compile.compiler.reference import Peak
+from snn_compile.compiler.resonators import (
+    Complex,
+    boundary_warnings,
+    polar_errors,
+    polar_registers,
+    resonator_bound,
+    rounded,
+)
+from snn_compile.targets.chip import Chip
+from snn_compile.targets.errors import PrecisionLost
+from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT
+from snn_compile.targets.population import Population as IntegerPopulation
+
+
+class IzhikevichGroup:
+    """The float state of a population over a batch; `v` is the real part, `u` what arrived."""
+
+    def __init__(self, population: Population, batch: int) -> None:
+        self.population, self.parameters = population, population.parameters
+        self.u = np.zeros((batch, population.size))
+        self.v, self.imag = self.u, self.u
+        self._peaks = np.zeros(3)
+
+    def peak(self) -> Peak:
+        """Return the largest input, the largest part of the state, and imaginary part."""
+        return Peak(*self._peaks.tolist())
+
+    def step(self, x: Float) -> Float:
+        """Advance by one logical step with synaptic input x; return the spikes."""
+        p = self.parameters
+        self.u = np.zeros_like(self.u) + x
+        real = p["cosine"] * self.v - p["sine"] * self.imag + x
+        imag = p["sine"] * self.v + p["cosine"] * self.imag
+        seen = [float(np.abs(part).max()) for part in (self.u, real, imag)]
+        self._peaks = np.maximum(self._peaks, [seen[0], max(seen[1:]), max(float(imag.max()), 0.0)])
+        fires = imag > p["threshold"]
+        self.v, self.imag = np.where(fires, 0.0, real), np.where(fires, p["threshold"], imag)
+        return fires.astype(np.float64)
+
+
+def izhikevich_integers(
+    p: Population, scale: float, latency: int, chip: Chip
+) -> tuple[IntegerPopulation, list[TensorError], list[str]]:
+    """Return a population's integers at a scale and start step, the error of each register, and warnings.
+
+    Raises PrecisionLost for thresholds that differ: the chip has one for a population.
+    """
+    values, unit = p.parameters, scale * (1 << STATE_SHIFT)
+    thresholds = np.unique(values["threshold"])
+    if len(thresholds) > 1:
+        raise PrecisionLost(
+            f"population {p.name!r}: thresholds from {thresholds[0]:g} to {thresholds[-1]:g}; the chip's "
+            "RF_IZ has one for a population: scale the weights instead, or give each its own node",
+            population=p.name,
+        )
+    cosine, sine = np.broadcast_arrays(values["cosine"], values["sine"])
+    cos, sin = polar_registers(cosine, sine)
+    exact = thresholds * scale
+    parameters = {
+        "cos_decay": cos,
+        "sin_decay": sin,
+        "vth": np.rint(exact).astype(np.int64),
+        "decay_bits": np.array([DECAY_BITS]),
+        "state_exp": np.array([STATE_SHIFT]),
+    }
+    turn: Complex = cosine + 1j * sine
+    kept: Complex = (cos + 1j * sin) / DECAY_ONE
+    errors = [
+        *polar_errors(p.name, turn, kept),
+        rounded(f"{p.name}.threshold", f"{chip.threshold_bits} bits", exact, parameters["vth"]),
+    ]
+    made = IntegerPopulation(p.name, p.shape, "rf_iz", parameters, start_step=latency, scale=unit)
+    return made, errors, boundary_warnings(p, turn, kept)
+
+
+def izhikevich_bound(p: Population, drive: Float) -> Float:
+    """Return the largest state under an input of at most `drive` at every step, (size,)."""
+    return np.maximum(resonator_bound(p, drive), p.parameters["threshold"])
