@@ -84,7 +84,7 @@ def izhikevich_integers(
         "state_exp": np.array([STATE_SHIFT]),
     }
     turn: Complex = cosine + 1j * sine
-    kept: Complex = (cos + 1j * sin) / DECAY_ONE
+    kept: Complex = np.asarray((cos + 1j * sin) / DECAY_ONE, np.complex128)
     errors = [
         *polar_errors(p.name, turn, kept),
         rounded(f"{p.name}.threshold", f"{chip.threshold_bits} bits", exact, parameters["vth"]),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from snn_compile.targets.errors import SnnCompileError
+from snn_compile.targets.errors import SnnCompileError, TrainingDiverged
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -65,7 +65,7 @@ def test_an_interrupted_run_is_not_kept(script, tmp_path, monkeypatch):
 
 def test_a_run_that_diverges_is_told_and_other_errors_are_raised(script, tmp_path, monkeypatch):
     def diverges(*_: object) -> None:
-        raise SnnCompileError("the loss is nan", epoch=2, step=1)
+        raise TrainingDiverged("the loss is nan", epoch=2, step=1)
 
     monkeypatch.setattr(script, "fit", diverges)
     (row,) = script.Bench(tmp_path, [], [0]).rows([small(script)])
@@ -93,7 +93,8 @@ def test_spikes_are_compared_seed_by_seed(script):
 
 def test_convergence_names_the_rate_that_was_soonest(script):
     def row(rate: float, seed: int, *accuracies: float) -> dict[str, Any]:
-        return {"config": {"preset": "p", "learning_rate": rate, "seed": seed}, "accuracies": accuracies}
+        config = {"preset": "p", "learning_rate": rate, "seed": seed}
+        return {"config": config, "accuracies": accuracies, "diverged": ""}
 
     rows = [row(0.1, 0, 0.2, 0.61), row(0.1, 1, 0.6, 0.7), row(0.3, 0, 0.9, 0.9), row(0.3, 1, 0.1, 0.1)]
     told = script.convergence_table(rows).splitlines()[2:]
