@@ -59,8 +59,8 @@ class RF_IZ(_Neurons):
         z = 1 if v > theta else 0
         u, v <- 0, theta                          where z
 
-    `omega` in rad/s, `b` in 1/s, below 0. All have the neurons' shape; theta is one number in all of them if
-    the chip is to have them (Lava's RF_IZ).
+    `omega` in rad/s, `b` in 1/s: below 0, or the state grows. All have the neurons' shape; theta is one
+    number in all of them if the chip is to have them (Lava's RF_IZ).
     """
 
     omega: Any

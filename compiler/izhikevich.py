@@ -23,6 +23,7 @@ from snn_compile.compiler.resonators import (
     boundary_warnings,
     polar_errors,
     polar_registers,
+    registrable,
     resonator_bound,
     rounded,
 )
@@ -63,23 +64,25 @@ def izhikevich_integers(
 ) -> tuple[IntegerPopulation, list[TensorError], list[str]]:
     """Return a population's integers at a scale and start step, the error of each register, and warnings.
 
-    Raises PrecisionLost for thresholds that differ: the chip has one for a population.
+    Raises PrecisionLost for thresholds that differ, of which the chip has one for a population, and for a
+    cosine or sine beyond 1.
     """
     values, unit = p.parameters, scale * (1 << STATE_SHIFT)
-    thresholds = np.unique(values["threshold"])
-    if len(thresholds) > 1:
+    exact = values["threshold"] * scale
+    low, high = np.rint([exact.min(), exact.max()])
+    if low < high:
         raise PrecisionLost(
-            f"population {p.name!r}: thresholds from {thresholds[0]:g} to {thresholds[-1]:g}; the chip's "
-            "RF_IZ has one for a population: scale the weights instead, or give each its own node",
+            f"population {p.name!r}: thresholds from {values['threshold'].min()!r} to "
+            f"{values['threshold'].max()!r}; the chip's RF_IZ has one for a population: scale the weights "
+            "instead, or give each threshold its own node",
             population=p.name,
         )
-    cosine, sine = np.broadcast_arrays(values["cosine"], values["sine"])
+    cosine, sine = registrable(p)
     cos, sin = polar_registers(cosine, sine)
-    exact = thresholds * scale
     parameters = {
         "cos_decay": cos,
         "sin_decay": sin,
-        "vth": np.rint(exact).astype(np.int64),
+        "vth": np.array([low], np.int64),
         "decay_bits": np.array([DECAY_BITS]),
         "state_exp": np.array([STATE_SHIFT]),
     }

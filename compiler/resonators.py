@@ -24,6 +24,7 @@ from snn_compile.compiler.formats import TensorError, tensor_error
 from snn_compile.compiler.network import Float, Population
 from snn_compile.compiler.reference import Peak
 from snn_compile.targets.chip import Chip
+from snn_compile.targets.errors import PrecisionLost
 from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT
 from snn_compile.targets.models import DAMPING_BITS, DAMPING_EXPONENT_MAX
 from snn_compile.targets.population import Population as IntegerPopulation
@@ -94,12 +95,27 @@ def polar_registers(cosine: Float, sine: Float) -> tuple[Int, Int]:
     return cos, sin
 
 
+def registrable(p: Population) -> tuple[Float, Float]:
+    """Return the cosine and sine of every neuron. Raises PrecisionLost where a register cannot hold one."""
+    cosine, sine = (np.broadcast_to(p.parameters[key], (p.size,)) for key in ("cosine", "sine"))
+    for key, values in (("cosine", cosine), ("sine", sine)):
+        worst = int(np.abs(values).argmax())
+        if abs(values[worst]) > 1 + 0.5 / DECAY_ONE:
+            raise PrecisionLost(
+                f"population {p.name!r}: a step of neuron {worst} multiplies by a {key} of "
+                f"{values[worst]:.6g}; the chip's is from -1 to 1: use a smaller step, or train for it",
+                population=p.name,
+                index=worst,
+            )
+    return cosine, sine
+
+
 def resonator_integers(
     p: Population, scale: float, latency: int, chip: Chip
 ) -> tuple[IntegerPopulation, list[TensorError], list[str]]:
     """Return a population's integers at a scale and start step, the error of each register, and warnings."""
     values, unit = p.parameters, scale * (1 << STATE_SHIFT)
-    cosine, sine = np.broadcast_arrays(values["cosine"], values["sine"])
+    cosine, sine = registrable(p)
     cos, sin = polar_registers(cosine, sine)
     exact_threshold = values["threshold"] * scale
     parameters = {
@@ -156,13 +172,15 @@ def _loss(turn: Complex) -> Float:
 
 def boundary_warnings(p: Population, turn: Complex, kept: Complex) -> list[str]:
     """Return what to say of resonators beyond the divergence boundary, and of rounded dampings."""
+    turn, kept = (np.broadcast_to(values, (p.size,)) for values in (turn, kept))
     was, became = _loss(turn), _loss(kept)
     found = []
+    remedy = "train with the boundary, or with a smaller step" if p.model == "brf" else "use a smaller step"
     if (grows := np.abs(turn) * DECAY_ONE > EDGE).any():
         found.append(
             f"population {p.name!r}: {int(np.count_nonzero(grows))} resonator(s) lie beyond the divergence "
             f"boundary (a step without input multiplies the state by up to {np.abs(turn).max():.6g}), so "
-            "states that calibration did not show saturate; train with the boundary, or with a smaller step"
+            f"states that calibration did not show saturate; {remedy}"
         )
     change = np.where(grows, 0.0, np.abs(became - was) / np.maximum(was, 0.5 / DECAY_ONE))
     if not (told := change > CHANGE_TOLD).any():

@@ -27,7 +27,7 @@ from snn_compile.targets.device import Device, Opened, encode_inputs, membrane_o
 from snn_compile.targets.errors import DeviceError
 from snn_compile.targets.events import SpikeEvents
 from snn_compile.targets.program import Program
-from snn_compile.targets.record import DeviceRun, Overflow, read_out
+from snn_compile.targets.record import DeviceRun, Overflow, check_steps, read_out
 
 Messages: TypeAlias = npt.NDArray[np.int32]
 Inputs: TypeAlias = npt.ArrayLike | Mapping[str, npt.ArrayLike]
@@ -71,6 +71,9 @@ def open_session(
 ) -> Session:
     """Open `program` on a device for a loop; options go to the device.
 
+    A call is read out as the program says, but for the first steps that a read-out leaves out: a continuous
+    session, which has no first step at a call, reads them all.
+
     Raises DeviceError where the device is unknown, not installed, or runs whole samples only.
     """
     return Session(program, open_device(device, **options) if isinstance(device, str) else device, continuous)
@@ -95,6 +98,7 @@ class Session:
         self._shape = program.population(port.population).shape
         self._start = program.start_step(port.population)
         self._probe = membrane_of(program, port.population) if port.signal == "membrane" else None
+        self._skip = 0 if continuous else port.skip
         self.lag_steps = self._start // program.period if continuous else 0
         self._opened: Opened = load(program, () if self._probe is None else (self._probe,))
         self._held: list[tuple[dict[str, Messages], DeviceRun]] = []
@@ -120,13 +124,14 @@ class Session:
             one = np.asarray(inputs)[None]
         messages, clipped = encode_inputs(self.program, one)
         steps = next(iter(messages.values())).shape[1]
+        check_steps(steps, self._skip)
         if self.continuous:
             run, first = self._go_on(messages, steps), self._start % self.program.period
         else:
             run, first = self._anew(messages, steps), self._start
         outputs = self._outputs(run, first, steps)
         port = self.program.outputs[0]
-        predictions, ties = read_out(outputs[None], port.readout, port.task, port.skip)
+        predictions, ties = read_out(outputs[None], port.readout, port.task, self._skip)
         self._hold(messages, run)
         so_far = self._totals
         self._totals = replace(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from snn_compile.targets.counts import count
 from snn_compile.targets.errors import DeviceError, WrongInput
 from snn_compile.targets.program import Program
-from snn_compile.targets.record import DeviceRun, RunRecord, read_out
+from snn_compile.targets.record import DeviceRun, RunRecord, check_steps, read_out
 
 _DEVICES = {
     "oracle": ("snn_compile.targets.oracle", "Oracle"),
@@ -111,6 +111,7 @@ def execute(
     steps = next(iter(messages.values())).shape[1]
     device_steps = program.device_steps(steps)
     port = program.outputs[0]
+    check_steps(steps, port.skip)
     read = [membrane_of(program, o.population) for o in program.outputs if o.signal == "membrane"]
     wanted = list(dict.fromkeys([*probes, *read]))
     run, wall = _run(runner, program, messages, device_steps, wanted)

@@ -109,6 +109,16 @@ class RunRecord:
         return array.reshape(*array.shape[:2], *self.shapes[name.rsplit(".", 1)[0]])
 
 
+def check_steps(steps: int, skip: int) -> None:
+    """Raise WrongInput if a read-out leaves out as many steps as there are, or more."""
+    if skip >= steps:
+        raise WrongInput(
+            f"the read-out leaves out the first {skip} steps, and the run has {steps}; give longer inputs",
+            skip=skip,
+            steps=steps,
+        )
+
+
 def read_out(
     signal: npt.NDArray[np.generic], readout: str, task: str, skip: int = 0
 ) -> tuple[npt.NDArray[np.generic], float]:
@@ -118,13 +128,7 @@ def read_out(
     the last step, max the largest value over time, per_step keeps every step. The first `skip` steps are
     left out. Raises WrongInput where no step is left.
     """
-    if skip >= signal.shape[1]:
-        raise WrongInput(
-            f"the read-out leaves out the first {skip} steps, and the run has {signal.shape[1]}; give longer "
-            "inputs",
-            skip=skip,
-            steps=signal.shape[1],
-        )
+    check_steps(signal.shape[1], skip)
     wide = signal[:, skip:].astype(np.int64 if signal.dtype.kind in "biu" else np.float64)
     if readout in ("count", "mean"):
         value = wide.sum(axis=1)

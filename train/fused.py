@@ -169,8 +169,8 @@ def _check(
     if x.dtype not in (torch.float32, torch.float64):
         raise SnnCompileError(f"a sequence is {x.dtype}; use float32 or float64 (x.float(), x.double())")
     size = x.shape[2] if weights.inward is None else len(weights.inward)
-    if not size:
-        raise SnnCompileError("a layer has no neurons")
+    if not size or not x.shape[2]:
+        raise SnnCompileError(f"a layer has {size} neurons and {x.shape[2]} inputs; it must have some")
     count = _STATES[type(kind)] + 1
     if states is not None and len(states) != count:
         raise SnnCompileError(
@@ -188,6 +188,8 @@ def _check(
             raise SnnCompileError(f"{name} have shape {tuple(given.shape)}; they must have {shape}")
         if given is not None and given.dtype != x.dtype:
             raise SnnCompileError(f"{name} are {given.dtype} and the sequence {x.dtype}; convert one of them")
+    if states is not None and not bool(((states[-1] == 0) | (states[-1] == 1)).all()):
+        raise SnnCompileError("the last state, the spikes of the step before, holds more than 0 and 1")
     for parameter in parameters:
         if tuple(parameter.shape) not in ((), (1,), (size,)):
             raise SnnCompileError(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,6 +55,30 @@ def test_a_call_is_a_sample(random_programs: Any, device: str) -> None:
         assert totals.overflows == whole.overflows
         assert totals.calls == whole.samples and totals.input_clipped == whole.input_clipped
         assert totals.ties == pytest.approx(whole.ties * whole.samples)
+
+
+def test_steps_left_out_are_those_of_a_sample_and_none_of_a_part(random_programs: Any) -> None:
+    answered = 0
+    for case in cases(random_programs, "oracle"):
+        port = case.program.outputs[0]
+        steps = len(next(iter(case.inputs.values()))[0])
+        if port.readout not in ("count", "mean", "max") or steps < 4:
+            continue
+        program = replace(case.program, outputs=(replace(port, skip=steps - 2), *case.program.outputs[1:]))
+        whole = simulate(program, case.inputs, "oracle")
+        one = {name: data[0] for name, data in case.inputs.items()}
+        session = open_session(program, "oracle")
+        np.testing.assert_array_equal(session.step(one).prediction, whole.predictions[0])
+        with pytest.raises(WrongInput, match=f"leaves out the first {steps - 2} steps"):
+            session.step({name: data[:2] for name, data in one.items()})
+        np.testing.assert_array_equal(session.step(one).prediction, whole.predictions[0])
+        assert session.totals().calls == 2
+        parts = open_session(program, "oracle", continuous=True)
+        for t in range(steps):
+            parts.step({name: data[t : t + 1] for name, data in one.items()})
+        assert parts.totals().calls == steps
+        answered += 1
+    assert answered > 2
 
 
 def test_a_continuous_session_is_one_sample_in_parts(random_programs: Any, device: str) -> None:

@@ -270,7 +270,10 @@ def _layer(inputs=3, size=5, classes=2, batch=4, **changes):
         ({"outward": torch.ones(2, 4)}, "weights of the read-out have shape \\(2, 4\\)"),
         ({"states": (torch.zeros(4, 5),) * 3}, "3 states were given; a Resonance has 4"),
         ({"states": (torch.zeros(3, 5),) * 4}, "states have shape \\(3, 5\\); they must have \\(4, 5\\)"),
-        ({"size": 0}, "no neurons"),
+        ({"size": 0}, "0 neurons and 3 inputs"),
+        ({"inputs": 0}, "5 neurons and 0 inputs"),
+        ({"states": (torch.zeros(4, 5),) * 3 + (torch.full((4, 5), 32.0),)}, "holds more than 0 and 1"),
+        ({"states": (torch.zeros(4, 5),) * 3 + (torch.full((4, 5), torch.nan),)}, "more than 0 and 1"),
     ],
 )
 def test_what_does_not_fit_together_is_told(changes, told):
