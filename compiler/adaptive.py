@@ -15,30 +15,24 @@ import numpy as np
 
 from snn_compile.compiler.formats import TensorError, round_decay, tensor_error
 from snn_compile.compiler.network import Float, Population
-from snn_compile.compiler.reference import Peak
+from snn_compile.compiler.reference import SpikingGroup
 from snn_compile.targets.chip import Chip
 from snn_compile.targets.errors import CompileError
 from snn_compile.targets.integer import DECAY_ONE, STATE_SHIFT
 from snn_compile.targets.population import Population as IntegerPopulation
 
 
-class AdaptiveGroup:
+class AdaptiveGroup(SpikingGroup):
     """The float state of a population over a batch; `u` is what arrived, `theta` the next threshold."""
 
-    def __init__(self, population: Population, batch: int) -> None:
-        self.population, self.parameters = population, population.parameters
-        self.u = np.zeros((batch, population.size))
-        self.v, self.theta = self.u, self.u + self.parameters["threshold"]
-        self._peaks = np.zeros(3)
-
-    def peak(self) -> Peak:
-        """Return the largest input, the largest membrane or threshold, and the highest of both."""
-        return Peak(*self._peaks.tolist())
+    def begin(self) -> None:
+        """See `SpikingGroup`."""
+        self.theta = self.v + self.parameters["threshold"]
 
     def step(self, x: Float) -> Float:
         """Advance by one logical step with synaptic input x; return the spikes."""
         p = self.parameters
-        self.u = np.zeros_like(self.u) + x
+        self.arrive(x)
         raw = (1 - p["voltage_decay"]) * self.v + x
         fires: Float = (raw > self.theta).astype(np.float64)
         self.v = raw - p["reset_size"] * self.theta * fires
@@ -46,8 +40,7 @@ class AdaptiveGroup:
         self.theta = p["threshold"] + above + p["adaptation_step"] * fires
         high = max(float(raw.max()), float(self.theta.max()))
         state = max(float(np.abs(raw).max()), float(np.abs(self.v).max()), high)
-        seen = float(np.abs(self.u).max()), state, high
-        self._peaks = np.maximum(self._peaks, seen)
+        self.note(state, high)
         return fires
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from snn_compile.compiler.formats import TensorError
 from snn_compile.compiler.network import Float, Population
-from snn_compile.compiler.reference import Peak
+from snn_compile.compiler.reference import SpikingGroup
 from snn_compile.compiler.resonators import (
     Complex,
     boundary_warnings,
@@ -33,27 +33,20 @@ from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT
 from snn_compile.targets.population import Population as IntegerPopulation
 
 
-class IzhikevichGroup:
+class IzhikevichGroup(SpikingGroup):
     """The float state of a population over a batch; `v` is the real part, `u` what arrived."""
 
-    def __init__(self, population: Population, batch: int) -> None:
-        self.population, self.parameters = population, population.parameters
-        self.u = np.zeros((batch, population.size))
-        self.v, self.imag = self.u, self.u
-        self._peaks = np.zeros(3)
-
-    def peak(self) -> Peak:
-        """Return the largest input, the largest part of the state, and imaginary part."""
-        return Peak(*self._peaks.tolist())
+    def begin(self) -> None:
+        """See `SpikingGroup`."""
+        self.imag = self.v
 
     def step(self, x: Float) -> Float:
         """Advance by one logical step with synaptic input x; return the spikes."""
         p = self.parameters
-        self.u = np.zeros_like(self.u) + x
+        self.arrive(x)
         real = p["cosine"] * self.v - p["sine"] * self.imag + x
         imag = p["sine"] * self.v + p["cosine"] * self.imag
-        seen = [float(np.abs(part).max()) for part in (self.u, real, imag)]
-        self._peaks = np.maximum(self._peaks, [seen[0], max(seen[1:]), max(float(imag.max()), 0.0)])
+        self.note(max(float(np.abs(part).max()) for part in (real, imag)), float(imag.max()))
         fires = imag > p["threshold"]
         self.v, self.imag = np.where(fires, 0.0, real), np.where(fires, p["threshold"], imag)
         return fires.astype(np.float64)

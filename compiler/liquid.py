@@ -22,39 +22,32 @@ import numpy as np
 from scipy.special import expit
 
 from snn_compile.compiler.network import Float, Network, Population, weight_values, with_values
-from snn_compile.compiler.reference import Peak, run_float
+from snn_compile.compiler.reference import SpikingGroup, run_float
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 
 
-class LiquidGroup:
+class LiquidGroup(SpikingGroup):
     """The float state of a population over a batch; `u` is what arrived, `m` and `rho` the rates."""
 
-    def __init__(self, population: Population, batch: int) -> None:
-        self.population, self.parameters = population, population.parameters
-        size = population.size
+    def begin(self) -> None:
+        """See `SpikingGroup`."""
+        size = self.population.size
         self._membrane, self._adaptation = (
             self.parameters[key].reshape(size, 2 * size).T for key in ("w_membrane", "w_adaptation")
         )
-        self.u = np.zeros((batch, size))
-        self.v = self.b = self.m = self.rho = self._last = self.u
-        self._peaks = np.zeros(3)
-
-    def peak(self) -> Peak:
-        """Return the largest input, the largest membrane, and the highest."""
-        return Peak(*self._peaks.tolist())
+        self.b = self.m = self.rho = self._last = self.v
 
     def step(self, x: Float) -> Float:
         """Advance by one logical step with synaptic input x; return the spikes."""
         p = self.parameters
-        self.u = np.zeros_like(self.u) + x
+        self.arrive(x)
         self.m = expit(np.concatenate([self.u, self.v], 1) @ self._membrane + p["b_membrane"])
         self.rho = expit(np.concatenate([self.u, self.b], 1) @ self._adaptation + p["b_adaptation"])
         self.b = self.rho * self.b + (1 - self.rho) * self._last
         raw = self.v + (self.u - self.v) * self.m
         fires: Float = (raw > p["threshold"] + p["rise"] * self.b).astype(np.float64)
         self.v, self._last = (1 - fires) * raw, fires
-        seen = float(np.abs(self.u).max()), float(np.abs(raw).max()), float(raw.max())
-        self._peaks = np.maximum(self._peaks, seen)
+        self.note(float(np.abs(raw).max()), float(raw.max()))
         return fires
 
 

@@ -128,6 +128,34 @@ def _product(messages: Float, weight: Weight) -> Float:
     return product
 
 
+class SpikingGroup:
+    """The float state of a population over a batch, for models beyond the leaky ones.
+
+    `u` is what arrived, `v` the membrane; the rest is the model's own, in `begin`.
+    """
+
+    def __init__(self, population: Population, batch: int) -> None:
+        self.population, self.parameters = population, population.parameters
+        self.u = self.v = np.zeros((batch, population.size))
+        self._peaks = np.zeros(3)
+        self.begin()
+
+    def begin(self) -> None:
+        """Set the states that the model has besides."""
+
+    def peak(self) -> Peak:
+        """Return the largest input, the largest part of the state, and the highest that meets a threshold."""
+        return Peak(*self._peaks.tolist())
+
+    def arrive(self, x: Float) -> None:
+        """Take synaptic input x in all samples."""
+        self.u = np.zeros_like(self.u) + x
+
+    def note(self, state: float, high: float) -> None:
+        """Note the largest part of a step's state, and the highest that meets a threshold."""
+        self._peaks = np.maximum(self._peaks, [float(np.abs(self.u).max()), state, high])
+
+
 class _Group:
     """The state of one population over a batch; a step follows `targets.Rule`."""
 

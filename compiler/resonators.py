@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from snn_compile.compiler.formats import TensorError, tensor_error
 from snn_compile.compiler.network import Float, Population
-from snn_compile.compiler.reference import Peak
+from snn_compile.compiler.reference import SpikingGroup
 from snn_compile.targets.chip import Chip
 from snn_compile.targets.errors import PrecisionLost
 from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT
@@ -42,23 +42,17 @@ CHANGE_TOLD = 0.1
 """A damping that rounding changes by a larger share is told."""
 
 
-class ResonatorGroup:
+class ResonatorGroup(SpikingGroup):
     """The float state of a population over a batch; `v` is the real part, `u` what arrived."""
 
-    def __init__(self, population: Population, batch: int) -> None:
-        self.population, self.parameters = population, population.parameters
-        self.u = np.zeros((batch, population.size))
-        self.v, self.imag, self.q = self.u, self.u, self.u
-        self._peaks = np.zeros(3)
-
-    def peak(self) -> Peak:
-        """Return the largest input, the largest part of the state or rise of the threshold, and real part."""
-        return Peak(*self._peaks.tolist())
+    def begin(self) -> None:
+        """See `SpikingGroup`."""
+        self.imag = self.q = self.v
 
     def step(self, x: Float) -> Float:
         """Advance by one logical step with synaptic input x; return the spikes."""
         p = self.parameters
-        self.u = np.zeros_like(self.u) + x
+        self.arrive(x)
         cosine = p["cosine"] - p["damping"] * self.q
         self.v, self.imag = (
             cosine * self.v - p["sine"] * self.imag + x,
@@ -67,8 +61,7 @@ class ResonatorGroup:
         fires: Float = (self.v > p["threshold"] + p["rise"] * self.q).astype(np.float64)
         self.q = (1 - p["recovery"]) * self.q + fires
         state = max(float(np.abs(part).max()) for part in (self.v, self.imag, _unit(p["rise"]) * self.q))
-        seen = float(np.abs(self.u).max()), state, max(float(self.v.max()), 0.0)
-        self._peaks = np.maximum(self._peaks, seen)
+        self.note(state, float(self.v.max()))
         return fires
 
 

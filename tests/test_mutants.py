@@ -178,36 +178,28 @@ def test_without_a_mutant_nothing_differs(
             assert not comparing.first_difference(entry.records[other], record)
 
 
-@pytest.mark.parametrize("mutant", mutants("oracle"), ids=lambda mutant: mutant.what)
-def test_mutant_of_the_oracle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed: list[Any], comparing: Any, mutant: Mutant
+PLANTED = [
+    pytest.param(device, other, own, mutant, id=f"{device}{'_own' * own}-{mutant.what}")
+    for device, other in (("oracle", "loihi2-sim"), ("loihi2-sim", "oracle"))
+    for own in (False, True)
+    for mutant in mutants(device + "_own" * own)
+]
+"""Mutants of a device, what it is compared with, and whether they are of our own neurons."""
+
+
+@pytest.mark.parametrize(("device", "other", "own", "mutant"), PLANTED)
+def test_a_mutant_is_caught(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    comparing: Any,
+    device: str,
+    other: str,
+    own: bool,
+    mutant: Mutant,
 ) -> None:
-    device = load_device(tmp_path, monkeypatch, "oracle", mutant)
-    assert caught(device, "loihi2-sim", fixed, comparing)
-
-
-@pytest.mark.parametrize("mutant", mutants("loihi2-sim"), ids=lambda mutant: mutant.what)
-def test_mutant_of_loihi2_sim(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed: list[Any], comparing: Any, mutant: Mutant
-) -> None:
-    device = load_device(tmp_path, monkeypatch, "loihi2-sim", mutant)
-    assert caught(device, "oracle", fixed, comparing)
-
-
-@pytest.mark.parametrize("mutant", mutants("oracle_own"), ids=lambda mutant: mutant.what)
-def test_mutant_of_our_neurons_in_the_oracle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed_own: list[Any], comparing: Any, mutant: Mutant
-) -> None:
-    device = load_device(tmp_path, monkeypatch, "oracle", mutant)
-    assert caught(device, "loihi2-sim", fixed_own, comparing)
-
-
-@pytest.mark.parametrize("mutant", mutants("loihi2-sim_own"), ids=lambda mutant: mutant.what)
-def test_mutant_of_our_neurons_in_loihi2_sim(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed_own: list[Any], comparing: Any, mutant: Mutant
-) -> None:
-    device = load_device(tmp_path, monkeypatch, "loihi2-sim", mutant)
-    assert caught(device, "oracle", fixed_own, comparing)
+    programs = request.getfixturevalue("fixed_own" if own else "fixed")
+    assert caught(load_device(tmp_path, monkeypatch, device, mutant), other, programs, comparing)
 
 
 def lava_with(folder: Path, monkeypatch: pytest.MonkeyPatch, mutant: Mutant | None = None) -> Any:

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg  # noqa: F401  # the BLAS of compiled products, which must be there to be limited
 import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
@@ -226,6 +226,7 @@ class _Fused(torch.autograd.Function):
 @cache
 def _pools() -> ThreadpoolController:
     """Return the libraries' threads: products as small as a step's lose by more than one."""
+    import_module("scipy.linalg")  # the BLAS of compiled products, which must be there to be limited
     return ThreadpoolController()
 
 
