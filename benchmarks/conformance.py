@@ -27,9 +27,9 @@ import numpy as np
 from snn_compile.compiler import Options, compile_stages, lower
 from snn_compile.compiler.network import Network
 from snn_compile.compiler.reference import run_reference
-from snn_compile.targets.device import Device, execute, open_device
+from snn_compile.targets.devices.device import Device, execute, open_device
+from snn_compile.targets.devices.record import RunRecord
 from snn_compile.targets.errors import SnnCompileError
-from snn_compile.targets.record import RunRecord
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = ROOT / "tests" / "conformance" / "cases"

@@ -16,10 +16,10 @@ from typing import Any
 import nir
 import numpy as np
 
-from snn_compile.compiler.conventions import Contract, attach, resolve
+from snn_compile.compiler.analysis.dt_refinement import inputs_at, network_at
+from snn_compile.compiler.analysis.dt_sensitivity import sensitivity
+from snn_compile.compiler.contract.contract import Contract, attach, resolve
 from snn_compile.compiler.reference import run_float
-from snn_compile.compiler.refinement import inputs_at, network_at
-from snn_compile.compiler.sensitivity import sensitivity
 
 DT = 1e-3
 NETWORKS: dict[str, dict[str, Any]] = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from snn_compile.runtime.dynamics import draw_dynamics, dynamics_text, run_dynamics
+from snn_compile.train.analysis.dynamics import draw_dynamics, dynamics_text, run_dynamics
 
 
 def main() -> int:

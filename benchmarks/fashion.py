@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from snn_compile import compiler, runtime, train
-from snn_compile.train.networks import NetworkConfig, SpikingNetwork
+from snn_compile.train.networks.feedforward import NetworkConfig, SpikingNetwork
 
 TALK = Console(stderr=True)
 BATCH = 500

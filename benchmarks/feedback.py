@@ -28,7 +28,7 @@ from rich.table import Table
 
 from snn_compile import compiler, runtime, train
 from snn_compile.targets.errors import SnnCompileError, TimingInfeasible
-from snn_compile.train.equilibrium_analysis import accuracy_by_steps, load_feedback
+from snn_compile.train.analysis.equilibrium import accuracy_by_steps, load_feedback
 
 TALK = Console(stderr=True)
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)

@@ -29,15 +29,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snn_compile.runtime.data import load_data
+from snn_compile.runtime.data.registry import load_data
 from snn_compile.targets.errors import SnnCompileError
-from snn_compile.train.fptt import build_network, evaluate, schedule_of, trainer_of
-from snn_compile.train.fptt_config import FpttConfig
-from snn_compile.train.liquid import Liquid, liquid_step
-from snn_compile.train.liquid_layers import LiquidLayer, first_state
-from snn_compile.train.memory import saved_bytes
-from snn_compile.train.objectives import block_weight
-from snn_compile.train.presets import read_config
+from snn_compile.train.algorithms.fptt import build_network, evaluate, schedule_of, trainer_of
+from snn_compile.train.algorithms.fptt_losses import block_weight
+from snn_compile.train.analysis.memory import saved_bytes
+from snn_compile.train.configs.fptt import FpttConfig
+from snn_compile.train.configs.presets import read_config
+from snn_compile.train.networks.lsn_layers import LiquidLayer, first_state
+from snn_compile.train.neurons.lsn import Liquid, liquid_step
 
 METHODS: dict[str, dict[str, Any]] = {
     "LSN, FPTT": {},

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 
 from snn_compile.compiler import ConversionOptions, compile_graph, read_onnx
-from snn_compile.compiler.conversion_tables import conversion_text
-from snn_compile.runtime.conversion import prepare
-from snn_compile.runtime.data import FASHION_FOLDER, load_data
-from snn_compile.runtime.idx_files import read_images
-from snn_compile.runtime.steps import float_record
+from snn_compile.compiler.cli.conversion_tables import conversion_text
+from snn_compile.runtime.data.formats.idx import read_images
+from snn_compile.runtime.data.registry import FASHION_FOLDER, load_data
+from snn_compile.runtime.evaluation.conversion import prepare
+from snn_compile.runtime.evaluation.step_curve import float_record
 
 DATA = "fashion-mnist"
 NAMES = ("lenet", "residual")

@@ -44,16 +44,16 @@ from resonators_tables import (
 from rich.console import Console
 
 from snn_compile import runtime, train
-from snn_compile.runtime.report import write_report
+from snn_compile.runtime.reports.report import write_report
 from snn_compile.targets.errors import TrainingDiverged
-from snn_compile.train.analyse import draw_convergence, draw_landscape
-from snn_compile.train.analysis import best_rates, spectral_radius
-from snn_compile.train.bptt import fit
-from snn_compile.train.config import RunConfig
-from snn_compile.train.landscape import Landscape, error_landscape
-from snn_compile.train.presets import read_config
-from snn_compile.train.recurrent import RecurrentConfig, RecurrentNetwork
-from snn_compile.train.resonators import damping
+from snn_compile.train.algorithms.bptt import fit
+from snn_compile.train.analysis.convergence import best_rates, spectral_radius
+from snn_compile.train.analysis.landscape import Landscape, error_landscape
+from snn_compile.train.cli.analyse import draw_convergence, draw_landscape
+from snn_compile.train.configs.config import RunConfig
+from snn_compile.train.configs.presets import read_config
+from snn_compile.train.networks.recurrent import RecurrentConfig, RecurrentNetwork
+from snn_compile.train.neurons.rf_brf import damping
 
 TALK = Console(stderr=True)
 SCHEMA = {"name": "snn-compile-resonators", "version": 1}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from snn_compile.train.analysis import Convergence, best_rates
+from snn_compile.train.analysis.convergence import Convergence, best_rates
 
 Row = dict[str, Any]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_compile import compiler, runtime, train
-from snn_compile.runtime.accuracy import score
+from snn_compile.runtime.reports.accuracy import score
 
 METHODS = ("nearest", "reconstruct")
 

@@ -115,10 +115,10 @@ class LavaRun:
     """A program kept alive in Lava's runtime; `run` plays the sample once more."""
 
     def __init__(self, program: targets.Program, sample: np.ndarray) -> None:
-        from snn_compile.targets.lava_compat import load_lava
+        from snn_compile.targets.lava.compat import load_lava
 
         lava = load_lava()
-        from snn_compile.targets.lava_processes import to_lava
+        from snn_compile.targets.lava.network import to_lava
 
         network = to_lava(program, {"input": sample[0].astype(np.int32)})
         self._condition = lava.RunSteps(num_steps=sample.shape[1])

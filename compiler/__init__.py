@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snn_compile.compiler.conventions import Contract, Readout
-    from snn_compile.compiler.lowering import lower
+    from snn_compile.compiler.contract.contract import Contract, Readout
+    from snn_compile.compiler.lowering.lower import lower
     from snn_compile.compiler.network import Network
-    from snn_compile.compiler.onnx_graph import read_onnx
+    from snn_compile.compiler.onnx.graph import read_onnx
+    from snn_compile.compiler.onnx.rate_coding import Conversion, ConversionOptions, convert
     from snn_compile.compiler.pipeline import STAGES, Compilation, Options, compile_graph, compile_stages
-    from snn_compile.compiler.quantize import QuantizedNetwork
-    from snn_compile.compiler.rates import Conversion, ConversionOptions, convert
+    from snn_compile.compiler.quantization.quantize import QuantizedNetwork
 
 __all__ = [
     "Compilation",
@@ -36,19 +36,19 @@ __all__ = [
 
 _HOME = {
     "Compilation": "pipeline",
-    "Contract": "conventions",
-    "Conversion": "rates",
-    "ConversionOptions": "rates",
+    "Contract": "contract.contract",
+    "Conversion": "onnx.rate_coding",
+    "ConversionOptions": "onnx.rate_coding",
     "Network": "network",
     "Options": "pipeline",
-    "QuantizedNetwork": "quantize",
-    "Readout": "conventions",
+    "QuantizedNetwork": "quantization.quantize",
+    "Readout": "contract.contract",
     "STAGES": "pipeline",
     "compile_graph": "pipeline",
     "compile_stages": "pipeline",
-    "convert": "rates",
-    "lower": "lowering",
-    "read_onnx": "onnx_graph",
+    "convert": "onnx.rate_coding",
+    "lower": "lowering.lower",
+    "read_onnx": "onnx.graph",
 }
 
 

@@ -9,8 +9,9 @@ population with synaptic input x:
     s = v > threshold  (or >=),  then the reset and the lower clip v_min
 
 or in the order that the population's rule says (`targets.Rule`). A leaky integrator (`li`) never spikes; to
-those it projects to it sends its membrane. Sigma-delta populations step as `sigma_delta.py` says, balanced
-resonators, adaptive and liquid neurons as `resonators.py`, `adaptive.py` and `liquid.py` do.
+those it projects to it sends its membrane. Sigma-delta populations step as `neurons/sigma_delta.py` says,
+balanced resonators, adaptive and liquid neurons as `neurons/brf.py`, `neurons/alif.py` and `neurons/lsn.py`
+do.
 
 Gains are folded into the weights that arrive. Weights are (target, source) over flattened neurons in C
 order, an array or, where most are zero, a scipy.sparse.csr_array. Reset "value" resets to 0: a graph's
@@ -30,11 +31,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array, issparse
 
-from snn_compile.compiler.conventions import Contract, Readout
-from snn_compile.targets.digest import content_digest, encode
+from snn_compile.compiler.contract.contract import Contract, Readout
 from snn_compile.targets.errors import AmbiguousConvention, CompileError
-from snn_compile.targets.rule import CHOICES as RULE_CHOICES
-from snn_compile.targets.rule import Rule
+from snn_compile.targets.program.digest import content_digest, encode
+from snn_compile.targets.program.rule import CHOICES as RULE_CHOICES
+from snn_compile.targets.program.rule import Rule
 
 Float = npt.NDArray[np.float64]
 Weight: TypeAlias = Any
@@ -44,7 +45,7 @@ SIGMA_DELTA = ("delta", "sigma_delta", "sigma")
 """Models that send numbers; they come with a fixed scale only."""
 
 PROGRAMMED = ("brf", "rf_iz", "alif")
-"""Spiking models that are not leaky neurons; see `neuron_programs.py`."""
+"""Spiking models that are not leaky neurons; see `neurons/models.py`."""
 
 GATES = ("w_membrane", "w_adaptation")
 """Weights (size, 2 size) within a population; flat, as all its parameters."""

@@ -13,26 +13,26 @@ from typing import Any
 
 import numpy.typing as npt
 
-from snn_compile.compiler.frontends import read_graph
-from snn_compile.compiler.liquid import frozen
-from snn_compile.compiler.lowering import lower
+from snn_compile.compiler.calibration.calibrate import TABLES, Precision, choose_precision
+from snn_compile.compiler.frontends.read import read_graph
+from snn_compile.compiler.lowering.fixed_integers import released, trained_bits, unheard
+from snn_compile.compiler.lowering.lower import lower
+from snn_compile.compiler.lowering.retime import RetimedNetwork, retime
+from snn_compile.compiler.lowering.simplify import simplify
+from snn_compile.compiler.mapping.partition import Partition, partition
+from snn_compile.compiler.mapping.place import place
+from snn_compile.compiler.mapping.route import route
 from snn_compile.compiler.network import Float, Network
-from snn_compile.compiler.partition import Partition, partition
-from snn_compile.compiler.place import place
-from snn_compile.compiler.precision import TABLES, Precision, choose_precision
-from snn_compile.compiler.quantize import Plan, QuantizedNetwork
-from snn_compile.compiler.rates import ConversionOptions, convert
-from snn_compile.compiler.rectifiers import RectifierNetwork
+from snn_compile.compiler.neurons.lsn import frozen
+from snn_compile.compiler.onnx.rate_coding import ConversionOptions, convert
+from snn_compile.compiler.onnx.relu_network import RectifierNetwork
+from snn_compile.compiler.quantization.quantize import Plan, QuantizedNetwork
+from snn_compile.compiler.quantization.rounding import METHODS
+from snn_compile.compiler.quantization.weight_tables import TableFormat
 from snn_compile.compiler.reference import as_inputs
-from snn_compile.compiler.retime import RetimedNetwork, retime
-from snn_compile.compiler.rounding import METHODS
-from snn_compile.compiler.route import route
-from snn_compile.compiler.simplify import simplify
-from snn_compile.compiler.table_split import TableFormat
-from snn_compile.compiler.trained import released, trained_bits, unheard
-from snn_compile.targets.chip import Chip, load_chip
+from snn_compile.targets.chips.chip import Chip, load_chip
 from snn_compile.targets.errors import CompileError
-from snn_compile.targets.program import Core, Program
+from snn_compile.targets.program.program import Core, Program
 
 STAGES = ("lower", "simplify", "retime", "quantize", "partition", "place", "route")
 
@@ -41,15 +41,15 @@ STAGES = ("lower", "simplify", "retime", "quantize", "partition", "place", "rout
 class Options:
     """What a compilation may be asked for.
 
-    `weight_bits`: 1 to 8. `tables` of a projection: "one", "sign", "group", "residual" (`table_split.py`),
-    or "auto": by sign where that takes no more cores, two that add up where calibration data shows that
-    predictions need them. `rounding`: "nearest", "reconstruct", or "auto", the better of the two on
-    calibration data. `plan`: what a search found, projection by projection; it replaces these three.
-    `input_bits`: of graded input messages. `c_slow`: device steps a logical step takes, for cycles that are
-    too short for the chip; None is the least that they need. `relax_timing`: add delay to such cycles
-    instead. `conventions`: answers to what the graph leaves open. `provenance`: text that travels in the
-    program (model file, data set). `conversion`: how an ONNX model becomes rates (None: the defaults).
-    `approximate`: liquid spiking neurons as adaptive ones, see `liquid.py`.
+    `weight_bits`: 1 to 8. `tables` of a projection: "one", "sign", "group", "residual"
+    (`quantization/weight_tables.py`), or "auto": by sign where that takes no more cores, two that add up
+    where calibration data shows that predictions need them. `rounding`: "nearest", "reconstruct", or "auto",
+    the better of the two on calibration data. `plan`: what a search found, projection by projection; it
+    replaces these three. `input_bits`: of graded input messages. `c_slow`: device steps a logical step takes,
+    for cycles that are too short for the chip; None is the least that they need. `relax_timing`: add delay to
+    such cycles instead. `conventions`: answers to what the graph leaves open. `provenance`: text that travels
+    in the program (model file, data set). `conversion`: how an ONNX model becomes rates (None: the defaults).
+    `approximate`: liquid spiking neurons as adaptive ones, see `neurons/lsn.py`.
     """
 
     weight_bits: int = 8

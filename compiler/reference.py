@@ -12,9 +12,9 @@ import numpy.typing as npt
 from scipy.sparse import issparse
 
 from snn_compile.compiler.network import PROGRAMMED, SIGMA_DELTA, Float, Network, Population, Weight
+from snn_compile.targets.devices.events import SpikeEvents
+from snn_compile.targets.devices.record import RunRecord, read_out
 from snn_compile.targets.errors import WrongInput
-from snn_compile.targets.events import SpikeEvents
-from snn_compile.targets.record import RunRecord, read_out
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ def _parted(probe: str) -> tuple[str, str, str]:
 
 def _group(population: Population, batch: int) -> Any:
     """Return what steps a population; its model's module has the equations."""
-    from snn_compile.compiler.liquid import LiquidGroup
-    from snn_compile.compiler.neuron_programs import NEURON_PROGRAMS
-    from snn_compile.compiler.sigma_delta import SigmaDeltaGroup
+    from snn_compile.compiler.neurons.lsn import LiquidGroup
+    from snn_compile.compiler.neurons.models import NEURON_PROGRAMS
+    from snn_compile.compiler.neurons.sigma_delta import SigmaDeltaGroup
 
     if population.model == "lsn":
         return LiquidGroup(population, batch)

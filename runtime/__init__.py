@@ -9,17 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snn_compile.runtime.accuracy import Accuracy, paired_interval
-    from snn_compile.runtime.comparison import Check, Difference, check, compare, first_difference
-    from snn_compile.runtime.cost import Energy, energy
-    from snn_compile.runtime.data import Dataset, data_names, load_data
-    from snn_compile.runtime.divergence import Divergence, diverge
-    from snn_compile.runtime.environments import Environment, Episodes, environment_of, run_episodes
-    from snn_compile.runtime.figure import Trace, trace
-    from snn_compile.runtime.loop import Answer, Session, Totals, open_session
-    from snn_compile.runtime.report import Report
-    from snn_compile.runtime.run import reference, simulate
-    from snn_compile.runtime.search import search_precision
+    from snn_compile.runtime.data.registry import Dataset, data_names, load_data
+    from snn_compile.runtime.divergence.diverge import Divergence, diverge
+    from snn_compile.runtime.evaluation.compare import Check, Difference, check, compare, first_difference
+    from snn_compile.runtime.evaluation.mixed_precision import search_precision
+    from snn_compile.runtime.execution.environments import Environment, Episodes, environment_of, run_episodes
+    from snn_compile.runtime.execution.run import reference, simulate
+    from snn_compile.runtime.execution.session import Answer, Session, Totals, open_session
+    from snn_compile.runtime.reports.accuracy import Accuracy, paired_interval
+    from snn_compile.runtime.reports.energy import Energy, energy
+    from snn_compile.runtime.reports.figure import Trace, trace
+    from snn_compile.runtime.reports.report import Report
 
 __all__ = [
     "Accuracy",
@@ -53,17 +53,17 @@ __all__ = [
 ]
 
 _MODULES = {
-    "accuracy": ("Accuracy", "paired_interval"),
-    "comparison": ("Check", "Difference", "check", "compare", "first_difference"),
-    "cost": ("Energy", "energy"),
-    "data": ("Dataset", "data_names", "load_data"),
-    "divergence": ("Divergence", "diverge"),
-    "environments": ("Environment", "Episodes", "environment_of", "run_episodes"),
-    "figure": ("Trace", "trace"),
-    "loop": ("Answer", "Session", "Totals", "open_session"),
-    "report": ("Report",),
-    "run": ("reference", "simulate"),
-    "search": ("search_precision",),
+    "reports.accuracy": ("Accuracy", "paired_interval"),
+    "evaluation.compare": ("Check", "Difference", "check", "compare", "first_difference"),
+    "reports.energy": ("Energy", "energy"),
+    "data.registry": ("Dataset", "data_names", "load_data"),
+    "divergence.diverge": ("Divergence", "diverge"),
+    "execution.environments": ("Environment", "Episodes", "environment_of", "run_episodes"),
+    "reports.figure": ("Trace", "trace"),
+    "execution.session": ("Answer", "Session", "Totals", "open_session"),
+    "reports.report": ("Report",),
+    "execution.run": ("reference", "simulate"),
+    "evaluation.mixed_precision": ("search_precision",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -9,16 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snn_compile.targets.chip import Chip, chip_names, load_chip, target_names
-    from snn_compile.targets.device import Device, device_names, execute, open_device
+    from snn_compile.targets.chips.chip import Chip, chip_names, load_chip, target_names
+    from snn_compile.targets.devices.device import Device, device_names, execute, open_device
+    from snn_compile.targets.devices.record import DeviceRun, Overflow, RunRecord
     from snn_compile.targets.errors import SnnCompileError
-    from snn_compile.targets.lava_processes import LavaNetwork
-    from snn_compile.targets.population import Population
-    from snn_compile.targets.program import Core, InputPort, OutputPort, Program, Projection, Route
-    from snn_compile.targets.program_file import load_program
-    from snn_compile.targets.record import DeviceRun, Overflow, RunRecord
-    from snn_compile.targets.rule import Rule
-    from snn_compile.targets.weights import WeightTable
+    from snn_compile.targets.lava.network import LavaNetwork
+    from snn_compile.targets.program.file import load_program
+    from snn_compile.targets.program.population import Population
+    from snn_compile.targets.program.program import Core, InputPort, OutputPort, Program, Projection, Route
+    from snn_compile.targets.program.rule import Rule
+    from snn_compile.targets.program.weights import WeightTable
 
 __all__ = [
     "Chip",
@@ -47,22 +47,22 @@ __all__ = [
 ]
 
 _MODULES = {
-    "chip": ("Chip", "chip_names", "load_chip", "target_names"),
-    "device": ("Device", "device_names", "execute", "open_device"),
+    "chips.chip": ("Chip", "chip_names", "load_chip", "target_names"),
+    "devices.device": ("Device", "device_names", "execute", "open_device"),
     "errors": ("SnnCompileError",),
-    "population": ("Population",),
-    "program": ("Core", "InputPort", "OutputPort", "Program", "Projection", "Route"),
-    "program_file": ("load_program",),
-    "record": ("DeviceRun", "Overflow", "RunRecord"),
-    "rule": ("Rule",),
-    "weights": ("WeightTable",),
+    "program.population": ("Population",),
+    "program.program": ("Core", "InputPort", "OutputPort", "Program", "Projection", "Route"),
+    "program.file": ("load_program",),
+    "devices.record": ("DeviceRun", "Overflow", "RunRecord"),
+    "program.rule": ("Rule",),
+    "program.weights": ("WeightTable",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def to_lava(program: Program) -> LavaNetwork:
     """Return the program as connected lava-nc processes with named ports; imports lava."""
-    from snn_compile.targets.lava_processes import to_lava as connect
+    from snn_compile.targets.lava.network import to_lava as connect
 
     return connect(program)
 

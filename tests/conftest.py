@@ -1,13 +1,11 @@
-"""What all tests share. Helpers are fixtures, not imports: tests are no package."""
+"""What all tests share: settings, golden files. What tests import stands in `support/`."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hypothesis import settings
@@ -45,77 +43,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if reason := foreign_package(ROOT):
         raise pytest.UsageError(reason)
-
-
-def _module(name: str) -> ModuleType:
-    full = f"snn_compile_tests_{name}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, ROOT / "tests" / f"{name}.py")
-        assert spec is not None and spec.loader is not None
-        sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
-
-
-@pytest.fixture(scope="session")
-def random_programs() -> ModuleType:
-    """tests/random_programs.py: `case(seed, limits)`, `cases(limits)` for hypothesis, `table`, ..."""
-    return _module("random_programs")
-
-
-@pytest.fixture(scope="session")
-def random_graphs() -> ModuleType:
-    """tests/random_graphs.py: `graph(seed, random_programs)`, `graphs(random_programs)` for hypothesis."""
-    return _module("random_graphs")
-
-
-@pytest.fixture(scope="session")
-def equations() -> ModuleType:
-    """tests/conformance/equations.py: `Equations(graph, contract, inputs)`."""
-    return _module("conformance/equations")
-
-
-@pytest.fixture(scope="session")
-def random_networks() -> ModuleType:
-    """tests/random_networks.py: `random_network(seed)` in float64, with data."""
-    return _module("random_networks")
-
-
-@pytest.fixture(scope="session")
-def planted_faults() -> ModuleType:
-    """tests/planted_faults.py: `plant(name, seed)`, names in `PLANTS`."""
-    return _module("planted_faults")
-
-
-@pytest.fixture(scope="session")
-def idx_images() -> ModuleType:
-    """tests/idx_images.py: `write_set(folder)`, `idx(array)`, files like those of Fashion-MNIST."""
-    return _module("idx_images")
-
-
-@pytest.fixture(scope="session")
-def write_net() -> Callable[..., Path]:
-    """Return write(path, layers) of tests/netx_files.py, for lava-dl's `.net` files."""
-    writer: Callable[..., Path] = _module("netx_files").write
-    return writer
-
-
-@pytest.fixture(scope="session")
-def event_folders() -> ModuleType:
-    """tests/event_folders.py: `write_shd(folder)`, `write_n_mnist`, `aedat3_bytes(t, x, y, p)`, ..."""
-    return _module("event_folders")
-
-
-@pytest.fixture(scope="session")
-def comparing() -> ModuleType:
-    """tests/comparing.py: `run_all(program, inputs, device)`, `first_difference(a, b)`."""
-    return _module("comparing")
-
-
-@pytest.fixture(scope="session")
-def stateful_networks() -> ModuleType:
-    """tests/stateful_networks.py: `network(kind, seed)`, `sequence(kind, seed, steps)`."""
-    return _module("stateful_networks")
 
 
 @pytest.fixture(scope="session", params=STATEFUL)

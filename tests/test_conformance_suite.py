@@ -15,9 +15,9 @@ import nir
 import numpy as np
 import pytest
 
-from snn_compile.compiler.conventions import CHOICES, graph_digest
-from snn_compile.compiler.frontends import read_graph
-from snn_compile.targets.device import open_device
+from snn_compile.compiler.contract.contract import CHOICES, graph_digest
+from snn_compile.compiler.frontends.read import read_graph
+from snn_compile.targets.devices.device import open_device
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITE = ROOT / "tests" / "conformance"

@@ -9,15 +9,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import nir
 import numpy as np
 import pytest
+from support import event_folders
+from support.netx_files import write as write_net
 
 MODEL = """
 from snn_compile.compiler import lower
-from snn_compile.compiler.cli import load_model
+from snn_compile.compiler.cli.main import load_model
 
 def read(path, stated):
     lower(load_model(path).graph, stated)
@@ -114,9 +115,7 @@ def test_damaged_bytes_give_a_network_or_one_error(
     read_damaged(MODEL, whole, tmp_path / f"damaged{suffix}", stated, least)
 
 
-def test_damaged_bytes_of_a_net_give_a_network_or_one_error(
-    tmp_path: Path, write_net: Callable[..., Path]
-) -> None:
+def test_damaged_bytes_of_a_net_give_a_network_or_one_error(tmp_path: Path) -> None:
     whole = write_net(tmp_path / "whole.net", net_layers())
     read_damaged(MODEL, whole, tmp_path / "damaged.net", {}, 60)
 
@@ -132,7 +131,7 @@ EVENTS = {
 
 
 @pytest.mark.parametrize("kind", EVENTS)
-def test_damaged_bytes_give_events_or_one_error(tmp_path: Path, event_folders: ModuleType, kind: str) -> None:
+def test_damaged_bytes_give_events_or_one_error(tmp_path: Path, kind: str) -> None:
     write, file, least = EVENTS[kind]
     folder = tmp_path / "set"
     folder.mkdir()

@@ -20,19 +20,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conformance import equations
+from support import comparing, random_graphs, random_programs
 
 from snn_compile import compiler, targets
-from snn_compile.compiler.conventions import Contract
+from snn_compile.compiler.contract.contract import Contract
+from snn_compile.targets.devices.device import open_device
 from snn_compile.targets.errors import SnnCompileError
+from snn_compile.targets.loihi2_sim.device import Loihi2Sim
+from snn_compile.targets.oracle.device import Oracle
 
 HERE = Path(__file__).parent / "mutants"
 SEEDS, OTHER_SEEDS, OWN_SEEDS = range(5000, 5060), range(6000, 6050), range(7000, 7060)
-NEURONS = (
-    "neurons", "neurons_lif", "neurons_resonator", "neurons_adaptive", "neurons_graded", "neurons_balanced",
-)  # fmt: skip
+NEURONS = ("neurons", "lif", "rf", "atrlif", "sigma_delta", "brf_alif")
+KERNELS = ("neuron_kernels", "brf_alif", "network_kernel", "layout", "device")
 CHAINS = {
-    "oracle": ("integer", *NEURONS, "oracle"),
-    "loihi2-sim": ("kernels_neurons", "kernels_balanced", "kernels", "kernel_tables", "loihi2_sim"),
+    "oracle": ("integer", *(f"oracle.{part}" for part in (*NEURONS, "device"))),
+    "loihi2-sim": tuple(f"loihi2_sim.{part}" for part in KERNELS),
 }
 
 
@@ -93,10 +97,12 @@ def load_chain(
     sources = Path(str(package.__file__)).parent
     with monkeypatch.context() as patch:
         for part in parts:
-            text = (sources / f"{part}.py").read_text(encoding="utf-8")
-            file = folder / f"{part}.py"
-            if mutant is not None and mutant.file == file.name:
+            path = part.replace(".", "/") + ".py"
+            text = (sources / path).read_text(encoding="utf-8")
+            file = folder / path
+            if mutant is not None and mutant.file == path:
                 text = mutant.plant(text)
+            file.parent.mkdir(exist_ok=True)
             file.write_text(text, encoding="utf-8")
             spec = importlib.util.spec_from_file_location(f"mutant_{next(_numbers)}", file)
             assert spec is not None and spec.loader is not None
@@ -104,8 +110,9 @@ def load_chain(
             patch.setitem(sys.modules, spec.name, module)
             spec.loader.exec_module(module)
             # What the next part imports is this module, by either form of import.
-            patch.setitem(sys.modules, f"{package.__name__}.{part}", module)
-            patch.setattr(package, part, module, raising=False)
+            parent, _, name = f"{package.__name__}.{part}".rpartition(".")
+            patch.setitem(sys.modules, f"{parent}.{name}", module)
+            patch.setattr(sys.modules[parent], name, module, raising=False)
     return module
 
 
@@ -113,7 +120,7 @@ _numbers = count()
 
 
 @pytest.fixture(scope="module")
-def fixed(random_programs: Any, comparing: Any) -> list[Any]:
+def fixed() -> list[Any]:
     """The programs, and the record of each by either device as it is."""
     found = []
     leaky = [random_programs.case(seed, random_programs.SHORT) for seed in SEEDS]
@@ -129,7 +136,7 @@ def fixed(random_programs: Any, comparing: Any) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def fixed_own(random_programs: Any, comparing: Any) -> list[Any]:
+def fixed_own() -> list[Any]:
     """As `fixed`, of programs with balanced resonators and adaptive leaky neurons."""
     cases = [random_programs.case(seed, random_programs.SHORT_OWN) for seed in OWN_SEEDS]
     found = []
@@ -139,17 +146,17 @@ def fixed_own(random_programs: Any, comparing: Any) -> list[Any]:
     return found
 
 
-def ran(device: Any, entry: Any, comparing: Any) -> Any:
+def ran(device: Any, entry: Any) -> Any:
     """Return the record of a program; numpy's scalars tell where they wrap, as compiled ones do silently."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "overflow encountered in scalar", RuntimeWarning)
         return comparing.run_all(entry.case.program, entry.case.inputs, device)
 
 
-def caught(device: Any, other: str, fixed: list[Any], comparing: Any, overflows: bool = True) -> str:
+def caught(device: Any, other: str, fixed: list[Any], overflows: bool = True) -> str:
     """Return the first difference between a device and the records of the other one, or ""."""
     for entry in fixed:
-        record = ran(device, entry, comparing)
+        record = ran(device, entry)
         if difference := comparing.first_difference(entry.records[other], record, overflows):
             return str(difference)
     return ""
@@ -163,17 +170,12 @@ def test_there_are_enough_mutants(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_without_a_mutant_nothing_differs(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    fixed: list[Any],
-    fixed_own: list[Any],
-    comparing: Any,
-    name: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed: list[Any], fixed_own: list[Any], name: str
 ) -> None:
     device = load_device(tmp_path, monkeypatch, name)
-    assert not isinstance(device, (targets.oracle.Oracle, targets.loihi2_sim.Loihi2Sim))
+    assert not isinstance(device, (Oracle, Loihi2Sim))
     for entry in [*fixed, *fixed_own]:
-        record = ran(device, entry, comparing)
+        record = ran(device, entry)
         for other in CHAINS:
             assert not comparing.first_difference(entry.records[other], record)
 
@@ -192,49 +194,48 @@ def test_a_mutant_is_caught(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
-    comparing: Any,
     device: str,
     other: str,
     own: bool,
     mutant: Mutant,
 ) -> None:
     programs = request.getfixturevalue("fixed_own" if own else "fixed")
-    assert caught(load_device(tmp_path, monkeypatch, device, mutant), other, programs, comparing)
+    assert caught(load_device(tmp_path, monkeypatch, device, mutant), other, programs)
 
 
 def lava_with(folder: Path, monkeypatch: pytest.MonkeyPatch, mutant: Mutant | None = None) -> Any:
     """Return lava-stepped, of which our processes are made from their source, the mutant's text replaced."""
     pytest.importorskip("lava.magma")
-    from snn_compile.targets import lava_neurons
+    from snn_compile.targets.lava import lif as lava_neurons
 
-    module = load_chain(folder, monkeypatch, targets, ("lava_balanced",), mutant)
+    module = load_chain(folder, monkeypatch, targets, ("lava.brf_alif",), mutant)
     monkeypatch.setitem(sys.modules, module.__name__, module)  # where Lava looks for models
     for model, process in module.PROCESSES.items():
         monkeypatch.setitem(lava_neurons.PROCESSES, model, process)
-    return targets.device.open_device("lava-stepped")
+    return open_device("lava-stepped")
 
 
 def test_without_a_mutant_lava_does_not_differ(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed_own: list[Any], comparing: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed_own: list[Any]
 ) -> None:
     device = lava_with(tmp_path, monkeypatch)
-    assert not caught(device, "oracle", fixed_own[:20], comparing, overflows=False)
+    assert not caught(device, "oracle", fixed_own[:20], overflows=False)
 
 
 @pytest.mark.parametrize("mutant", mutants("lava_own"), ids=lambda mutant: mutant.what)
 def test_mutant_of_our_neurons_in_lava(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed_own: list[Any], comparing: Any, mutant: Mutant
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed_own: list[Any], mutant: Mutant
 ) -> None:
     device = lava_with(tmp_path, monkeypatch, mutant)
-    assert caught(device, "oracle", fixed_own, comparing, overflows=False)
+    assert caught(device, "oracle", fixed_own, overflows=False)
 
 
 GRAPHS = range(6000, 6160)
-COMPILER = (("linear_maps", "nodes", "lowering"), ("reference",))
+COMPILER = (("linear_maps", "lowering.nodes", "lowering.lower"), ("reference",))
 
 
 @pytest.fixture(scope="module")
-def by_equations(random_graphs: Any, random_programs: Any, equations: Any) -> list[Any]:
+def by_equations() -> list[Any]:
     """Random graphs that have a meaning, and what NIR's equations make of each."""
     found = []
     for seed in GRAPHS:

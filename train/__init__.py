@@ -9,30 +9,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snn_compile.train.analysis import Convergence, convergence, gradient_norms, spectral_radius
-    from snn_compile.train.batches import Score
-    from snn_compile.train.bptt import evaluate, fit
-    from snn_compile.train.bptt_config import TrainConfig
-    from snn_compile.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-    from snn_compile.train.equilibrium_analysis import accuracy_by_steps, approach, load_feedback
-    from snn_compile.train.equilibrium_config import EquilibriumConfig
-    from snn_compile.train.export import to_nir
-    from snn_compile.train.feedback import FeedbackConfig, FeedbackLayer, FeedbackNetwork
-    from snn_compile.train.foreign import load_foreign
-    from snn_compile.train.forward_propagation import ForwardPropagation
-    from snn_compile.train.fptt_config import FpttConfig
-    from snn_compile.train.implicit import at_equilibrium
-    from snn_compile.train.landscape import Landscape, error_landscape
-    from snn_compile.train.liquid import Gates, Liquid, liquid_step
-    from snn_compile.train.memory import saved_bytes
-    from snn_compile.train.networks import LayerConfig, NetworkConfig, Run, SpikingNetwork
-    from snn_compile.train.neurons import LI, LIF, CubaLIF, Firing
-    from snn_compile.train.online_networks import OnlineConfig, OnlineNetwork
-    from snn_compile.train.presets import PRESETS, read_config
-    from snn_compile.train.recurrent import RecurrentConfig, RecurrentNetwork
-    from snn_compile.train.resonators import Resonance, divergence_boundary, resonator_step
-    from snn_compile.train.surrogate import SURROGATES, spike
-    from snn_compile.train.training import Progress, Training
+    from snn_compile.train.algorithms.batches import Score
+    from snn_compile.train.algorithms.bptt import evaluate, fit
+    from snn_compile.train.algorithms.fptt_update import ForwardPropagation
+    from snn_compile.train.algorithms.implicit_gradient import at_equilibrium
+    from snn_compile.train.algorithms.training import Progress, Training
+    from snn_compile.train.analysis.convergence import (
+        Convergence,
+        convergence,
+        gradient_norms,
+        spectral_radius,
+    )
+    from snn_compile.train.analysis.equilibrium import accuracy_by_steps, approach, load_feedback
+    from snn_compile.train.analysis.landscape import Landscape, error_landscape
+    from snn_compile.train.analysis.memory import saved_bytes
+    from snn_compile.train.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from snn_compile.train.checkpoints.state_dict import load_foreign
+    from snn_compile.train.configs.bptt import TrainConfig
+    from snn_compile.train.configs.equilibrium import EquilibriumConfig
+    from snn_compile.train.configs.fptt import FpttConfig
+    from snn_compile.train.configs.presets import PRESETS, read_config
+    from snn_compile.train.export.to_nir import to_nir
+    from snn_compile.train.networks.blockwise import OnlineConfig, OnlineNetwork
+    from snn_compile.train.networks.feedback import FeedbackConfig, FeedbackLayer, FeedbackNetwork
+    from snn_compile.train.networks.feedforward import LayerConfig, NetworkConfig, Run, SpikingNetwork
+    from snn_compile.train.networks.layers import LI, LIF, CubaLIF, Firing
+    from snn_compile.train.networks.recurrent import RecurrentConfig, RecurrentNetwork
+    from snn_compile.train.neurons.lsn import Gates, Liquid, liquid_step
+    from snn_compile.train.neurons.rf_brf import Resonance, divergence_boundary, resonator_step
+    from snn_compile.train.neurons.surrogate import SURROGATES, spike
 
 __all__ = [
     "Checkpoint",
@@ -88,30 +93,30 @@ __all__ = [
 ]
 
 _MODULES = {
-    "analysis": ("Convergence", "convergence", "gradient_norms", "spectral_radius"),
-    "batches": ("Score",),
-    "bptt": ("evaluate", "fit"),
-    "bptt_config": ("TrainConfig",),
-    "checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
-    "equilibrium_analysis": ("accuracy_by_steps", "approach", "load_feedback"),
-    "equilibrium_config": ("EquilibriumConfig",),
-    "export": ("to_nir",),
-    "feedback": ("FeedbackConfig", "FeedbackLayer", "FeedbackNetwork"),
-    "foreign": ("load_foreign",),
-    "forward_propagation": ("ForwardPropagation",),
-    "fptt_config": ("FpttConfig",),
-    "implicit": ("at_equilibrium",),
-    "landscape": ("Landscape", "error_landscape"),
-    "liquid": ("Gates", "Liquid", "liquid_step"),
-    "memory": ("saved_bytes",),
-    "networks": ("LayerConfig", "NetworkConfig", "Run", "SpikingNetwork"),
-    "neurons": ("CubaLIF", "Firing", "LI", "LIF"),
-    "online_networks": ("OnlineConfig", "OnlineNetwork"),
-    "presets": ("PRESETS", "read_config"),
-    "recurrent": ("RecurrentConfig", "RecurrentNetwork"),
-    "resonators": ("Resonance", "divergence_boundary", "resonator_step"),
-    "surrogate": ("SURROGATES", "spike"),
-    "training": ("Progress", "Training"),
+    "analysis.convergence": ("Convergence", "convergence", "gradient_norms", "spectral_radius"),
+    "algorithms.batches": ("Score",),
+    "algorithms.bptt": ("evaluate", "fit"),
+    "configs.bptt": ("TrainConfig",),
+    "checkpoints.checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
+    "analysis.equilibrium": ("accuracy_by_steps", "approach", "load_feedback"),
+    "configs.equilibrium": ("EquilibriumConfig",),
+    "export.to_nir": ("to_nir",),
+    "networks.feedback": ("FeedbackConfig", "FeedbackLayer", "FeedbackNetwork"),
+    "checkpoints.state_dict": ("load_foreign",),
+    "algorithms.fptt_update": ("ForwardPropagation",),
+    "configs.fptt": ("FpttConfig",),
+    "algorithms.implicit_gradient": ("at_equilibrium",),
+    "analysis.landscape": ("Landscape", "error_landscape"),
+    "neurons.lsn": ("Gates", "Liquid", "liquid_step"),
+    "analysis.memory": ("saved_bytes",),
+    "networks.feedforward": ("LayerConfig", "NetworkConfig", "Run", "SpikingNetwork"),
+    "networks.layers": ("CubaLIF", "Firing", "LI", "LIF"),
+    "networks.blockwise": ("OnlineConfig", "OnlineNetwork"),
+    "configs.presets": ("PRESETS", "read_config"),
+    "networks.recurrent": ("RecurrentConfig", "RecurrentNetwork"),
+    "neurons.rf_brf": ("Resonance", "divergence_boundary", "resonator_step"),
+    "neurons.surrogate": ("SURROGATES", "spike"),
+    "algorithms.training": ("Progress", "Training"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import nir
 import numpy as np
 import pytest
 
-from snn_compile.compiler.conventions import Contract, attach
+from snn_compile.compiler.contract.contract import Contract, attach
 
 Edges = list[tuple[str, str]]
 
@@ -75,27 +73,6 @@ def build() -> SimpleNamespace:
     )
 
 
-def _sibling(stem: str) -> ModuleType:
-    file = Path(__file__).with_name(f"{stem}.py")
-    spec = importlib.util.spec_from_file_location(f"snn_compile_tests_{stem}", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def hand() -> ModuleType:
-    """tests/compiler/by_hand.py: `agrees(graph, contract, inputs)`, `per_neuron(rng, kind, size)`."""
-    return _sibling("by_hand")
-
-
-@pytest.fixture(scope="session")
-def logical() -> ModuleType:
-    """tests/compiler/logical.py: `step_logically(network, quantized, messages)`."""
-    return _sibling("logical")
-
-
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(11)
@@ -105,9 +82,3 @@ def rng() -> np.random.Generator:
 def spikes() -> np.ndarray:
     """Random spikes for three channels, (batch, steps, channel)."""
     return np.random.default_rng(3).integers(0, 2, (3, 25, 3)).astype(float)
-
-
-@pytest.fixture(scope="session")
-def made() -> ModuleType:
-    """tests/compiler/onnx_models.py: models by hand, and onnxruntime's scores of them."""
-    return _sibling("onnx_models")

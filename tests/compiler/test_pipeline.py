@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from snn_compile.compiler import STAGES, Compilation, Options, compile_graph, compile_stages, lower
-from snn_compile.compiler.conventions import Contract, Readout
+from snn_compile.compiler.contract.contract import Contract, Readout
 from snn_compile.targets import Program, load_program
-from snn_compile.targets.device import execute
+from snn_compile.targets.devices.device import execute
 from snn_compile.targets.errors import ChipError, CompileError, WrongInput
 
 ROW = np.array([0.5, -0.25, 0.125, 1.0, -0.75])

@@ -16,15 +16,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from support import by_hand, comparing, logical, random_graphs, random_programs
 
 from snn_compile.compiler import Options, compile_stages, lower
-from snn_compile.compiler.conventions import Contract
-from snn_compile.compiler.retime import retime
-from snn_compile.compiler.simplify import simplify
-from snn_compile.targets.device import open_device
+from snn_compile.compiler.contract.contract import Contract
+from snn_compile.compiler.lowering.retime import retime
+from snn_compile.compiler.lowering.simplify import simplify
+from snn_compile.targets.devices.device import open_device
 from snn_compile.targets.errors import AmbiguousConvention, PrecisionLost, TimingInfeasible
-from snn_compile.targets.program import Program
-from snn_compile.targets.rule import CHOICES
+from snn_compile.targets.program.program import Program
+from snn_compile.targets.program.rule import CHOICES
 
 BLOCKS, A_BLOCK = 20, 26
 LAVA_GROUPS, A_GROUP = 13, 5
@@ -44,7 +45,7 @@ def devices():
 
 
 @pytest.fixture(scope="module")
-def check(hand, logical, comparing, random_graphs):
+def check():
     """Return run(graph, c_slow, relax): compiled and compared with the equations and in logical time."""
 
     def run(case, c_slow=None, relax=False):
@@ -52,15 +53,15 @@ def check(hand, logical, comparing, random_graphs):
         contract, title = Contract(**case.contract), f"graph {case.seed}"
         if case.timing == "open":
             with pytest.raises(AmbiguousConvention, match="has no delay"):
-                lower(case.graph, hand.stated(contract))
+                lower(case.graph, by_hand.stated(contract))
             return None, None
-        hand.agrees(case.graph, contract, case.inputs, 0)
+        by_hand.agrees(case.graph, contract, case.inputs, 0)
         options = Options(
             weight_bits=4 + case.seed % 5,
             tables=("one", "sign")[case.seed % 2],
             c_slow=c_slow,
             relax_timing=relax,
-            conventions=hand.stated(contract),
+            conventions=by_hand.stated(contract),
         )
         done = compile_stages(case.graph, options=options, calibration=case.inputs)
         simple = simplify(done.network)
@@ -95,7 +96,7 @@ def timed_as_its_edges_say(simple, period, merged, title):
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
-def test_graphs(random_graphs, random_programs, check, comparing, devices, block):
+def test_graphs(check, devices, block):
     fired = 0
     for seed in range(block * A_BLOCK, (block + 1) * A_BLOCK):
         case = random_graphs.graph(seed, random_programs)
@@ -114,7 +115,7 @@ def test_graphs(random_graphs, random_programs, check, comparing, devices, block
 
 @settings(max_examples=50, suppress_health_check=list(HealthCheck))
 @given(drawn=st.data())
-def test_a_graph_that_fails_shrinks(random_graphs, random_programs, check, comparing, devices, drawn):
+def test_a_graph_that_fails_shrinks(check, devices, drawn):
     case = drawn.draw(random_graphs.graphs(random_programs))
     assume(case.timing != "open")
     try:
@@ -147,7 +148,7 @@ NAMES = ("name", "source", "target", "population")
 
 @needs_lava
 @pytest.mark.parametrize("group", range(LAVA_GROUPS))
-def test_lava(random_graphs, random_programs, check, comparing, group):
+def test_lava(check, group):
     """Under Lava's own runtime, several graphs side by side in one run of it."""
     limits = random_graphs.Limits(populations=3, size=4, steps=6, samples=1)
     parts, records, seed = [], [], 10_000 + 100 * group
@@ -195,7 +196,7 @@ def features(case, random_graphs):
     return found | {f"dt {case.contract['dt']}", f"rule {case.contract['rule']}"}
 
 
-def test_the_graphs_show_everything(random_graphs, random_programs):
+def test_the_graphs_show_everything():
     seen = Counter()
     for seed in range(BLOCKS * A_BLOCK):
         seen.update(features(random_graphs.graph(seed, random_programs), random_graphs))
@@ -213,7 +214,7 @@ def test_the_graphs_show_everything(random_graphs, random_programs):
 
 
 @pytest.mark.parametrize("c_slow, relays", [(1, 2), (3, 7)])
-def test_delays_beyond_the_chips_slots_go_through_relays(random_graphs, build, check, rng, c_slow, relays):
+def test_delays_beyond_the_chips_slots_go_through_relays(build, check, rng, c_slow, relays):
     nodes = {
         "in0": build.port(nir.Input, 3),
         "fc": build.affine(rng, 4, 3),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from snn_compile.compiler.conventions import Contract, attach, resolve
+from snn_compile.compiler.contract.contract import Contract, attach, resolve
 from snn_compile.runtime.cli import main as run_main
 from snn_compile.train import load_checkpoint
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import event_folders, idx_images
 
 from snn_compile import runtime
-from snn_compile.compiler import cli as compile_cli
-from snn_compile.runtime import cli as run_cli
-from snn_compile.train import cli as train_cli
+from snn_compile.compiler.cli import main as compile_cli
+from snn_compile.runtime.cli import main as run_cli
 from snn_compile.train import load_checkpoint
+from snn_compile.train.cli import main as train_cli
 
 
 def write_digits(folder: Path) -> None:
@@ -40,7 +41,7 @@ SETS = {
 
 
 @pytest.mark.parametrize("case", SETS)
-def test_a_set_is_trained_on_compiled_for_and_run(case, tmp_path, capsys, event_folders, idx_images):
+def test_a_set_is_trained_on_compiled_for_and_run(case, tmp_path, capsys):
     written, preset, overrides, shape = SETS[case]
     name = case.split()[0]
     if written == "digits":

@@ -13,11 +13,11 @@ import pytest
 from onnx import helper, numpy_helper
 
 from snn_compile.compiler import ConversionOptions, Options, compile_graph, convert, read_onnx
-from snn_compile.compiler.rates import shown
+from snn_compile.compiler.onnx.rate_coding import shown
 from snn_compile.runtime import load_data
 from snn_compile.runtime.cli import main as run
-from snn_compile.runtime.run import simulate
-from snn_compile.runtime.steps import float_record
+from snn_compile.runtime.evaluation.step_curve import float_record
+from snn_compile.runtime.execution.run import simulate
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from snn_compile import runtime
 from snn_compile.compiler import Options, compile_stages, lower
 from snn_compile.targets import load_program
 from snn_compile.train import LayerConfig, NetworkConfig, SpikingNetwork, load_checkpoint, save_checkpoint
-from snn_compile.train.rounding import IntegerConfig
+from snn_compile.train.networks.integer_formats import IntegerConfig
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_cores_are_a_gate_without_a_search(command, model, both, monkeypatch):
     from dataclasses import replace
 
     from snn_compile.compiler import pipeline
-    from snn_compile.targets import chip
+    from snn_compile.targets.chips import chip
 
     small = replace(chip.load_chip("loihi2"), core_memory_bits=3000, core_neurons=6)
     monkeypatch.setattr(pipeline, "load_chip", lambda name: small)

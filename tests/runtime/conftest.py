@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snn_compile.targets.program import (
+from snn_compile.targets.program.program import (
     Core,
     InputPort,
     OutputPort,

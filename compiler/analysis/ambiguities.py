@@ -1,0 +1,142 @@
+"""Where popular readings of a NIR file differ: what else its numbers would mean, to whom, and by how much.
+
+Frameworks write the same nodes and mean different steps by them (`READERS`; established by running their
+released exporters, docs/interop.md). An item of the contract that the file does not state itself has been
+decided by somebody's habits. For each, every neuron is lowered under the other readings too: readings under
+which all populations are the same do not differ, and are not worth a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from shlex import quote
+from typing import Any
+
+import numpy as np
+
+from snn_compile.compiler.contract.contract import METADATA_KEY, Contract
+from snn_compile.compiler.contract.fingerprints import NEURONS, detect
+from snn_compile.compiler.lowering.lower import flatten_graph
+from snn_compile.compiler.lowering.nodes import Neuron, lower_node
+from snn_compile.targets.errors import SnnCompileError
+
+READERS: dict[str, dict[str, str]] = {
+    "rule": {"euler": "norse, snntorch, spikingjelly, spyx", "exponential": "rockpool, sinabs"},
+    "gain": {
+        "as_written": "norse, snntorch, spikingjelly",
+        "unit": "sinabs with norm_input=False, norse's CubaLIF, spyx",
+        "norm": "sinabs",
+        "decayed": "rockpool's currents",
+    },
+    "comparison": {">": "norse, snntorch, spyx, Lava", ">=": "rockpool, sinabs, spikingjelly"},
+    "reset": {
+        "value": "norse, spikingjelly, snntorch with 'zero', Lava",
+        "subtract": "rockpool, sinabs, snntorch, spyx",
+    },
+    "reset_timing": {
+        "same_step": "norse, rockpool, sinabs, spikingjelly, Lava",
+        "next_after": "snntorch, spyx",
+    },
+    "spikes_per_step": {"one": "norse, snntorch, spikingjelly, spyx, Lava", "floor": "rockpool, sinabs"},
+    "current_decay": {"before": "rockpool, snntorch, spikingjelly, Lava", "after": "norse"},
+    "v_init": {"0.0": "rockpool, sinabs, snntorch, Lava", "v_leak": "norse", "v_reset": "spikingjelly"},
+}
+"""Who reads an item how."""
+
+SAME = 1e-6
+"""Relative difference up to which numbers are the same: files hold float32."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An item, what is taken and why, another reading of it, whose that is, and what it would change."""
+
+    item: str
+    value: str
+    decided: str
+    other: str
+    readers: str
+    changes: str
+
+    def text(self) -> str:
+        """Return the warning in one line."""
+        stated = quote(f"{self.item}={self.other}")  # a shell takes > for a redirection
+        return (
+            f"{self.item} is {self.value} ({self.decided}); {self.other}, which {self.readers} mean, would "
+            f"change {self.changes}: --convention {stated}"
+        )
+
+    def json(self) -> dict[str, str]:
+        """Return the facts by name."""
+        return asdict(self)
+
+
+def differences(graph: Any, contract: Contract, decided: Mapping[str, str]) -> list[Difference]:
+    """Return the readings of a graph that differ from a resolved contract, for what its file leaves open."""
+    neurons = {name: node for name, node in flatten_graph(graph)[0].items() if type(node).__name__ in NEURONS}
+    found = []
+    for item, readings in READERS.items():
+        how = decided.get(item, "default")
+        if how.startswith(("stated", "metadata")):
+            continue
+        value = str(getattr(contract, item))
+        for other, who in readings.items():
+            if other == value:
+                continue
+            changes = _changes(neurons, contract, item, other)
+            if changes:
+                found.append(Difference(item, value, how, other, who, changes))
+    return found
+
+
+def assumptions(graph: Any, stated: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what is taken for granted of the maker that a graph without metadata was recognised by."""
+    maker = None if METADATA_KEY in (graph.metadata or {}) else detect(graph, stated)
+    return (
+        ()
+        if maker is None
+        else tuple(f"taken for granted of {maker.maker}: {text}" for text in maker.assumed)
+    )
+
+
+def _changes(neurons: Mapping[str, Any], contract: Contract, item: str, other: str) -> str:
+    """Return which neurons another reading changes, and the largest change of a number; "" if none."""
+    value: Any = float(other) if item == "v_init" and other == "0.0" else other
+    names, largest, what = [], 0.0, ""
+    for name, node in neurons.items():
+        own = contract.of(name)
+        try:
+            a = lower_node(node, name, own)
+            b = lower_node(node, name, replace(own, **{item: value}))
+        except SnnCompileError:  # this reading has no meaning for such a node
+            continue
+        if not isinstance(a, Neuron) or not isinstance(b, Neuron):
+            continue
+        changed = _apart(a, b)
+        if changed is None:
+            continue
+        names.append(name)
+        if changed[1] > largest:
+            what, largest = changed
+    if not names:
+        return ""
+    where = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return where + (f" ({what} by up to {largest:.3g})" if largest else "")
+
+
+def _apart(a: Neuron, b: Neuron) -> tuple[str, float] | None:
+    """Return the parameter in which two lowered nodes are furthest apart, or None if they are the same."""
+    pairs = {"the input's gain": (a.gain, b.gain)}
+    pairs |= {
+        key: (a.population.parameters[key], b.population.parameters[key]) for key in a.population.parameters
+    }
+    gaps = {
+        key: float(np.max(np.abs(x - y)))
+        for key, (x, y) in pairs.items()
+        if np.isfinite(x).all() and not np.allclose(x, y, rtol=SAME, atol=SAME**2)
+    }
+    if gaps:
+        key = max(gaps, key=gaps.__getitem__)
+        return key.replace("_", " "), gaps[key]
+    return ("", 0.0) if a.population.rule != b.population.rule else None

@@ -1,0 +1,1 @@
+"""Choices made by trial on calibration data."""

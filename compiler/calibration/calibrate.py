@@ -1,0 +1,345 @@
+"""What quantization decides by trying on calibration data: tables, the range of membranes, the rounding.
+
+Each trial is an integer network that is run on the data and held against the float one (`fidelity.py`).
+
+1. The basis: one table a projection, or one a sign where that takes no more cores.
+2. Rounding is reconstructed, and kept if more spikes are as in the float network.
+3. If that predicts otherwise than the float network more often than `TOLERATED`: may membranes saturate on
+   the inhibited side? A deeply inhibited neuron does not spike, whatever the exact depth, and a membrane
+   saturates where a current would wrap. The lowest floor that changes hardly a spike in the float network
+   is tried, with two tables a projection, because only then a larger scale shows.
+4. If two tables then mend predictions, they are kept, for the projections that need them, and rounding is
+   reconstructed for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import ceil
+
+import numpy as np
+
+from snn_compile.compiler.calibration.fidelity import Fidelity, clip_changes, measure, price
+from snn_compile.compiler.lowering.retime import RetimedNetwork
+from snn_compile.compiler.network import Float
+from snn_compile.compiler.quantization.quantize import Plan, QuantizedNetwork, quantize
+from snn_compile.compiler.quantization.rounding import affordable
+from snn_compile.compiler.quantization.scales import Observation, largest_scales, observe
+from snn_compile.compiler.quantization.weight_tables import TableFormat
+from snn_compile.targets.chips.chip import Chip
+from snn_compile.targets.devices.record import Overflow
+from snn_compile.targets.errors import PrecisionLost
+from snn_compile.targets.integer import STATE_SHIFT, M
+
+TABLES = ("auto", "one", "sign", "group", "residual")
+RETRIES = 6
+"""Times the headroom of a population is doubled before its range is given up."""
+
+TOLERATED = 0.01
+"""Share of calibration predictions that may differ before finer tables and scales are tried."""
+
+HARMLESS = 0.01
+"""Share of the float network's spikes that may change when membranes are clipped below."""
+
+FINE = 1 << 13
+"""Threshold units at which a scale is large enough as it is."""
+
+FLOOR_STEP = 2**0.25
+WORTHWHILE = 2**0.5
+"""How many times larger a scale has to become before membranes may saturate for it."""
+
+SPARED = 1.05
+"""What a projection's second table may lessen the network's errors by and still be given back."""
+
+CLEARLY_FEWER = 2 / 3
+"""Of the changed spikes, where finer tables are said to follow the float network better."""
+
+PROJECTIONS_TRIED = 12
+REGRESSION_TOLERATED = 0.02
+"""As TOLERATED, for outputs that are numbers: their relative error."""
+
+TITLES = {
+    "one": "one table",
+    "sign": "tables by sign",
+    "group": "tables by group of targets",
+    "residual": "coarse and residual tables",
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One integer network that was tried on the calibration data, and whether it was kept."""
+
+    name: str
+    fidelity: Fidelity
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """A population whose membrane may saturate below: why its scale is larger, and that it is harmless.
+
+    `gain`: how many times larger the scale is than the largest with all of v inside 24 bits.
+    `spikes_changed`: share of the float network's spikes that change when all such membranes are clipped
+    there, and nothing else.
+    `times` of `of` neuron steps of the calibration data did saturate.
+    """
+
+    population: str
+    gain: float
+    spikes_changed: float
+    times: int
+    of: int
+
+
+@dataclass(frozen=True, eq=False)
+class Precision:
+    """The integer network that was chosen, and what was tried for it; trials are () without data.
+
+    `too_large`: populations whose weights are too many to reconstruct, and keep their nearest values.
+    """
+
+    quantized: QuantizedNetwork
+    plan: Plan
+    trials: tuple[Trial, ...] = ()
+    saturations: tuple[Saturation, ...] = ()
+    too_large: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """An integer network, the plan it was made by, and how it follows the float one."""
+
+    plan: Plan
+    made: QuantizedNetwork
+    fidelity: Fidelity
+
+
+@dataclass(eq=False)
+class Bench:
+    """Quantizes plans and measures them, on the same data."""
+
+    retimed: RetimedNetwork
+    chip: Chip
+    input_bits: int
+    data: Mapping[str, Float]
+    observed: Observation
+    trials: list[Trial] = field(default_factory=list)
+
+    def attempt(self, title: str, plan: Plan) -> Made:
+        """Quantize so that no state that matters leaves 24 bits on the data in integers either.
+
+        The scales leave headroom over what the float network showed; where integers go further than that,
+        as in networks that amplify any difference, the population's headroom is doubled. What saturates
+        below where it may is left alone.
+        """
+        overflows: dict[str, Overflow] = {}
+        for _ in range(RETRIES):
+            made = quantize(self.retimed, self.chip, plan, self.input_bits, self.data, self.observed)
+            fidelity = measure(made, self.chip, self.retimed, self.data, self.observed)
+            overflows = self._refused(plan, fidelity.overflows)
+            if not overflows:
+                self.trials.append(Trial(title, fidelity))
+                return Made(plan, made, fidelity)
+            plan = replace(
+                plan, headroom={**plan.headroom, **{n: 2 * plan.headroom.get(n, 1.0) for n in overflows}}
+            )
+        name, overflow = next(iter(overflows.items()))
+        raise PrecisionLost(
+            f"population {name!r} leaves its 24-bit range on the calibration data at any scale: {overflow}; "
+            "its integer dynamics differ too much from the float ones",
+            tensor=name,
+        )
+
+    def _refused(self, plan: Plan, found: Mapping[str, Overflow]) -> dict[str, Overflow]:
+        scaled = {p.name for p in self.retimed.network.populations if p.fixed_scale is None}
+        kept = {
+            name: replace(overflow, v_low=0) if name in plan.floors else overflow
+            for name, overflow in found.items()
+        }
+        return {name: overflow for name, overflow in kept.items() if overflow and name in scaled}
+
+
+def choose_precision(
+    retimed: RetimedNetwork,
+    chip: Chip,
+    format: TableFormat,
+    input_bits: int,
+    rounding: str,
+    data: Mapping[str, Float] | None,
+    plan: Plan | None = None,
+    observed: Observation | None = None,
+) -> Precision:
+    """Return the integer network for `chip`; `format.tables` may be "auto", `rounding` "auto".
+
+    `data`: calibration inputs (batch, steps, size) by port; without it nothing is tried. A `plan` is taken
+    as it is. Raises what `quantize` raises.
+    """
+    observed = observed or observe(retimed.network, data)
+    given = plan
+    plan = given or _basis(retimed, chip, Plan(format), input_bits, data, observed)
+    if data is None or retimed.network.fixed:
+        return Precision(quantize(retimed, chip, plan, input_bits, data, observed), plan)
+    bench = Bench(retimed, chip, input_bits, data, observed)
+    best = bench.attempt(given.title() if given else TITLES[plan.format.tables], plan)
+    if not given:
+        best = _rounded(bench, best, rounding)
+        if _lacking(best.fidelity):
+            best = _finer(bench, best, format.tables == "auto", rounding)
+    trials = tuple(replace(t, kept=t.fidelity is best.fidelity) for t in bench.trials)
+    large = _too_large(retimed) if rounding != "nearest" else ()
+    return Precision(best.made, best.plan, trials, _saturations(bench, best), large)
+
+
+def _basis(
+    retimed: RetimedNetwork,
+    chip: Chip,
+    plan: Plan,
+    input_bits: int,
+    data: Mapping[str, Float] | None,
+    observed: Observation,
+) -> Plan:
+    """Settle tables "auto": by sign where that takes no more cores."""
+    if plan.format.tables != "auto":
+        return plan
+    one, sign = (replace(plan, format=replace(plan.format, tables=kind)) for kind in ("one", "sign"))
+    if retimed.network.fixed:
+        return one
+    cores = [price(quantize(retimed, chip, p, input_bits, data, observed), chip)[1] for p in (one, sign)]
+    return one if cores[0] is None or cores[1] is None or cores[1] > cores[0] else sign
+
+
+def _lacking(found: Fidelity) -> bool:
+    """Whether finer tables and scales are worth a try."""
+    if found.disagreements is None:
+        return found.error > REGRESSION_TOLERATED
+    return found.disagreements > max(1, ceil(TOLERATED * found.predictions))
+
+
+def _pays(fine: Fidelity, coarse: Fidelity) -> bool:
+    """Whether a finer network mends enough of one that lacks to be worth its price.
+
+    Predictions are few, spikes many: those that follow the float network clearly better count as well.
+    """
+    if fine.disagreements is None or coarse.disagreements is None:
+        return fine.error < coarse.error / 2
+    mended = coarse.disagreements - fine.disagreements
+    closer = fine.changed < CLEARLY_FEWER * coarse.changed
+    return mended >= max(2, ceil(TOLERATED * fine.predictions)) or (mended >= 0 and closer)
+
+
+def _finer(bench: Bench, best: Made, auto: bool, rounding: str) -> Made:
+    """Return what larger scales and, if `auto`, two tables a projection make of a network that lacks.
+
+    Two tables only where one holds no more bits: who asks for fewer asks for less memory, and one table of
+    twice the bits is better than two.
+    """
+    floors = _floors(bench)
+    auto = auto and best.plan.format.bits == bench.chip.weight_bits[1]
+    if not auto and not floors:
+        return best
+    kind = "residual" if auto else best.plan.format.tables
+    form = replace(best.plan.format, tables=kind)
+    # Trials are of nearest values, which cost least to try.
+    plan = replace(best.plan, format=form, floors=floors, rounding="nearest")
+    fine = bench.attempt(TITLES[kind] + (", v saturating below" if floors else ""), plan)
+    if not _pays(fine.fidelity, best.fidelity):
+        return best
+    if auto:
+        fine = _sparing(bench, fine, best.plan.format)
+    return _rounded(bench, fine, rounding)
+
+
+def _sparing(bench: Bench, fine: Made, cheap: TableFormat) -> Made:
+    """Give back the second table of each projection that does not need it, the largest first."""
+    size = {e.name: sum(t.synapses * t.bits for t in e.tables) for e in fine.made.projections}
+    two = [e.name for e in fine.made.projections if len(e.tables) > 1 and e.name not in fine.plan.formats]
+    best = fine
+    for name in sorted(two, key=lambda n: -size[n])[:PROJECTIONS_TRIED]:
+        plan = replace(best.plan, formats={**best.plan.formats, name: cheap})
+        tried = bench.attempt(f"  {TITLES[cheap.tables]} for {name}", plan)
+        mine, kept = tried.fidelity, fine.fidelity
+        if mine.changed <= SPARED * kept.changed and mine.error <= SPARED * kept.error:
+            best = tried
+    return best
+
+
+def _rounded(bench: Bench, best: Made, rounding: str) -> Made:
+    if rounding == "nearest":
+        return best
+    tried = bench.attempt("  rounding reconstructed", replace(best.plan, rounding="reconstruct"))
+    if _same_weights(tried.made, best.made):
+        bench.trials.pop()
+        return best
+    return best if rounding == "auto" and tried.fidelity.worse(best.fidelity) else tried
+
+
+def _too_large(retimed: RetimedNetwork) -> tuple[str, ...]:
+    network = retimed.network
+    arriving = {
+        p.name: [e.weight for e in network.projections if e.target == p.name] for p in network.populations
+    }
+    return tuple(name for name, weights in arriving.items() if weights and not affordable(weights))
+
+
+def _same_weights(a: QuantizedNetwork, b: QuantizedNetwork) -> bool:
+    return all(
+        x.shape == y.shape and not (x.weights != y.weights).sum()
+        for first, second in zip(a.projections, b.projections, strict=True)
+        for x, y in zip(first.tables, second.tables, strict=True)
+    )
+
+
+def _full_and_open(bench: Bench) -> dict[str, tuple[float, float]]:
+    """Return, where the inhibited side of the membrane alone keeps a scale small, the largest scale with
+    all of v inside 24 bits, and with its upper side alone.
+    """
+    found, network = {}, bench.retimed.network
+    read = {p.population for p in network.outputs if p.readout.signal == "membrane"}
+    for p in network.populations:
+        if p.model != "lif" or p.name in read or p.fixed_scale is not None:
+            continue
+        bound = bench.observed.bounds[p.name]
+        full = min(largest_scales(p, bound, bench.chip), default=0.0)
+        opened = min(largest_scales(p, replace(bound, v=bound.v_high), bench.chip), default=0.0)
+        if opened > WORTHWHILE * full and full * float(p.parameters["threshold"].max()) < FINE:
+            found[p.name] = (full, opened)
+    return found
+
+
+def _floors(bench: Bench) -> dict[str, float]:
+    """Return how deep inhibited membranes have to fit for the float network to keep its spikes."""
+    unit, scales = 1 << STATE_SHIFT, _full_and_open(bench)
+    floors = {name: (M - 1) / (unit * opened) for name, (_, opened) in scales.items()}
+    while floors:
+        if clip_changes(bench.retimed, bench.data, bench.observed, floors) <= HARMLESS:
+            return floors
+        floors = {
+            name: floor * FLOOR_STEP
+            for name, floor in floors.items()
+            if floor * FLOOR_STEP < (M - 1) / (unit * scales[name][0])
+        }
+    return {}
+
+
+def _saturations(bench: Bench, best: Made) -> tuple[Saturation, ...]:
+    scales = _full_and_open(bench)
+    made = {p.name: p for p in best.made.populations if p.name in best.plan.floors}
+    if not made:
+        return ()
+    floors = {name: (M - 1) / p.scale for name, p in made.items()}
+    changed = clip_changes(bench.retimed, bench.data, bench.observed, floors)
+    steps = int(np.prod(next(iter(bench.data.values())).shape[:2]))
+    found = [
+        Saturation(
+            name,
+            p.scale / (1 << STATE_SHIFT) / scales[name][0],
+            changed,
+            best.fidelity.overflows[name].v_low,
+            steps * p.size,
+        )
+        for name, p in made.items()
+    ]
+    # A scale that weights keep below what states allow anyway gained nothing.
+    return tuple(item for item in found if item.gain > 1 or item.times)

@@ -1,0 +1,5 @@
+"""The command snn-compile."""
+
+from snn_compile.compiler.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""The contract of a NIR graph: stated, stored, or detected from the exporter."""

@@ -1,0 +1,342 @@
+"""The contract: everything that a NIR graph means and its equations leave open.
+
+NIR states continuous-time equations. How a step of length dt discretises them, what a spike resets and
+when, and how long an edge takes, is the reader's choice unless the file says so. This module defines the
+vocabulary, stores a contract as one JSON string under the graph metadata key `snn_compile`, binds it to
+the graph's parameters by a digest, and resolves it at import: from the metadata, else from the habits of
+its exporter (`fingerprints.py`); what the user states wins over both; never by guessing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+from snn_compile.compiler.contract.fingerprints import Detection, detect
+from snn_compile.targets.errors import AmbiguousConvention, CompileError
+from snn_compile.targets.program.program import REDUCED
+from snn_compile.targets.program.rule import CHOICES as RULE_CHOICES
+
+METADATA_KEY = "snn_compile"
+SCHEMA = "snn-compile-contract"
+SCHEMA_VERSION = 1
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "time_unit": ("s", "step"),
+    "rule": ("euler", "exponential"),
+    "gain": ("as_written", "unit", "norm", "decayed"),
+    **RULE_CHOICES,
+    "signal": ("spikes", "membrane"),
+    "readout": ("count", "mean", "last", "max", "per_step"),
+    "task": ("classify", "regress"),
+}
+"""Allowed words of every item that is a choice."""
+
+MEANING = {
+    "dt": "length of a step, in the unit of the graph's time constants",
+    "rule": "euler: decay 1 - dt/tau, gain dt/tau; exponential: decay exp(-dt/tau), gain 1 - decay",
+    "comparison": "whether a membrane exactly at threshold spikes (>=) or not (>)",
+    "reset": "value: v becomes v_reset; subtract: v loses the threshold; none: v goes on",
+    "reset_timing": "same_step; next_before: next step, before integrating; next_after: after it; "
+    "pending: snnTorch's reset_delay=False",
+}
+"""One line a person can act on, for the items that the error of an open contract lists."""
+
+
+@dataclass(frozen=True)
+class Readout:
+    """How one output node is read: which signal, reduced over time how, for which task.
+
+    count, mean and max leave out the first `skip` steps.
+    """
+
+    signal: str = "spikes"
+    readout: str = "count"
+    task: str = "classify"
+    skip: int = field(default=0, metadata={"later": True})
+
+    def __post_init__(self) -> None:
+        for item in ("signal", "readout", "task"):
+            _check_choice(item, getattr(self, item))
+        if type(self.skip) is not int or self.skip < 0 or (self.skip and self.readout not in REDUCED):
+            raise CompileError(
+                f"contract: skip is {self.skip!r}; it must be a number of steps, and 0 for the readout "
+                f"{self.readout}",
+                item="skip",
+                value=self.skip,
+            )
+
+    def plain(self) -> dict[str, Any]:
+        """Return the items that say something, as plain values."""
+        return {key: value for key, value in asdict(self).items() if key != "skip" or value}
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The resolved discretisation of one graph (design, section 4).
+
+    `delays` gives the logical delay in steps of edges (source node, target node) that are not 0; every
+    cycle of the graph needs at least one. `nodes` overrides items for single neuron nodes. `v_init` is a
+    number, "v_leak" or "v_reset". `integers` says of nodes that were trained as a chip's integers what one
+    unit of theirs is in it: of a neuron node `scale` (threshold units of the chip) and `weight_bits` of what
+    reaches it, of an input node `scale` (messages), `message_bits` (0: spikes) and `signed`.
+    """
+
+    dt: float
+    time_unit: str = "s"
+    rule: str = "euler"
+    gain: str = "as_written"
+    spike_amplitude: float = 1.0
+    comparison: str = ">"
+    reset: str = "value"
+    reset_timing: str = "same_step"
+    update_order: str = "synapse_first"
+    current_decay: str = "before"
+    spikes_per_step: str = "one"
+    v_min: float | None = None
+    v_init: float | str = 0.0
+    delays: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    readouts: Mapping[str, Readout] = field(default_factory=dict)
+    nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    integers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.dt) and self.dt > 0):
+            raise CompileError(f"contract: dt is {self.dt}; it must be a positive number", dt=self.dt)
+        if not np.isfinite(self.spike_amplitude):
+            raise CompileError(
+                f"contract: spike_amplitude is {self.spike_amplitude}; it must be finite",
+                value=self.spike_amplitude,
+            )
+        for item in sorted(CHOICES.keys() - {"signal", "readout", "task"}):
+            _check_choice(item, getattr(self, item))
+        for edge, steps in self.delays.items():
+            if not isinstance(steps, (int, float, np.number)) or steps < 0 or steps % 1 != 0:
+                raise CompileError(
+                    f"contract: delay of edge {edge} is {steps}; it must be a whole "
+                    "number of steps, 0 or more",
+                    edge=edge,
+                    steps=steps,
+                )
+        unknown = {key for items in self.nodes.values() for key in items} - _PER_NODE
+        if unknown:
+            raise CompileError(f"contract: nodes may override {sorted(_PER_NODE)}, not {sorted(unknown)}")
+        for name, items in self.nodes.items():
+            for item in items.keys() & CHOICES.keys():
+                _check_choice(item, items[item], f"contract of node {name!r}")
+        for name, items in self.integers.items():
+            _check_integers(name, items)
+
+    def of(self, node: str) -> Contract:
+        """Return the contract as it holds for one node, its overrides applied."""
+        overrides = self.nodes.get(node)
+        return replace(self, nodes={}, **overrides) if overrides else self
+
+    def rule_items(self) -> dict[str, str]:
+        """Return the items of the neuron's rule (`targets.Rule`)."""
+        return {item: getattr(self, item) for item in RULE_CHOICES}
+
+    def to_json(self, parameters: str) -> str:
+        """Return the metadata string, bound to the digest of the graph's parameters."""
+        body = asdict(self)
+        body["delays"] = [[a, b, int(n)] for (a, b), n in sorted(self.delays.items())]
+        body["readouts"] = {name: read.plain() for name, read in self.readouts.items()}
+        for item in ("nodes", "integers"):
+            body[item] = {name: dict(items) for name, items in sorted(getattr(self, item).items())}
+        head = {"schema": SCHEMA, "version": SCHEMA_VERSION, "parameters": parameters}
+        return json.dumps({**head, **body}, sort_keys=True)
+
+
+_PER_NODE = {
+    "gain",
+    "comparison",
+    "reset",
+    "reset_timing",
+    "rule",
+    "update_order",
+    "current_decay",
+    "spikes_per_step",
+    "v_min",
+    "v_init",
+}
+
+
+_INTEGERS: dict[str, tuple[type, ...]] = {
+    "scale": (int, float),
+    "weight_bits": (int,),
+    "message_bits": (int,),
+    "signed": (bool,),
+}
+
+
+def _check_integers(name: str, items: Mapping[str, Any]) -> None:
+    known = isinstance(items, Mapping) and "scale" in items and items.keys() <= _INTEGERS.keys()
+    typed = known and all(isinstance(value, _INTEGERS[item]) for item, value in items.items())
+    if not typed or not (np.isfinite(items["scale"]) and items["scale"] > 0):
+        raise CompileError(
+            f"contract: integers of node {name!r} are {items!r}; expected a positive scale, and "
+            "weight_bits, or message_bits and signed",
+            node=name,
+        )
+
+
+def _check_choice(item: str, value: object, where: str = "contract") -> None:
+    if value not in CHOICES[item]:
+        raise CompileError(
+            f"{where}: {item} is {value!r}; use one of {', '.join(CHOICES[item])}", item=item, value=value
+        )
+
+
+PARAMETRIC = frozenset({"dt", "rule", "reset", "reset_timing", "comparison"})
+"""Items that say what a graph's numbers mean; they are asked for again when the numbers were edited."""
+
+
+def graph_digest(graph: Any) -> str:
+    """Return the SHA-256 of a NIR graph's nodes, parameters and edges, metadata left out.
+
+    Numbers are hashed as float64, so that writing and reading a file does not change the digest.
+    """
+    digest = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key in sorted(value, key=str):
+                if key not in ("metadata", "input_type", "output_type"):
+                    digest.update(f"{key}:".encode())
+                    add(value[key])
+        elif isinstance(value, (str, bytes, type(None))):
+            digest.update(f"{value!r};".encode())
+        else:
+            array = np.asarray(value)
+            if array.dtype.kind in "biuf":
+                array = np.ascontiguousarray(array, dtype=np.float64)
+                digest.update(str(array.shape).encode() + array.tobytes())
+            else:
+                digest.update(f"{array.tolist()!r};".encode())
+
+    add({name: node.to_dict() for name, node in graph.nodes.items()})
+    digest.update(repr(sorted((str(a), str(b)) for a, b in graph.edges)).encode())
+    return digest.hexdigest()
+
+
+def attach(graph: Any, contract: Contract) -> None:
+    """Write `contract` into the graph's metadata, bound to its present parameters."""
+    graph.metadata[METADATA_KEY] = contract.to_json(graph_digest(graph))
+
+
+def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contract, dict[str, str]]:
+    """Return the contract of a NIR graph and, per item, how it was decided.
+
+    `stated` holds what the user says; it wins over the metadata and what is detected (without metadata;
+    `maker` in it says whose file this is). Decisions read "stated", "metadata", "detected (norse)",
+    "default of norse", or "default" (items on which released exporters agree). Raises
+    AmbiguousConvention when what the maker leaves open, or dt or, with spiking nodes, the reset and
+    comparison are not stated, and CompileError on stale or unreadable metadata.
+    """
+    stated = dict(stated or {})
+    maker = {key: stated.pop(key) for key in ("maker",) if key in stated}
+    if stated.get("v_min") == "none":
+        stated["v_min"] = None
+    known = {f.name for f in fields(Contract)}
+    if unknown := stated.keys() - known:
+        raise CompileError(
+            f"unknown convention {', '.join(map(repr, sorted(unknown)))}; known are "
+            f"{', '.join(sorted(known | {'maker'}))}"
+        )
+    _made({"dt": 1.0, **stated})  # wrong words are told before what is missing is asked for
+    from_file = _from_metadata(graph, stated)
+    if isinstance(from_file.get("nodes"), Mapping):  # what is stated holds for every node
+        from_file["nodes"] = {
+            name: {key: value for key, value in items.items() if key not in stated}
+            for name, items in from_file["nodes"].items()
+        }
+    found = None if METADATA_KEY in (graph.metadata or {}) else detect(graph, {**stated, **maker})
+    values = {**(found.values if found else from_file), **stated}
+    decided = {f.name: "default" for f in fields(Contract)}
+    decided |= {key: "metadata" for key in from_file} | (_detected(found) if found else {})
+    decided |= {key: "stated" for key in stated}
+    for key in stated.keys() & from_file.keys() - {"delays", "readouts", "nodes"}:
+        if stated[key] != from_file[key]:
+            decided[key] = f"stated, against the file's {from_file[key]}"
+    kinds = {type(node).__name__ for node in graph.nodes.values()}
+    needed = ["dt", "rule"] if kinds & {"LI", "CubaLI", "LIF", "CubaLIF", "IF", "I", "Delay", "ALIF"} else []
+    needed += ["dt"] if "BRF" in kinds and not needed else []
+    needed += ["reset", "reset_timing", "comparison"] if kinds & {"LIF", "CubaLIF", "IF"} else []
+    missing = {item: CHOICES.get(item, ("a number",)) for item in needed if item not in values}
+    if found and found.open and (missing or not found.candidates):
+        missing = {o.item: tuple(o.readings) for o in found.open}
+        raise AmbiguousConvention(f"the graph was {found.describe()}", missing=missing, detection=found)
+    if missing:
+        lines = "; ".join(f"{item} ({MEANING[item]})" for item in missing)
+        flags = " ".join(f"--convention {item}=..." for item in missing)
+        raise AmbiguousConvention(f"the graph does not say: {lines}. Settle it with {flags}", missing=missing)
+    values.setdefault("dt", 1.0)
+    return _made(values), decided
+
+
+def _made(values: dict[str, Any]) -> Contract:
+    try:
+        return Contract(**_typed(values))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CompileError(f"contract: {error}") from error
+
+
+def _detected(found: Detection) -> dict[str, str]:
+    said = {item: f"detected ({found.maker})" for item in found.values}
+    return said | {item: f"default of {found.maker}" for item in found.defaults}
+
+
+def _typed(values: dict[str, Any]) -> dict[str, Any]:
+    typed = dict(values)
+    for item in ("readouts", "nodes", "integers"):
+        if not isinstance(typed.get(item, {}), Mapping):
+            raise CompileError(f"contract: {item} is {typed[item]!r}; it maps node names to items", item=item)
+    delays = typed.get("delays", {})
+    if not isinstance(delays, Mapping):
+        delays = {(str(a), str(b)): n for a, b, n in delays}
+    typed["delays"] = delays
+    typed["readouts"] = {
+        name: item if isinstance(item, Readout) else Readout(**item)
+        for name, item in typed.get("readouts", {}).items()
+    }
+    for item in ("dt", "spike_amplitude"):
+        try:
+            typed[item] = float(typed.get(item, 1.0))
+        except (TypeError, ValueError):
+            raise CompileError(
+                f"contract: {item} is {typed[item]!r}; it must be a number", item=item, value=typed[item]
+            ) from None
+    return typed
+
+
+def _from_metadata(graph: Any, stated: Mapping[str, Any]) -> dict[str, Any]:
+    raw = (graph.metadata or {}).get(METADATA_KEY)
+    if raw is None:
+        return {}
+    try:
+        body = json.loads(raw.decode() if isinstance(raw, bytes) else str(raw))
+        schema, version, parameters = body.pop("schema"), body.pop("version"), body.pop("parameters")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CompileError(f"graph metadata {METADATA_KEY!r} is not a contract: {error}") from error
+    if schema != SCHEMA or not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise CompileError(
+            f"graph metadata holds {schema} version {version}; this reads {SCHEMA} up to "
+            f"version {SCHEMA_VERSION}; a newer snn-compile wrote it"
+        )
+    if parameters != graph_digest(graph):
+        open_items = PARAMETRIC - stated.keys()
+        if open_items:
+            raise AmbiguousConvention(
+                "the graph was edited after its contract was written, so the contract is stale; state "
+                + " ".join(f"--convention {item}=..." for item in sorted(open_items)),
+                missing={item: CHOICES.get(item, ("a number",)) for item in sorted(open_items)},
+                stale=body,
+            )
+        # What does not depend on the parameters (edges, read-outs, the rest) still holds.
+        return {key: value for key, value in body.items() if key not in PARAMETRIC | {"integers"}}
+    return dict(body)

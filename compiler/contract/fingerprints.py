@@ -1,0 +1,264 @@
+"""Who wrote a NIR file, recognised from the file alone, and what that settles.
+
+Released exporters leave the step, the reset and the gain out of their files, but each has its own habits:
+r = tau/dt, tau in steps, names of nodes. `detect` compares a graph with the habits of every maker in
+`exporters.py`. One match gives the items of the contract that this maker's files mean, and the items that
+are nowhere in the file (snnTorch's reset, for example), which stay open until they are stated. Two
+matches stay open as well: they differ in the item `maker`. No match is None.
+
+`maker` is no item of the contract: it may be stated to choose between matches, and it takes the maker's
+defaults for what the file does not hold. With `maker=none` nothing is detected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_compile.targets.errors import CompileError
+
+Float = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Open:
+    """An item that is nowhere in the file: its readings, what each would mean, and the maker's default.
+
+    The text of a reading says what the network does under it. `usual` is None where there is no default.
+    """
+
+    item: str
+    readings: Mapping[Any, str]
+    usual: Any = None
+    hint: str = ""
+
+    @property
+    def flag(self) -> str:
+        """What settles the item on the command line."""
+        return f"--convention {self.item}={'|'.join(str(value) for value in self.readings)}"
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What a file's maker settles: `values` of the contract, in its words (and `nodes`, by node).
+
+    `evidence` says in words why it is this maker; `assumed` what is taken as the maker's only or default
+    way, though the file could not show another; `open` what must be stated; `defaults` the items that
+    were open and are the maker's defaults, because the maker was stated.
+    """
+
+    maker: str
+    values: Mapping[str, Any]
+    evidence: tuple[str, ...]
+    assumed: tuple[str, ...] = ()
+    open: tuple[Open, ...] = ()
+    defaults: tuple[str, ...] = ()
+    candidates: tuple[Detection, ...] = ()
+
+    def describe(self) -> str:
+        """Return in one line who wrote the file, what is open, and the flags that settle it."""
+        text = f"written by {self.maker} ({'; '.join(self.evidence)})"
+        if not self.open:
+            return text
+        items = "; ".join(
+            f"{o.item} ("
+            + ", or ".join(f"{value}: {effect}" for value, effect in o.readings.items())
+            + f": {o.flag}{', ' + o.hint if o.hint else ''})"
+            for o in self.open
+        )
+        text += f". The file does not say: {items}"
+        if not self.candidates and all(o.usual is not None for o in self.open):
+            usual = ", ".join(f"{o.item}={o.usual}" for o in self.open)
+            text += f". The defaults of {self.maker} ({usual}) are taken with --convention maker={self.maker}"
+        return text
+
+
+@dataclass(frozen=True, eq=False)
+class Traits:
+    """What the makers' rules look at: nodes by full name ("outer.inner"), shapes and habits."""
+
+    nodes: Mapping[str, Any]
+    edges: frozenset[tuple[str, str]] = frozenset()
+    neurons: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> set[str]:
+        """Type names of all nodes but the ports."""
+        return {type(node).__name__ for node in self.nodes.values()} - {"Input", "Output"}
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the outermost Input nodes."""
+        return [n for n, node in self.nodes.items() if type(node).__name__ == "Input" and "." not in n]
+
+    @property
+    def leading(self) -> bool:
+        """Whether an Input has more dimensions than the dense layer behind it takes (batch or time)."""
+        for source, target in self.edges:
+            if source in self.inputs and type(self.nodes.get(target)).__name__ in ("Affine", "Linear"):
+                shape = np.atleast_1d(self.nodes[source].input_type["input"])
+                if len(shape) > 1 and int(shape[-1]) == np.shape(self.nodes[target].weight)[-1]:
+                    return True
+        return False
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the nodes carry the numbers of a torch Sequential, as nirtorch writes them."""
+        names = [n for n, node in self.nodes.items() if type(node).__name__ not in ("Input", "Output")]
+        return bool(names) and all(n.split(".")[0].isdigit() for n in names)
+
+    def of(self, *kinds: str) -> dict[str, Any]:
+        """Neuron nodes of some kinds, by name."""
+        return {n: node for n, node in self.neurons.items() if type(node).__name__ in kinds}
+
+    def all(self, key: str, *kinds: str) -> Float:
+        """One parameter of all neurons of some kinds (of any kind, if none is given) as one vector."""
+        chosen = self.of(*kinds) if kinds else self.neurons
+        parts = [flat(node, key) for node in chosen.values() if getattr(node, key, None) is not None]
+        return np.concatenate([np.zeros(0), *parts])
+
+    def recurrent(self, name: str) -> bool:
+        """Whether a neuron hears itself through one node."""
+        after = {b for a, b in self.edges if a == name}
+        return any(b == name for a, b in self.edges if a in after)
+
+
+PARAMETERS = ("tau", "tau_mem", "tau_syn", "r", "w_in", "v_leak", "v_threshold", "v_reset")
+NEURONS = ("LIF", "CubaLIF", "IF", "LI", "CubaLI", "I")
+
+
+def flat(node: Any, key: str) -> Float:
+    """A parameter of a node as float64 vector."""
+    return np.asarray(getattr(node, key), np.float64).reshape(-1)
+
+
+def same(values: Float, other: float | Float, rtol: float = 1e-5) -> bool:
+    """Whether values are equal but for what float32 rounds; not so where there are none."""
+    return values.size > 0 and bool(np.isclose(values, other, rtol=rtol, atol=0).all())
+
+
+def common(values: Float) -> float | None:
+    """The one number that values share but for what float32 rounds, or None."""
+    if values.size == 0 or not same(values, middle := float(np.median(values))):
+        return None
+    nearest = float(f"{middle:.5g}")  # 1e-4 and not 9.99999747e-05, where rounding allows it
+    return nearest if same(values, nearest) else middle
+
+
+def _walk(graph: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, node in graph.nodes.items():
+        if type(node).__name__ == "NIRGraph":
+            yield from _walk(node, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", node
+
+
+def _edges(graph: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    yield from ((f"{prefix}{a}", f"{prefix}{b}") for a, b in graph.edges)
+    for name, node in graph.nodes.items():
+        if type(node).__name__ == "NIRGraph":
+            yield from _edges(node, f"{prefix}{name}.")
+
+
+def _usable(node: Any) -> bool:
+    """Whether a neuron's parameters are finite, of one size (or single), and positive where they divide."""
+    given = {key: flat(node, key) for key in PARAMETERS if getattr(node, key, None) is not None}
+    sizes = {values.size for values in given.values()} - {1}
+    return (
+        len(sizes) < 2
+        and 0 not in sizes
+        and all(np.isfinite(values).all() for values in given.values())
+        and all((given[key] > 0).all() for key in PARAMETERS[:5] if key in given)
+    )
+
+
+def traits(graph: Any) -> Traits | None:
+    """Return what the rules look at, or None for a graph without neurons or with unusable numbers."""
+    try:
+        nodes = dict(_walk(graph))
+        neurons = {n: node for n, node in nodes.items() if type(node).__name__ in NEURONS}
+        if not all(_usable(node) for node in neurons.values()):
+            return None
+        edges = frozenset(_edges(graph))
+    except (TypeError, ValueError, AttributeError, RecursionError):
+        return None  # what is wrong with it is said where the graph is lowered
+    return Traits(nodes, edges, neurons) if neurons else None
+
+
+def detect(graph: Any, stated: Mapping[str, Any] | None = None) -> Detection | None:
+    """Return who wrote a NIR graph and what that settles, or None.
+
+    `stated` are the user's answers: an item that is stated is not open any more, what follows from it is
+    among the values, and {"maker": name} takes that maker's defaults for everything open. Raises
+    CompileError if the stated maker is unknown or the graph does not look like its files.
+    """
+    from snn_compile.compiler.contract.exporters import MAKERS
+
+    stated = dict(stated or {})
+    wanted = stated.pop("maker", None)
+    if wanted == "none":
+        return None
+    if wanted is not None and wanted not in MAKERS:
+        names = ", ".join((*MAKERS, "none"))
+        raise CompileError(f"unknown maker {wanted!r}; known are {names}", maker=wanted)
+    seen, matches = traits(graph), {}
+    for name in MAKERS if wanted is None else (wanted,):
+        found = _match(name, seen, stated)
+        if found is not None and wanted is not None:
+            usual = {o.item: o.usual for o in found.open if o.usual is not None}
+            found = _match(name, seen, {**usual, **stated})
+            found = replace(found, defaults=tuple(usual)) if found else None
+        if found is not None:
+            matches[name] = _for_every_node(found, stated)
+    if wanted is not None and not matches:
+        raise CompileError(f"the graph does not look like a file written by {wanted}", maker=wanted)
+    if len(matches) < 2:
+        return next(iter(matches.values()), None)
+    return _undecided(matches)
+
+
+def _match(name: str, seen: Traits | None, stated: Mapping[str, Any]) -> Detection | None:
+    from snn_compile.compiler.contract.exporters import MAKERS
+
+    try:
+        with np.errstate(all="ignore"):
+            return None if seen is None else MAKERS[name](seen, stated)
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return None  # parameters of odd shapes: nobody's habit, and lowering says what is wrong
+
+
+def _for_every_node(found: Detection, stated: Mapping[str, Any]) -> Detection:
+    """Take out of the values of single nodes what the user stated: that holds for every node."""
+    nodes = {
+        name: kept
+        for name, items in found.values.get("nodes", {}).items()
+        if (kept := {key: value for key, value in items.items() if key not in stated})
+    }
+    values = {key: value for key, value in found.values.items() if key != "nodes"}
+    return replace(found, values={**values, **({"nodes": nodes} if nodes else {})})
+
+
+def _undecided(matches: Mapping[str, Detection]) -> Detection:
+    """Return what several makers agree on, with the maker open."""
+    first, *rest = matches.values()
+    agreed = {
+        item: value
+        for item, value in first.values.items()
+        if all(item in other.values and other.values[item] == value for other in rest)
+    }
+    readings = {
+        name: ", ".join(f"{k} {v}" for k, v in found.values.items() if k not in agreed and k != "nodes")
+        or "the same items, other open ones"
+        for name, found in matches.items()
+    }
+    return Detection(
+        " or ".join(matches),
+        agreed,
+        tuple(f"{name}: {'; '.join(found.evidence)}" for name, found in matches.items()),
+        open=(Open("maker", readings),),
+        candidates=tuple(matches.values()),
+    )

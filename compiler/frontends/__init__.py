@@ -1,0 +1,1 @@
+"""Readers of untrusted files: NIR, lava-dl's .net, and the choice between them."""

@@ -1,0 +1,380 @@
+"""lava-dl `.net` files to Network: integers come in, and the same integers go out.
+
+The floats of the Network are the file's integers in units of the threshold register (`fixed_scale` 1), so
+nothing is left to round. A layer's neuron steps as lava-dl's trainer and Lava's LIF do:
+
+    u = trunc(u (4096 - iDecay) / 4096) + 64 W s
+    v = trunc(v (4096 - vDecay) / 4096) + u + 64 bias        s = v > 64 vThMant, then v = 0
+
+Spikes of a layer go to the next one, `delay` steps later where it has axonal delays. Every sample starts
+each layer from zero, as netx does with a reset interval: logical delay 0. A file with `concat` layers has
+connections past layers or backwards, and there lava-dl's step per layer counts: every connection takes one.
+An input layer with a neuron turns x into the constant current weight x + bias. A dense layer without a
+neuron integrates, as for netx. `average`, the mean of groups of spikes, can only be the last layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array, diags_array, eye_array, issparse
+
+from snn_compile.compiler.contract.contract import Contract, Readout
+from snn_compile.compiler.frontends.checked import VALUES_MAX, Int
+from snn_compile.compiler.frontends.netx_file import NEVER, NetxLayer, read_layers
+from snn_compile.compiler.frontends.netx_sigma_delta import scaled_weight, sigma_delta_population
+from snn_compile.compiler.linear_maps import convolution_map
+from snn_compile.compiler.network import SIGMA_DELTA, Float, Network, Population, Port, Projection, Weight
+from snn_compile.targets.errors import CompileError, UnsupportedNode
+from snn_compile.targets.integer import DECAY_ONE
+
+INPUT, OUTPUT = "input", "output"
+INPUT_WEIGHT = 64
+"""What an input layer multiplies by if it does not say."""
+
+CONNECTIONS_MAX = 2 * VALUES_MAX
+"""Connections of all layers together."""
+
+
+def read_netx(path: str | os.PathLike[str]) -> Network:
+    """Return the Network in a lava-dl `.net` file; raises CompileError that names file and layer."""
+    file = Path(path)
+    layers = read_layers(file)
+    with file.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    return _Builder(layers, str(file), digest).network()
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Spikes of one population or input, each neuron's late by its own number of steps."""
+
+    source: str
+    size: int
+    delays: Int
+
+
+@dataclass(frozen=True, eq=False)
+class _Signal:
+    """What a layer sends on: parts one after another, in (channels, height, width) order."""
+
+    shape: tuple[int, ...]
+    parts: tuple[_Part, ...]
+
+
+class _Builder:
+    """One walk over the layers, each of which hears the one before."""
+
+    def __init__(self, layers: list[NetxLayer], path: str, digest: str) -> None:
+        self.layers, self.path, self.digest = layers, path, digest
+        self.step = int(any(layer.kind == "concat" for layer in layers))
+        self.populations: list[Population] = []
+        self.projections: list[Projection] = []
+        self.connections = 0
+
+    def network(self) -> Network:
+        """Return the network; the last layer is the output."""
+        for layer in self.layers:
+            try:
+                self._add(layer)
+            except CompileError as error:
+                if str(error).startswith(self.path):
+                    raise
+                raise CompileError(f"{layer.where}: {error}", **error.facts) from error
+        port, readout = self._output()
+        mute = {p.name for p in self.populations if not p.spiking}
+        for edge in self.projections:
+            if edge.source in mute:
+                raise CompileError(
+                    f"{self.path}: {edge.source!r} never spikes, and {edge.target!r} hears it",
+                    node=edge.target,
+                )
+        contract = Contract(dt=1.0, time_unit="step", readouts={OUTPUT: readout})
+        return Network(
+            tuple(self.populations),
+            tuple(self.projections),
+            (Port(INPUT, self._input_shape()),),
+            (port,),
+            contract,
+            {item.name: "lava-dl" for item in fields(Contract)},
+            self.digest,
+        )
+
+    def _add(self, layer: NetxLayer) -> None:
+        if layer.kind == "input" and layer.index:
+            layer.fail("an input layer can only be the first")
+        if layer.kind in ("flatten", "average", "concat") and not layer.index:
+            layer.fail(f"a layer {layer.kind!r} needs one before it")
+        if layer.kind == "input":
+            if layer.neuron is not None:
+                self._encoder(layer)
+        elif layer.kind in ("dense", "conv", "pool", "average"):
+            signal = self._heard(layer)
+            weight = _MAPS[layer.kind](layer, signal.shape)
+            self.connections += weight.nnz if issparse(weight) else weight.size
+            if self.connections > CONNECTIONS_MAX:
+                layer.fail(f"{self.connections} connections up to here; at most {CONNECTIONS_MAX} are read")
+            if layer.kind == "average":
+                self._mean(layer)
+            else:
+                self.populations.append(_population(layer, layer is self.layers[-1]))
+            models = {p.name: p.model for p in self.populations}
+            weight = scaled_weight(layer, models, [part.source for part in signal.parts], weight)
+            self._connect(layer.name, signal, weight)
+        elif prod(layer.shape) != (size := sum(part.size for part in self._signal(layer.index, ()).parts)):
+            layer.fail(f"its shape {layer.shape} declares {prod(layer.shape)} values, and {size} arrive")
+
+    def _input_shape(self) -> tuple[int, ...]:
+        first = self.layers[0]
+        if first.kind == "input":
+            return first.shape
+        if first.kind != "dense":
+            first.fail("there is no input layer that says the shape of what arrives")
+        assert first.weight is not None
+        return (first.weight.size // prod(first.shape),)
+
+    def _heard(self, layer: NetxLayer) -> _Signal:
+        """Return what the layer before sends; the first layer hears the input."""
+        if layer.index == 0:
+            shape = self._input_shape()
+            return _Signal(shape, (_Part(INPUT, prod(shape), np.zeros(1, np.int32)),))
+        return self._signal(layer.index - 1, ())
+
+    def _signal(self, index: int, seen: tuple[int, ...]) -> _Signal:
+        layer, none = self.layers[index], np.zeros(1, np.int32)
+        if index in seen:
+            layer.fail("the concat layers lead back to themselves without a neuron between")
+        if layer.kind == "concat":
+            if high := [i for i in layer.layers if i >= len(self.layers)]:
+                layer.fail(f"'layers' names layer {high[0]}; there are {len(self.layers)}")
+            signals = [self._signal(i, (*seen, index)) for i in (index - 1, *layer.layers)]
+            spatial = layer.shape[1:] if prod(layer.shape[1:]) > 1 else ()
+            if spatial and any(signal.shape[1:] != spatial for signal in signals):
+                shapes = ", ".join(str(signal.shape) for signal in signals)
+                layer.fail(f"its shape is {layer.shape}, and {shapes} do not join to it along channels")
+            return _Signal(layer.shape, tuple(part for signal in signals for part in signal.parts))
+        if layer.kind == "flatten":
+            return _Signal(layer.shape, self._signal(index - 1, (*seen, index)).parts)
+        size = prod(layer.shape)
+        if layer.kind == "input" and layer.neuron is None:
+            return _Signal(layer.shape, (_Part(INPUT, size, none),))
+        delays = none if layer.delay is None else layer.spread(layer.delay, "'delay'")
+        shape = (size,) if layer.kind == "dense" else layer.shape
+        return _Signal(shape, (_Part(layer.name, size, delays),))
+
+    def _connect(self, target: str, signal: _Signal, weight: Weight) -> None:
+        """Add a projection for each source and each of its delays."""
+        at = 0
+        for part in signal.parts:
+            block = weight if len(signal.parts) == 1 else weight[:, at : at + part.size]
+            at += part.size
+            for late in np.unique(part.delays):
+                keep = np.broadcast_to(part.delays == late, (part.size,))
+                share = block if keep.all() else _columns(block, keep)
+                taken = sum(e.name.split("@")[0] == f"{part.source}/{target}" for e in self.projections)
+                name = f"{part.source}/{target}" + (f"@{taken}" if taken else "")
+                self.projections.append(Projection(name, part.source, target, share, int(late) + self.step))
+
+    def _encoder(self, layer: NetxLayer) -> None:
+        """Add the input layer's neurons: each gets weight x + bias."""
+        assert layer.neuron is not None
+        if not layer.neuron.sigma_delta and (layer.neuron.current_decay != DECAY_ONE).any():
+            layer.fail(
+                "iDecay of an input neuron is not 4096, and lava-dl's trainer and its reader differ on what "
+                "then filters the input",
+                UnsupportedNode,
+            )
+        for what, values in (("weight", layer.weight), ("bias", layer.bias)):
+            if values is not None and values.size != 1:
+                layer.fail(f"{what!r} has shape {values.shape}; an input layer has one value")
+        gain = INPUT_WEIGHT if layer.weight is None else float(layer.weight.reshape(-1)[0])
+        self.populations.append(_population(layer, layer is self.layers[-1]))
+        size = prod(layer.shape)
+        part = _Part(INPUT, size, np.zeros(1, np.int32))
+        self._connect(layer.name, _Signal(layer.shape, (part,)), gain * csr_array(eye_array(size)))
+
+    def _mean(self, layer: NetxLayer) -> None:
+        """Add a population whose membrane is the mean of the spikes of a group; its scale makes it whole."""
+        if layer is not self.layers[-1]:
+            layer.fail("a layer 'average' sends fractions; it can only be the last", UnsupportedNode)
+        group = prod(self._heard(layer).shape) // prod(layer.shape)
+        values = {"current_decay": 1.0, "voltage_decay": 1.0}
+        self.populations.append(_plain(layer.name, (prod(layer.shape),), "li", values, float(group)))
+
+    def _output(self) -> tuple[Port, Readout]:
+        last = self.layers[-1]
+        signal = self._heard(last) if last.kind == "average" else self._signal(last.index, ())
+        name = last.name if last.kind == "average" else signal.parts[0].source
+        if len(signal.parts) != 1 and last.kind != "average" or name == INPUT:
+            last.fail("the last layer has no neurons of its own to read")
+        population = next(p for p in self.populations if p.name == name)
+        late = population.spiking and population.model not in SIGMA_DELTA
+        if late and signal.parts[0].delays.any() and last.kind != "average":
+            population = self._late(population, signal)
+        if population.model in SIGMA_DELTA:
+            if signal.parts[0].delays.any():
+                last.fail("axonal delays of a last sigma-delta layer are not supported", UnsupportedNode)
+            readout = Readout("membrane", "last", "classify" if population.size > 1 else "regress")
+            return Port(OUTPUT, population.shape, population.name, readout), readout
+        silent = not population.spiking or bool((population.parameters["threshold"] >= NEVER - 1).all())
+        task = "classify" if population.size > 1 else "regress"
+        how = "mean" if last.kind == "average" else "last"
+        readout = Readout("membrane", how, task) if silent else Readout(task=task)
+        return Port(OUTPUT, population.shape, population.name, readout), readout
+
+    def _late(self, population: Population, signal: _Signal) -> Population:
+        """Add neurons that repeat the last layer's spikes after its axonal delays."""
+        values = {"current_decay": 1.0, "voltage_decay": 1.0, "threshold": 0.0}
+        made = _plain(f"{population.name}.delayed", population.shape, "lif", values)
+        self.populations.append(made)
+        self._connect(made.name, signal, csr_array(eye_array(made.size)))
+        return made
+
+
+def _plain(
+    name: str, shape: tuple[int, ...], model: str, values: Mapping[str, float | Float], scale: float = 1.0
+) -> Population:
+    """Return a population whose other parameters are 0."""
+    given: dict[str, Any] = dict.fromkeys(("bias", "input_bias", "v_init", "offset"), 0.0) | dict(values)
+    parameters = {key: np.atleast_1d(np.asarray(value, np.float64)) for key, value in given.items()}
+    return Population(name, shape, model, parameters, fixed_scale=scale)
+
+
+def _population(layer: NetxLayer, last: bool) -> Population:
+    """Return the neurons of a layer; bias and threshold in units of the threshold register."""
+    shape = (prod(layer.shape),) if layer.kind == "dense" else layer.shape
+    bias: Float = np.zeros(1) if layer.bias is None else layer.spread(layer.bias, "'bias'").astype(np.float64)
+    neuron = layer.neuron
+    if neuron is not None and neuron.sigma_delta:
+        return sigma_delta_population(layer, neuron, shape, bias, last)
+    if neuron is None:
+        # netx gives it a current that never leaks and a membrane that is the current plus the bias.
+        if not last:
+            layer.fail("a layer without a neuron never spikes; it can only be the last")
+        values = {"current_decay": np.ones(1), "voltage_decay": np.zeros(1), "v_init": bias}
+        return _plain(layer.name, shape, "li", values)
+    threshold = layer.spread(neuron.threshold, "'vThMant'").astype(np.float64)
+    decay = layer.spread(neuron.current_decay, "'iDecay'")
+    never = bool((threshold >= NEVER).all())
+    if never and not last:
+        layer.fail(
+            f"its threshold {threshold.min():g} is beyond any membrane, so the next layer hears nothing"
+        )
+    if (threshold >= NEVER).any() and not never:
+        layer.fail(f"some of its thresholds are beyond any membrane ({NEVER} and more), others are not")
+    if (decay == 0).any():
+        layer.fail(
+            "iDecay 0 is not supported: the chip's current leaks at least 1/4096 a step", UnsupportedNode
+        )
+    values = {
+        "current_decay": decay / DECAY_ONE,
+        "voltage_decay": layer.spread(neuron.voltage_decay, "'vDecay'") / DECAY_ONE,
+        "bias": bias,
+    }
+    if not never:
+        values["threshold"] = threshold
+    return _plain(layer.name, shape, "li" if never else "lif", values)
+
+
+def _columns(weight: Weight, keep: Any) -> Weight:
+    """Return a weight with the columns that are not kept set to zero."""
+    return csr_array(weight @ diags_array(keep.astype(np.float64))) if issparse(weight) else weight * keep
+
+
+def _size(layer: NetxLayer, key: str, expected: int) -> None:
+    if key in layer.sizes and layer.sizes[key] != (expected,):
+        layer.fail(f"{key!r} is {layer.sizes[key][0]}; its weights and shapes say {expected}")
+
+
+def _pair(layer: NetxLayer, key: str, default: int) -> tuple[int, int]:
+    found = layer.sizes.get(key, (default,))
+    return found[0], found[-1]
+
+
+def _dense(layer: NetxLayer, shape: tuple[int, ...]) -> Weight:
+    assert layer.weight is not None
+    rows, columns = prod(layer.shape), prod(shape)
+    weight = layer.weight
+    flat = weight.ndim > 1 and weight.shape != (rows, columns) + (1,) * (weight.ndim - 2)
+    if weight.size != rows * columns or flat:
+        layer.fail(f"a weight of shape {weight.shape}; {columns} values arrive at {rows} neurons")
+    _size(layer, "inFeatures", columns)
+    _size(layer, "outFeatures", rows)
+    return weight.reshape(rows, columns)
+
+
+def _conv(layer: NetxLayer, shape: tuple[int, ...]) -> Weight:
+    kernel = _kernel(layer)
+    groups = layer.sizes.get("groups", (1,))[0]
+    _size(layer, "inChannels", kernel.shape[1] * groups)
+    _size(layer, "outChannels", kernel.shape[0])
+    return _correlation(layer, kernel, shape, groups)
+
+
+def _pool(layer: NetxLayer, shape: tuple[int, ...]) -> Weight:
+    """Return the sum over windows of each channel; lava-dl lays the channels below each other for it.
+
+    It fills a height or width that is no multiple of the kernel with as many zeros as there are left
+    over.
+    """
+    kernel = _kernel(layer)
+    if len(shape) != 3 or kernel.shape[:2] != (1, 1):
+        layer.fail(f"a kernel of shape {kernel.shape} on an input of shape {shape}; expected (1, 1, h, w)")
+    padded = (shape[0], *(n + n % k for n, k in zip(shape[1:], kernel.shape[2:], strict=True)))
+    stride = _pair(layer, "stride", 1)
+    if _pair(layer, "padding", 0)[0] or padded[1] != stride[0] * layer.shape[1]:
+        layer.fail(
+            "its windows reach from one channel into the next, which is not supported", UnsupportedNode
+        )
+    kernels = np.repeat(kernel, shape[0], axis=0)
+    weight = _correlation(layer, kernels, padded, shape[0])
+    within = np.arange(prod(padded)).reshape(padded)[:, : shape[1], : shape[2]].reshape(-1)
+    return weight if padded == shape else csr_array(weight[:, within])
+
+
+def _kernel(layer: NetxLayer) -> Int:
+    assert layer.weight is not None
+    kernel = layer.weight
+    if kernel.ndim == 5 and kernel.shape[4] == 1:
+        kernel = kernel[..., 0]
+    if kernel.ndim != 4 or not kernel.size:
+        layer.fail(f"a kernel of shape {kernel.shape}; expected (out, in, height, width)")
+    if "kernelSize" in layer.sizes and _pair(layer, "kernelSize", 1) != kernel.shape[2:]:
+        layer.fail(f"'kernelSize' is {layer.sizes['kernelSize']}; the kernel is {kernel.shape[2:]}")
+    return kernel
+
+
+def _correlation(layer: NetxLayer, kernel: Int, shape: tuple[int, ...], groups: int) -> Weight:
+    stride, padding = _pair(layer, "stride", 1), _pair(layer, "padding", 0)
+    dilation = _pair(layer, "dilation", 1)
+    if prod(layer.shape) * kernel[0].size > VALUES_MAX:
+        layer.fail(f"{prod(layer.shape) * kernel[0].size} connections; at most {VALUES_MAX} are read")
+    if len(shape) == 3:
+        reach = [dilation[i] * (kernel.shape[2 + i] - 1) + 1 for i in range(2)]
+        sides = [(shape[1 + i] + 2 * padding[i] - reach[i]) // stride[i] + 1 for i in range(2)]
+        if (kernel.shape[0], *sides) != layer.shape:
+            made = (kernel.shape[0], *sides)
+            layer.fail(f"its shape {layer.shape}; its kernel makes {made} of an input of {shape}")
+    correlation = convolution_map(
+        kernel.astype(np.float64), shape, stride, padding, dilation, groups, None, layer.name
+    )
+    return correlation.weight
+
+
+def _average(layer: NetxLayer, shape: tuple[int, ...]) -> Weight:
+    outputs, size = prod(layer.shape), prod(shape)
+    if size % outputs:
+        layer.fail(f"the mean of {size} values in {outputs} groups, which do not come out even")
+    group = size // outputs
+    places = (np.repeat(np.arange(outputs), group), np.arange(size))
+    return csr_array((np.full(size, 1 / group), places), shape=(outputs, size))
+
+
+_MAPS = {"dense": _dense, "conv": _conv, "pool": _pool, "average": _average}

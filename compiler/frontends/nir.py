@@ -1,0 +1,306 @@
+"""`.nir` files to NIR graphs: every entry checked before nir sees it, so that each error names file and node.
+
+The format: a group `node` that is a NIRGraph: `type`, `edges` as pairs of names, and a group `nodes` with a
+sub-group a node, which holds `type` and its parameters (`ENTRIES`), or is a graph again. A node's own sizes
+must agree. Whether edges join shapes that agree is nir's type check; a file that fails only this is read,
+the mismatch said, and the lowering checks shapes its own way.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from math import prod
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from snn_compile.compiler.frontends.checked import Entries
+from snn_compile.compiler.frontends.hdf5 import opened
+from snn_compile.targets.errors import CompileError, UnsupportedNode, one_line
+
+NEURONS_MAX = 1 << 22
+"""Neurons of a node, or channels of a port: four times a Loihi 2 chip."""
+
+NODES_MAX, EDGES_MAX = 2048, 8192
+NESTING_MAX = 16
+"""Graphs inside graphs."""
+
+CHECK_MAX = 1 << 26
+"""Comparisons that nir's type check may take: it compares all edges for each, and nested graphs for each
+edge that leads into them."""
+
+SIZE_MAX = 1 << 20
+"""Largest stride, padding, window or dilation."""
+
+METADATA_MAX = 1 << 20
+"""Bytes of a string, and values of an array, of metadata."""
+
+NEURON = {"r", "v_leak", "v_threshold", "v_reset", "tau", "tau_mem", "tau_syn", "theta"}
+NEURON |= {"omega", "b_offset", "gamma", "delta", "smooth_reset", "refractory"}
+NEURON |= {"tau_adaptation", "adaptation", "reset", "b_membrane", "b_adaptation", "rise"}
+ENTRIES: dict[str, tuple[set[str], set[str]]] = {
+    "Input": ({"shape"}, set()),
+    "Output": ({"shape"}, set()),
+    "Affine": ({"weight", "bias"}, set()),
+    "Linear": ({"weight"}, set()),
+    "Scale": ({"scale"}, set()),
+    "Conv1d": ({"weight", "bias", "stride", "padding", "dilation", "groups"}, {"input_shape"}),
+    "Conv2d": ({"weight", "bias", "stride", "padding", "dilation", "groups"}, {"input_shape"}),
+    "SumPool2d": ({"kernel_size", "stride", "padding"}, set()),
+    "AvgPool2d": ({"kernel_size", "stride", "padding"}, set()),
+    "Flatten": (set(), {"start_dim", "end_dim", "input_type"}),
+    "Delay": ({"delay"}, set()),
+    "Threshold": ({"threshold"}, set()),
+    "I": ({"r"}, set()),
+    "IF": ({"r", "v_threshold"}, {"v_reset"}),
+    "LI": ({"tau", "r", "v_leak"}, set()),
+    "LIF": ({"tau", "r", "v_leak", "v_threshold"}, {"v_reset"}),
+    "CubaLI": ({"tau_syn", "tau_mem", "r", "v_leak"}, {"w_in"}),
+    "CubaLIF": ({"tau_syn", "tau_mem", "r", "v_leak", "v_threshold"}, {"v_reset", "w_in"}),
+    "NIRGraph": ({"nodes", "edges"}, {"version"}),
+    "BRF": ({"omega", "b_offset", "gamma", "theta", "delta", "smooth_reset", "refractory"}, set()),
+    "RF_IZ": ({"omega", "b", "theta", "delta"}, set()),
+    "LSN": ({"w_membrane", "b_membrane", "w_adaptation", "b_adaptation", "theta", "rise"}, set()),
+    "ALIF": ({"tau", "r", "theta", "tau_adaptation", "adaptation", "reset"}, set()),
+}
+"""What each node needs in a file, and what it may have besides `type` and `metadata`; behind NIRGraph those
+of ours (`nir_extensions.py`)."""
+
+LEAST = {"shape": 1, "input_shape": 1, "input_type": 1, "kernel_size": 1, "stride": 1, "dilation": 1}
+LEAST |= {"groups": 1, "padding": 0, "start_dim": -8, "end_dim": -8}
+"""Entries that are a few whole numbers, and the least of each."""
+
+FEW_MAX = 8
+RANKS = {"Affine": (2,), "Linear": (2,), "Conv1d": (3,), "Conv2d": (4,)}
+"""Dimensions of weights."""
+
+log = logging.getLogger(__name__)
+
+Data = dict[str, Any]
+
+
+def read_nir(path: str | os.PathLike[str]) -> Any:
+    """Return the nir.NIRGraph in a file; raises CompileError, naming file and node, if it is not whole."""
+    file = Path(path)
+    with opened(file, "a NIR graph") as root:
+        data = _node(root.child("node", "the graph"), "", 0)
+    return _made(data, file)
+
+
+def graph_from(entries: Entries) -> Any:
+    """Return the nir.NIRGraph that entries of any format describe, checked as `read_nir` does."""
+    return _made(_node(entries, "", 0), Path(entries.path))
+
+
+def _made(data: Data, file: Path) -> Any:
+    if data["type"] != "NIRGraph":
+        raise CompileError(f"{file} holds a single {data['type']} node, not a graph", path=str(file))
+    for name, said, meant in _mend_edges(data):
+        log.warning("%s: edges of %s name %r, which is not there; %r, which no edge names, is meant", file,
+                    name, said, meant)  # fmt: skip
+    if _check_edges(data, file) > CHECK_MAX:
+        raise CompileError(f"{file}: too many edges and nested graphs; write the graph flat", path=str(file))
+    try:
+        graph = _build(data, file, check=True)
+        for name in sorted(graph.nodes.keys() - data["nodes"].keys()):
+            kind = type(graph.nodes[name]).__name__
+            log.warning("%s: there is no %s node; %r is taken for one", file, kind, name)
+        return graph
+    except CompileError:
+        raise
+    except Exception as error:
+        graph = _build(data, file, check=False)
+        log.warning("%s: nir's own check refuses it (%s); its shapes are checked here", file, one_line(error))
+        return graph
+
+
+def _node(group: Entries, name: str, depth: int) -> Data:
+    """Return a node's type and entries, nested graphs as dictionaries of such."""
+    kind = group.text("type")
+    if kind not in ENTRIES:
+        group.fail(
+            f"type {kind!r} is neither one of NIR 1.0.8 nor an extension of it ({', '.join(ENTRIES)})",
+            UnsupportedNode,
+        )
+    needed, more = ENTRIES[kind]
+    if missing := sorted(key for key in needed if key not in group):
+        group.fail(f"a {kind} without {', '.join(map(repr, missing))}; write the file again")
+    group.only(needed | more | {"type", "metadata"}, f"a {kind}")
+    found: Data = {"type": kind}
+    if "metadata" in group:
+        found["metadata"] = _metadata(group.child("metadata"))
+    if kind == "NIRGraph":
+        return found | _graph(group, name, depth)
+    for key in sorted(needed | more):
+        if key in group:
+            found[key] = _entry(group, key)
+    if "input_shape" in more:
+        found.setdefault("input_shape", None)  # nir asks for it, and works it out from the edges
+    _check_sizes(group, found)
+    return found
+
+
+def _entry(group: Entries, key: str) -> Any:
+    if key not in LEAST:
+        return group.finite(key)
+    if key == "padding" and group.is_text(key):
+        word = group.text(key)
+        if word not in ("same", "valid"):
+            group.fail(f"padding {word!r}; use 'same', 'valid' or numbers")
+        return word
+    least = LEAST[key]
+    most = NEURONS_MAX if key in ("shape", "input_shape", "input_type", "groups") else SIZE_MAX
+    values = group.numbers(key, FEW_MAX, least, most)
+    if not values.size:
+        group.fail(f"{key!r} is empty")
+    if key in ("shape", "input_type") and prod(values.reshape(-1).tolist()) > NEURONS_MAX:
+        declared = tuple(values.reshape(-1).tolist())
+        group.fail(f"{key} {declared} declares {prod(declared)} values; {NEURONS_MAX} are possible")
+    return group.array(key, FEW_MAX)  # as it is stored: the contract is bound to a number's type and shape
+
+
+def _check_sizes(group: Entries, node: Data) -> None:
+    """Refuse sizes that contradict each other within a node."""
+    kind = node["type"]
+    neuron = {key: np.shape(node[key]) for key in sorted(NEURON & node.keys())}
+    if len(set(neuron.values())) > 1:
+        a, b = next((a, b) for a in neuron for b in neuron if neuron[a] != neuron[b])
+        group.fail(f"{a} has shape {neuron[a]} and {b} {neuron[b]}; parameters of a {kind} share one shape")
+    for key in sorted(({"w_in", "threshold", "scale", "delay"} & node.keys()) | neuron.keys()):
+        shape = np.shape(node[key])
+        if not prod(shape) or prod(shape) > NEURONS_MAX or len(shape) > FEW_MAX:
+            group.fail(f"{key!r} has shape {shape}; 1 to {NEURONS_MAX} values are possible")
+    if "w_in" in node and prod(np.shape(node["w_in"])) > 1 and np.shape(node["w_in"]) != neuron["r"]:
+        group.fail(f"w_in has shape {np.shape(node['w_in'])} and r {neuron['r']}; they must share one")
+    for key in ("w_membrane", "w_adaptation") if kind == "LSN" else ():
+        shape, size = np.shape(node[key]), prod(neuron["theta"])
+        if neuron["theta"] != (size,) or shape != (size, 2 * size):
+            group.fail(
+                f"{key!r} has shape {shape} and theta {neuron['theta']}; (n, 2 n) and (n,) are possible"
+            )
+    if kind in RANKS:
+        shape = np.shape(node["weight"])
+        if len(shape) not in RANKS[kind] or not prod(shape):
+            group.fail(
+                f"'weight' has shape {shape}; a {kind} has {RANKS[kind][0]} dimensions, none of them 0"
+            )
+        if "bias" in node and np.shape(node["bias"]) != shape[:1]:
+            group.fail(
+                f"'bias' has shape {np.shape(node['bias'])} for {shape[0]} rows or channels of 'weight'"
+            )
+    planes = {"Conv1d": 1, "Conv2d": 2, "SumPool2d": 2, "AvgPool2d": 2}.get(kind, 0)
+    for key in sorted({"stride", "padding", "dilation", "kernel_size", "input_shape"} & node.keys()):
+        if node[key] is not None and not isinstance(node[key], str) and np.size(node[key]) not in (1, planes):
+            group.fail(f"{key!r} has {np.size(node[key])} values; a {kind} has {planes}")
+    if "groups" in node and np.ndim(node["groups"]):
+        group.fail(f"'groups' has shape {np.shape(node['groups'])}; it is one number")
+
+
+def _graph(group: Entries, name: str, depth: int) -> Data:
+    if depth > NESTING_MAX:
+        group.fail(f"graphs nested more than {NESTING_MAX} deep; write the graph flat")
+    nodes = group.child("nodes", group.where.removeprefix(group.path + ": "))
+    names = nodes.keys()
+    if len(names) > NODES_MAX:
+        nodes.fail(f"{len(names)} nodes; at most {NODES_MAX} are read")
+    found = {}
+    for key in names:
+        full = f"{name}.{key}" if name else key
+        found[key] = _node(nodes.child(key, f"node {full!r}"), full, depth + 1)
+    return {"nodes": found, "edges": _edges(group)}
+
+
+def _edges(group: Entries) -> list[tuple[str, str]]:
+    if not group.is_text("edges"):
+        empty = group.array("edges", 2 * EDGES_MAX)
+        if np.size(empty):
+            group.fail(f"'edges' are {np.asarray(empty).dtype}, not names of nodes")
+        return []
+    pairs = group.strings("edges", 2 * EDGES_MAX)
+    if pairs.size and (pairs.ndim != 2 or pairs.shape[1] != 2):
+        group.fail(f"'edges' has shape {pairs.shape}; (edges, 2) is expected, source and target by name")
+    return [(str(a), str(b)) for a, b in pairs.reshape(-1, 2)]
+
+
+def _metadata(group: Entries) -> Data:
+    found: Data = {}
+    for key in group.keys():  # noqa: SIM118 - not a dictionary
+        if group.holds(key):
+            found[key] = _metadata(group.child(key))
+        elif not group.is_text(key):
+            found[key] = group.array(key, METADATA_MAX)
+        else:
+            words = group.strings(key, METADATA_MAX >> 4, METADATA_MAX)
+            found[key] = str(words[()]) if words.ndim == 0 else words
+    return found
+
+
+def _mend_edges(data: Data, name: str = "the graph") -> list[tuple[str, str, str]]:
+    """Rename what edges say where one name is missing and one node is named by no edge.
+
+    So are nested graphs written that had a node renamed after its edges. Returns what was changed.
+    """
+    nodes, pairs = data["nodes"], data["edges"]
+    changed = [item for key, node in nodes.items() if "nodes" in node for item in _mend_edges(node, key)]
+    said = {end for edge in pairs for end in edge}
+    missing, unnamed = sorted(said - nodes.keys()), sorted(nodes.keys() - said)
+    if len(missing) == len(unnamed) == 1:
+        data["edges"] = [tuple(unnamed[0] if end == missing[0] else end for end in edge) for edge in pairs]
+        changed.append((name, missing[0], unnamed[0]))
+    return changed
+
+
+def _check_edges(data: Data, file: Path, prefix: str = "") -> int:
+    """Refuse edges of nodes that are not there; return what nir's check of the types will cost."""
+    nodes, edges = data["nodes"], data["edges"]
+    for edge in edges:
+        for end in edge:
+            if end not in nodes:
+                there = ", ".join(sorted(nodes)[:8]) + (", ..." if len(nodes) > 8 else "")
+                text = f"edge {prefix + edge[0]!r} -> {prefix + edge[1]!r}: there is no such node as {end!r}"
+                _fail(file, prefix + end, f"{text} (there is {there or 'none'})")
+    _check_ends(data, file, prefix)
+    costs = {
+        key: _check_edges(node, file, f"{prefix}{key}.") for key, node in nodes.items() if "nodes" in node
+    }
+    return len(edges) ** 2 + sum(costs.values()) + 2 * sum(costs.get(b, 0) for _, b in edges)
+
+
+def _check_ends(data: Data, file: Path, prefix: str) -> None:
+    """Refuse nodes that an edge is missing to or from: nir would make inputs and outputs of them in silence.
+
+    A graph without any Input, or without any Output, is left to nir, and what it adds is said.
+    """
+    kinds = {key: node["type"] for key, node in data["nodes"].items()}
+    for end, kind, text in ((1, "Input", "no edge leads to it"), (0, "Output", "no edge leads on from it")):
+        joined = {edge[end] for edge in data["edges"]}
+        loose = sorted(key for key in kinds if key not in joined and kinds[key] != kind)
+        if loose and kind in kinds.values():
+            advice = f"add one, take the node out, or join it to an {kind} node"
+            _fail(file, prefix + loose[0], f"node {prefix + loose[0]!r}: {text}; {advice}")
+
+
+def _build(data: Data, file: Path, check: bool, name: str = "") -> Any:
+    """Return the node of nir that checked data describe; what nir still refuses names the node."""
+    import nir
+
+    from snn_compile.compiler.frontends.nir_extensions import EXTENSIONS
+
+    if data["type"] == "NIRGraph":
+        inner = f"{name}." if name else ""
+        nodes = {key: _build(node, file, check, inner + key) for key, node in data["nodes"].items()}
+        metadata = dict(data.get("metadata", {}))
+        return nir.NIRGraph(nodes, list(data["edges"]), metadata=metadata, type_check=check)
+    try:
+        with np.errstate(all="ignore"):
+            if own := EXTENSIONS.get(data["type"]):
+                return own.from_dict(dict(data))
+            return nir.dict2NIRNode(dict(data))
+    except Exception as error:
+        _fail(file, name, f"node {name!r}: nir refuses it ({type(error).__name__}: {one_line(error)})")
+
+
+def _fail(file: Path, node: str, text: str) -> NoReturn:
+    raise CompileError(f"{file}: {text}", path=str(file), node=node)

@@ -1,0 +1,1 @@
+"""From a graph to a Network: what nodes mean, simplification, and retiming."""

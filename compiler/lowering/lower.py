@@ -1,0 +1,397 @@
+"""NIR graph to Network: a walk that multiplies linear nodes into the projections they lie on.
+
+Neuron nodes become populations. What arrives at one is a sum over paths of linear nodes back to other
+neurons or inputs; each path becomes one projection, its biases a constant input, its delays a logical
+delay. What an output reads through linear nodes becomes a population without memory. What single nodes
+mean stands in `nodes.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import nir
+import numpy as np
+from scipy.sparse import csr_array, diags_array, eye_array, issparse
+
+from snn_compile.compiler.contract.contract import Contract, Readout, graph_digest, resolve
+from snn_compile.compiler.frontends.read import naming, read_graph
+from snn_compile.compiler.linear_maps import LinearMap
+from snn_compile.compiler.lowering import extensions as extension_rules  # noqa: F401 - tells `lower_node` of our nodes
+from snn_compile.compiler.lowering.fixed_integers import settled_input, settled_population
+from snn_compile.compiler.lowering.nodes import DELAY_MAX, Linear, Neuron, lower_node
+from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
+from snn_compile.compiler.onnx.relu_network import RectifierNetwork
+from snn_compile.targets.errors import CompileError, UnsupportedNode
+
+Key = tuple[str, int, tuple[str, ...]]
+"""Where a term comes from: source, delay in steps, the linear nodes on its path."""
+
+CONNECTIONS_MAX = 1 << 27
+"""Connections of all maps and their products: six times what the 8-bit synapses of a Loihi 2 could be."""
+
+PATHS_MAX, CHAIN_MAX = 1 << 14, 200
+"""Paths between neurons, and linear nodes one behind the other on a path."""
+
+
+def lower(graph_or_path: Any, conventions: Mapping[str, Any] | None = None) -> Network:
+    """Return the Network that a NIR graph (or a `.nir` or `.net` file) means.
+
+    `conventions` answers what the file leaves open, for example {"dt": 1e-4, "reset": "subtract",
+    "reset_timing": "same_step"}. Raises AmbiguousConvention if something stays open, UnsupportedNode,
+    and CompileError on shapes that do not fit, values that are not finite, contracts not supported, or what
+    would take memory without bound. Errors of a file name it.
+    """
+    if isinstance(graph_or_path, (str, os.PathLike)):
+        with naming(graph_or_path):
+            return lower(read_graph(graph_or_path), conventions)
+    graph = graph_or_path
+    if isinstance(graph, RectifierNetwork):
+        raise CompileError(
+            f"{graph.name}: a network of rectifiers has no spikes of its own; convert it on calibration data "
+            "(snn-compile MODEL --calibrate DATA, or compiler.convert)"
+        )
+    if isinstance(graph, Network):
+        if conventions:
+            raise CompileError(
+                f"conventions {', '.join(sorted(conventions))}: this network leaves nothing open to state"
+            )
+        return graph
+    contract, decided = resolve(graph, conventions)
+    return _Lowering(graph, contract, decided).network()
+
+
+@dataclass(eq=False)
+class _Sum:
+    """A linear expression of one shape: weights by where they come from, and a constant."""
+
+    shape: tuple[int, ...]
+    terms: dict[Key, Weight | None]
+    constant: Float | None = None
+
+
+class _Identity:
+    """An Input or Output node inside a nested graph."""
+
+
+def flatten_graph(graph: Any, prefix: str = "") -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return the nodes and edges of a graph with nested graphs inlined, named outer.inner."""
+    nodes: dict[str, Any] = {}
+    edges: list[tuple[str, str]] = []
+    entry: dict[str, str] = {}
+    leave: dict[str, str] = {}
+    for name, node in graph.nodes.items():
+        full = prefix + name
+        if full in nodes:
+            raise CompileError(f"two nodes are called {full!r} once nested graphs are inlined", node=full)
+        if not isinstance(node, nir.NIRGraph):
+            nodes[full] = _Identity() if prefix and isinstance(node, (nir.Input, nir.Output)) else node
+            continue
+        inner, inside = flatten_graph(node, f"{full}.")
+        ends = {
+            kind: [n for n, item in node.nodes.items() if isinstance(item, kind)]
+            for kind in (nir.Input, nir.Output)
+        }
+        for kind, found in ends.items():
+            if len(found) != 1:
+                raise UnsupportedNode(
+                    f"nested graph {full!r} has {len(found)} {kind.__name__} nodes; one is supported",
+                    node=full,
+                    type="NIRGraph",
+                )
+        entry[full], leave[full] = f"{full}.{ends[nir.Input][0]}", f"{full}.{ends[nir.Output][0]}"
+        if both := nodes.keys() & inner.keys():
+            raise CompileError(
+                f"two nodes are called {min(both)!r} once nested graphs are inlined", node=min(both)
+            )
+        nodes |= inner
+        edges += inside
+    for source, target in graph.edges:
+        a, b = prefix + source, prefix + target
+        edges.append((leave.get(a, a), entry.get(b, b)))
+    return nodes, edges
+
+
+class _Lowering:
+    """One walk over a graph: neurons first, then what arrives at each of them."""
+
+    def __init__(self, graph: Any, contract: Contract, decided: Mapping[str, str]) -> None:
+        self.contract, self.decided, self.digest = contract, decided, graph_digest(graph)
+        self.nodes, edges = flatten_graph(graph)
+        self.sources: dict[str, list[str]] = {name: [] for name in self.nodes}
+        for source, target in edges:
+            if source not in self.nodes or target not in self.nodes:
+                raise CompileError(f"edge {source!r} -> {target!r}: there is no such node")
+            if source not in self.sources[target]:
+                self.sources[target].append(source)
+        self._check_names()
+        self.inputs = [n for n, node in self.nodes.items() if isinstance(node, nir.Input)]
+        self.outputs = [n for n, node in self.nodes.items() if isinstance(node, nir.Output)]
+        self.lowered: dict[str, Neuron | Linear] = {}
+        for name, node in self.nodes.items():
+            if isinstance(node, _Identity):
+                self.lowered[name] = LinearMap
+            elif name not in self.inputs and name not in self.outputs:
+                self.lowered[name] = lower_node(node, name, contract.of(name))
+        self.shapes = {name: self._shape(name) for name in self.inputs}
+        self.shapes |= {
+            name: item.population.shape for name, item in self.lowered.items() if isinstance(item, Neuron)
+        }
+        self._found: dict[str, _Sum] = {}
+        self._names: dict[str, int] = {}
+        self._connections = self._paths = 0
+
+    def _check_names(self) -> None:
+        """Refuse a contract that names what the graph does not have: it would say nothing."""
+        delays = {f"{a} -> {b}": b in self.sources and a in self.sources[b] for a, b in self.contract.delays}
+        for item, named in (
+            ("delays", delays),
+            ("nodes", {name: name in self.nodes for name in self.contract.nodes}),
+            ("readouts", {name: name in self.nodes for name in self.contract.readouts}),
+            ("integers", {name: name in self.nodes for name in self.contract.integers}),
+        ):
+            if unknown := sorted(name for name, there in named.items() if not there):
+                what = "edges" if item == "delays" else "nodes"
+                raise CompileError(
+                    f"contract: {item} name {what} the graph does not have: {', '.join(unknown)}"
+                )
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        shape = np.atleast_1d(np.asarray(self.nodes[name].input_type["input"]))
+        if shape.dtype.kind not in "iu" or not shape.size or (shape < 1).any():
+            raise CompileError(f"input node {name!r} has no usable shape ({shape.tolist()})", node=name)
+        return tuple(int(n) for n in shape)
+
+    def network(self) -> Network:
+        populations: list[Population] = []
+        projections: list[Projection] = []
+        for name, item in self.lowered.items():
+            if isinstance(item, Neuron):
+                self._neuron(name, item, populations, projections)
+        outputs = tuple(self._output(name, populations, projections) for name in self.outputs)
+        return Network(
+            tuple(populations),
+            tuple(projections),
+            tuple(settled_input(Port(n, self.shapes[n]), self.contract.integers) for n in self.inputs),
+            outputs,
+            self.contract,
+            self.decided,
+            self.digest,
+        )
+
+    def _neuron(
+        self, name: str, item: Neuron, populations: list[Population], projections: list[Projection]
+    ) -> None:
+        population, arriving = item.population, self._arriving(name, (name,))
+        population = settled_population(population, self.contract.integers)
+        size = population.size
+        if arriving.constant is not None:
+            if arriving.constant.size != size:
+                raise CompileError(
+                    f"node {name!r} has {size} neurons and gets {arriving.constant.size} values", node=name
+                )
+            parameters = {**population.parameters, "input_bias": arriving.constant * item.gain}
+            population = replace(population, parameters=parameters)
+        populations.append(population)
+        for (source, delay, path), weight in arriving.terms.items():
+            matrix = self._identity(source) if weight is None else weight
+            if matrix.shape != (size, prod(self.shapes[source])):
+                raise CompileError(
+                    f"{source!r} reaches {name!r} through {' -> '.join(path) or 'an edge'}"
+                    f" with a weight of {matrix.shape}; their sizes need {(size, prod(self.shapes[source]))}",
+                    node=name,
+                )
+            # A population can hear itself only later: an undeclared self-connection takes one step.
+            steps = max(delay, 1) if source == name else delay
+            gain = np.broadcast_to(item.gain, (size,)) * self._amplitude(source)
+            scaled = csr_array(diags_array(gain) @ matrix) if _sparse(matrix) else gain[:, None] * matrix
+            if steps > DELAY_MAX:
+                raise CompileError(
+                    f"node {name!r} hears {source!r} {steps} steps late; at most {DELAY_MAX} are possible",
+                    node=name,
+                )
+            path_name = "/".join((source, *path, name))
+            taken = self._names[path_name] = self._names.get(path_name, 0) + 1
+            title = f"{path_name}@{steps}" if taken > 1 else path_name
+            projections.append(Projection(title, source, name, scaled, steps))
+
+    def _amplitude(self, source: str) -> float:
+        item = self.lowered.get(source)
+        spiking = isinstance(item, Neuron) and item.population.spiking
+        return self.contract.spike_amplitude if spiking else 1.0
+
+    def _identity(self, source: str) -> csr_array:
+        return csr_array(eye_array(prod(self.shapes[source])))
+
+    def _arriving(self, name: str, seen: tuple[str, ...]) -> _Sum:
+        """Return the sum of what arrives at a node over all its edges."""
+        total: _Sum | None = None
+        for source in self.sources[name]:
+            delay = int(self.contract.delays.get((source, name), 0))
+            part = self._leaving(source, seen)
+            if total is None:
+                total = _Sum(part.shape, {})
+            if prod(part.shape) != prod(total.shape):
+                raise CompileError(
+                    f"node {name!r} gets {prod(part.shape)} values from {source!r} and "
+                    f"{prod(total.shape)} from others",
+                    node=name,
+                )
+            for (origin, steps, path), weight in part.terms.items():
+                key = (origin, steps + delay, path)
+                known = key in total.terms
+                self._paths += 1
+                if self._paths > PATHS_MAX:
+                    raise CompileError(
+                        f"node {name!r}: more than {PATHS_MAX} paths of linear nodes up to here; multiply "
+                        "some of them out, or put neurons between them",
+                        node=name,
+                    )
+                total.terms[key] = self._add(origin, total.terms[key], weight) if known else weight
+            if part.constant is not None:
+                total.constant = part.constant if total.constant is None else total.constant + part.constant
+        if total is None:
+            return _Sum(self.shapes.get(name, ()), {})
+        return total
+
+    def _add(self, origin: str, a: Weight | None, b: Weight | None) -> Weight:
+        a = self._identity(origin) if a is None else a
+        return a + (self._identity(origin) if b is None else b)
+
+    def _leaving(self, name: str, seen: tuple[str, ...]) -> _Sum:
+        item = self.lowered.get(name)
+        if item is None or isinstance(item, Neuron):
+            if name in self.outputs:
+                raise CompileError(f"output node {name!r} has an outgoing edge", node=name)
+            return _Sum(self.shapes[name], {(name, 0, ()): None})
+        if name in seen:
+            loop = [name, *reversed(seen[seen.index(name) :])]
+            raise CompileError(
+                f"the linear nodes {' -> '.join(loop)} form a loop without a neuron", node=name
+            )
+        if len(seen) > CHAIN_MAX:
+            raise CompileError(
+                f"node {name!r}: more than {CHAIN_MAX} linear nodes one behind the other lead from it",
+                node=name,
+            )
+        if name not in self._found:
+            inner = self._arriving(name, (*seen, name))
+            if not inner.terms and inner.constant is None:
+                raise CompileError(f"node {name!r}: nothing arrives at it", node=name)
+            self._found[name] = self._through(name, item(inner.shape), inner)
+        return self._found[name]
+
+    def _through(self, name: str, item: LinearMap, inner: _Sum) -> _Sum:
+        if item.delays is not None:
+            return self._delayed(name, item.delays, inner)
+        if item.weight is None:
+            terms: dict[Key, Weight | None]
+            terms = {(origin, steps, (*path, name)): w for (origin, steps, path), w in inner.terms.items()}
+            return _Sum(item.shape, terms, inner.constant)
+        if item.weight.shape[1] != prod(inner.shape):
+            origin, _, path = next(iter(inner.terms), ("a bias", 0, ()))
+            raise CompileError(
+                f"node {name!r}: a weight of shape {item.weight.shape} takes {item.weight.shape[1]} "
+                f"values, and {prod(inner.shape)} arrive from {(path or (origin,))[-1]!r}",
+                node=name,
+            )
+        self._count(name, item.weight.nnz if issparse(item.weight) else item.weight.size)
+        terms = {
+            (origin, steps, (*path, name)): (
+                item.weight if weight is None else self._product(name, item.weight, weight)
+            )
+            for (origin, steps, path), weight in inner.terms.items()
+        }
+        constant = None if inner.constant is None else item.weight @ inner.constant
+        if item.bias is not None:
+            constant = item.bias if constant is None else constant + item.bias
+        return _Sum(item.shape, terms, constant)
+
+    def _product(self, name: str, left: Weight, right: Weight) -> Weight:
+        """Return left @ right, refused before it is made if it is too large."""
+        size = left.shape[0] * right.shape[1]
+        if issparse(left) and issparse(right):
+            size = min(size, int(np.diff(right.indptr)[left.indices].sum()))
+        self._count(name, size)
+        return left @ right
+
+    def _count(self, name: str, connections: int) -> None:
+        self._connections += connections
+        if self._connections > CONNECTIONS_MAX:
+            raise CompileError(
+                f"node {name!r}: {self._connections:,} connections up to here; at most {CONNECTIONS_MAX:,} "
+                "are possible",
+                node=name,
+            )
+
+    def _delayed(self, name: str, delays: Float, inner: _Sum) -> _Sum:
+        """Delay elements by their own steps; a constant is there from the first step on."""
+        terms: dict[Key, Weight | None] = {}
+        different = np.unique(delays)
+        if len(different) * len(inner.terms) > PATHS_MAX:
+            raise CompileError(
+                f"node {name!r}: {len(different)} different delays on {len(inner.terms)} path(s); at most "
+                f"{PATHS_MAX} of both are possible",
+                node=name,
+            )
+        for (origin, steps, path), weight in inner.terms.items():
+            for late in different:
+                kept = csr_array(diags_array((delays == late).astype(np.float64)))
+                matrix = self._identity(origin) if weight is None else weight
+                whole = bool((delays == late).all())
+                key = (origin, steps + int(late), (*path, name))
+                part = weight if whole else csr_array(self._product(name, kept, matrix))
+                # Behind another delay the same sum of steps comes about in several ways.
+                terms[key] = self._add(origin, terms[key], part) if key in terms else part
+        return _Sum(inner.shape, terms, inner.constant)
+
+    def _output(self, name: str, populations: list[Population], projections: list[Projection]) -> Port:
+        sources = self.sources[name]
+        if not sources:
+            raise CompileError(f"output node {name!r}: nothing arrives at it", node=name)
+        reads = self._read(sources)
+        if reads is None:
+            reads = self._memoryless(name, populations, projections)
+        population = next(p for p in populations if p.name == reads)
+        default = Readout() if population.spiking else Readout("membrane", "mean")
+        readout = self.contract.readouts.get(name, default)
+        if readout.signal == "spikes" and not population.spiking:
+            raise CompileError(
+                f"output node {name!r} counts spikes of {reads!r}, which never spikes", node=name
+            )
+        return Port(name, population.shape, reads, readout)
+
+    def _read(self, sources: list[str]) -> str | None:
+        """Return the one neuron node that an output reads, past nodes that pass everything on."""
+        while len(sources) == 1:
+            item = self.lowered.get(sources[0])
+            if isinstance(item, Neuron):
+                return sources[0]
+            passes = isinstance(self.nodes[sources[0]], (_Identity, nir.Flatten))
+            if not passes:
+                return None
+            sources = self.sources[sources[0]]
+        return None
+
+    def _memoryless(self, name: str, populations: list[Population], projections: list[Projection]) -> str:
+        """Add a population whose membrane is what arrives at an output in the same step."""
+        shape = self._arriving(name, (name,)).shape
+        one, zero = np.ones(1), np.zeros(1)
+        parameters = {
+            "current_decay": one,
+            "voltage_decay": one,
+            "bias": zero,
+            "input_bias": zero,
+            "v_init": zero,
+            "offset": zero,
+        }
+        self._neuron(name, Neuron(Population(name, shape, "li", parameters), one), populations, projections)
+        return name
+
+
+def _sparse(weight: Weight) -> bool:
+    return isinstance(weight, csr_array)

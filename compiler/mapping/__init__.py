@@ -1,0 +1,1 @@
+"""Partition over cores, placement, and routes."""

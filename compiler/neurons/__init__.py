@@ -1,0 +1,1 @@
+"""Neuron models beyond the leaky ones: float step and rounding to registers."""

@@ -1,0 +1,94 @@
+"""Resonators that a spike resets: one population of a Network in float64, and as Lava's RF_IZ.
+
+With synaptic input x, one step is
+
+    u, v = cosine u - sine v + x, sine u + cosine v
+    z    = v > threshold
+    u, v = 0, threshold                        where z
+
+The chip's neuron spikes where v >= V and goes to V - 1, a last bit beside the threshold as ">" has it. It has
+one threshold for a population. Rotation and damping are rounded as those of balanced resonators, within the
+divergence boundary. Source: Izhikevich, Neural Networks 14 (2001).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from snn_compile.compiler.network import Float, Population
+from snn_compile.compiler.neurons.brf import (
+    Complex,
+    boundary_warnings,
+    polar_errors,
+    polar_registers,
+    registrable,
+    resonator_bound,
+    rounded,
+)
+from snn_compile.compiler.reference import SpikingGroup
+from snn_compile.targets.chips.chip import Chip
+from snn_compile.targets.chips.formats import TensorError
+from snn_compile.targets.errors import PrecisionLost
+from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT
+from snn_compile.targets.program.population import Population as IntegerPopulation
+
+
+class IzhikevichGroup(SpikingGroup):
+    """The float state of a population over a batch; `v` is the real part, `u` what arrived."""
+
+    def begin(self) -> None:
+        """See `SpikingGroup`."""
+        self.imag = self.v
+
+    def step(self, x: Float) -> Float:
+        """Advance by one logical step with synaptic input x; return the spikes."""
+        p = self.parameters
+        self.arrive(x)
+        real = p["cosine"] * self.v - p["sine"] * self.imag + x
+        imag = p["sine"] * self.v + p["cosine"] * self.imag
+        self.note(max(float(np.abs(part).max()) for part in (real, imag)), float(imag.max()))
+        fires = imag > p["threshold"]
+        self.v, self.imag = np.where(fires, 0.0, real), np.where(fires, p["threshold"], imag)
+        return fires.astype(np.float64)
+
+
+def izhikevich_integers(
+    p: Population, scale: float, latency: int, chip: Chip
+) -> tuple[IntegerPopulation, list[TensorError], list[str]]:
+    """Return a population's integers at a scale and start step, the error of each register, and warnings.
+
+    Raises PrecisionLost for thresholds that differ, of which the chip has one for a population, and for a
+    cosine or sine beyond 1.
+    """
+    values, unit = p.parameters, scale * (1 << STATE_SHIFT)
+    exact = values["threshold"] * scale
+    low, high = np.rint([exact.min(), exact.max()])
+    if low < high:
+        raise PrecisionLost(
+            f"population {p.name!r}: thresholds from {values['threshold'].min()!r} to "
+            f"{values['threshold'].max()!r}; the chip's RF_IZ has one for a population: scale the weights "
+            "instead, or give each threshold its own node",
+            population=p.name,
+        )
+    cosine, sine = registrable(p)
+    cos, sin = polar_registers(cosine, sine)
+    parameters = {
+        "cos_decay": cos,
+        "sin_decay": sin,
+        "vth": np.array([low], np.int64),
+        "decay_bits": np.array([DECAY_BITS]),
+        "state_exp": np.array([STATE_SHIFT]),
+    }
+    turn: Complex = cosine + 1j * sine
+    kept: Complex = np.asarray((cos + 1j * sin) / DECAY_ONE, np.complex128)
+    errors = [
+        *polar_errors(p.name, turn, kept),
+        rounded(f"{p.name}.threshold", f"{chip.threshold_bits} bits", exact, parameters["vth"]),
+    ]
+    made = IntegerPopulation(p.name, p.shape, "rf_iz", parameters, start_step=latency, scale=unit)
+    return made, errors, boundary_warnings(p, turn, kept)
+
+
+def izhikevich_bound(p: Population, drive: Float) -> Float:
+    """Return the largest state under an input of at most `drive` at every step, (size,)."""
+    return np.maximum(resonator_bound(p, drive), p.parameters["threshold"])

@@ -1,0 +1,84 @@
+"""Sigma-delta populations: what lava-dl's SDNN files hold, in float64 and as the chip's integers.
+
+With synaptic input x, one step in units of the threshold register is
+
+    delta        a = x + input_bias
+    sigma_delta  sigma = sigma + x + input_bias ; a = max(sigma + bias, 0)
+    both         d = a - act + residue ; m = d if |d| >= threshold else 0 ; residue = d - m ; act = a
+    sigma        sigma = sigma + x + input_bias ; m = sigma
+
+and m is sent. On the chip a unit is 2**12 units of the state and 2**6 of a message (netx builds Lava's
+processes with spike_exp = state_exp = 6), so a weight w becomes 2**12 w / 2**6, and a message loses six
+bits, flooring: what the float network sends is not cut. A `delta` shifts its input by itself. Source:
+lava-dl's slayer (sigma_delta) and netx; O'Connor and Welling, arXiv:1611.02024.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from snn_compile.compiler.network import Float, Population
+from snn_compile.compiler.reference import Peak
+from snn_compile.targets.chips.formats import TensorError, tensor_error
+from snn_compile.targets.program.population import Population as IntegerPopulation
+
+EXPONENT = 6
+"""spike_exp and state_exp."""
+
+MESSAGE_UNITS = float(1 << EXPONENT)
+"""Units of a message per unit of the threshold register."""
+
+STATE_UNITS = float(1 << 2 * EXPONENT)
+"""Units of a state per unit of the threshold register."""
+
+MESSAGE_BITS = 24
+"""Bits of a message, as many as a chip has: Lava cuts none, and neither does any device."""
+
+
+def input_units(population: Population) -> float:
+    """Return the units in which a population's synaptic input is summed, per unit of its threshold."""
+    return 1.0 if population.model == "delta" else STATE_UNITS
+
+
+def sigma_delta_population(p: Population, latency: int) -> tuple[IntegerPopulation, list[TensorError]]:
+    """Return the chip's neurons and the error of each register."""
+    parameters, errors = {}, []
+    for key, register in (("threshold", "vth"), ("bias", "bias")):
+        if key in p.parameters:
+            exact = p.parameters[key]
+            parameters[register] = np.rint(exact).astype(np.int64)
+            rounded = parameters[register].astype(np.float64)
+            errors.append(tensor_error(f"{p.name}.{key}", "24 bits", exact, rounded, 1.0))
+    if p.model != "sigma":
+        parameters |= dict.fromkeys(("spike_exp", "state_exp"), np.array([EXPONENT]))
+    made = IntegerPopulation(p.name, p.shape, p.model, parameters, start_step=latency, scale=STATE_UNITS)
+    return made, errors
+
+
+class SigmaDeltaGroup:
+    """The float state of one such population over a batch; v is the activation, or what `sigma` sums."""
+
+    def __init__(self, population: Population, batch: int) -> None:
+        self.population, self.parameters = population, population.parameters
+        self.u = np.zeros((batch, population.size))
+        self.v, self.residue = self.u, self.u
+        self._u_peak = self._v_peak = 0.0
+
+    def peak(self) -> Peak:
+        """Return the largest magnitudes so far, of the sum of input and of the activation."""
+        return Peak(self._u_peak, self._v_peak, self._v_peak)
+
+    def step(self, x: Float) -> Float:
+        """Advance by one logical step with synaptic input x; return what is sent."""
+        self.u = np.zeros_like(self.u) + x if self.population.model == "delta" else self.u + x
+        before, sent = self.v, self.u
+        self.v = self.u
+        if self.population.model != "sigma":
+            if self.population.model == "sigma_delta":
+                self.v = np.maximum(self.u + self.parameters["bias"], 0.0)
+            d = self.v - before + self.residue
+            sent = np.where(np.abs(d) >= self.parameters["threshold"], d, 0.0)
+            self.residue = d - sent
+        self._u_peak = max(self._u_peak, float(np.abs(self.u).max()))
+        self._v_peak = max(self._v_peak, float(np.abs(self.v).max()))
+        return sent

@@ -1,0 +1,1 @@
+"""ONNX models of ReLUs, and their conversion to rate-coded spiking networks."""

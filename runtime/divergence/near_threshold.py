@@ -1,0 +1,270 @@
+"""First differences of two runs, sample by sample, and whether rounding explains them.
+
+Until two runs send the first different message of a sample, their membranes differ by what rounding has
+left there. `rounding_bound` follows the largest such error through the network, from the errors that
+weights, decays, biases and inputs really took plus one unit for every truncation:
+
+    e_a = sum |message| |weight error| + |weight| e_message + 1 a flooring shift
+    e_u = keep_u e_u + |u| decay error + 64 e_a + 1
+    e_v = keep_v e_v + |v| decay error + e_u + bias error + 1
+
+A first difference whose membranes are no further apart than that, and no further from the threshold, is a
+near-threshold flip, not a fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_compile.runtime.divergence.brf_alif import ERRORS, ITEMS, PROBES
+from snn_compile.runtime.divergence.causes import WITHIN
+from snn_compile.runtime.divergence.emulator import NETWORK, Emulation, Selection, emulate, pick
+from snn_compile.runtime.divergence.pairing import UNIT, Edge, Float, Pair, Tensor, input_ports
+from snn_compile.targets.integer import DECAY_ONE
+
+
+@dataclass(frozen=True)
+class FirstDifference:
+    """Where two stages of a run first send different messages.
+
+    `membranes` before the reset and `threshold`, one of each stage, in the network's units; `last_bits` is
+    their distance in the program's membrane units; `bound` what rounding can make of it, in the network's
+    units; None where the stages do not tell.
+    """
+
+    stage: str
+    step: int
+    population: str
+    neuron: int
+    sample: int
+    messages: tuple[float, float]
+    membranes: tuple[float, float] | None = None
+    thresholds: tuple[float, float] | None = None
+    last_bits: float | None = None
+    bound: float | None = None
+    near_threshold: bool | None = None
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        text = (
+            f"{self.stage}: step {self.step}, population {self.population!r}, neuron {self.neuron}, "
+            f"sample {self.sample}: sends {self.messages[1]:g} instead of {self.messages[0]:g}"
+        )
+        if self.membranes and self.thresholds and self.last_bits is not None:
+            text += (
+                f"; membrane {self.membranes[1]:.5g} instead of {self.membranes[0]:.5g} "
+                f"({self.last_bits:+.0f} last bits), threshold {self.thresholds[1]:.5g}"
+            )
+            text += f" (distance {self.membranes[0] - self.thresholds[0]:+.3g} in the network, "
+            text += f"{self.membranes[1] - self.thresholds[1]:+.3g} here)"
+        if self.near_threshold is not None:
+            words = "a near-threshold flip: within rounding" if self.near_threshold else "more than rounding"
+            text += f"; {words} ({self.bound:.3g} at most)"
+        return text
+
+    def json(self) -> dict[str, Any]:
+        """Return the difference as plain values."""
+        pairs = {key: getattr(self, key) for key in ("messages", "membranes", "thresholds")}
+        distances = None
+        if self.membranes and self.thresholds:
+            distances = [v - t for v, t in zip(self.membranes, self.thresholds, strict=True)]
+        return {
+            "stage": self.stage,
+            "step": self.step,
+            "population": self.population,
+            "neuron": self.neuron,
+            "sample": self.sample,
+            **{key: None if value is None else list(value) for key, value in pairs.items()},
+            "distance_to_threshold": distances,
+            "last_bits": self.last_bits,
+            "rounding_bound": self.bound,
+            "near_threshold": self.near_threshold,
+        }
+
+
+def first_differences(
+    side: Pair, stage: str, left: Mapping[str, npt.NDArray[Any]], right: Mapping[str, npt.NDArray[Any]]
+) -> list[FirstDifference]:
+    """Return the first difference of every sample that has one, in the network's order within a step."""
+    names = [n for n in side.network.order if n in left and n in right and side.network.population(n).spiking]
+    found = []
+    unequal = {name: left[name] != right[name] for name in names}
+    samples = next(iter(left.values())).shape[0] if left else 0
+    for sample in range(samples):
+        best: tuple[int, int] | None = None
+        for rank, name in enumerate(names):
+            steps = unequal[name][sample].any(axis=1)
+            if steps.any() and (best is None or int(steps.argmax()) < best[0]):
+                best = (int(steps.argmax()), rank)
+        if best is not None:
+            step, name = best[0], names[best[1]]
+            neuron = int(unequal[name][sample, step].argmax())
+            values = (float(left[name][sample, step, neuron]), float(right[name][sample, step, neuron]))
+            found.append(FirstDifference(stage, step, name, neuron, sample, values))
+    return found
+
+
+def judge(
+    side: Pair, inputs: Mapping[str, Float], found: list[FirstDifference], chosen: Selection
+) -> list[FirstDifference]:
+    """Add membranes and the verdict to first differences between the network and `chosen`, a program's."""
+    from dataclasses import replace
+
+    if not found:
+        return []
+    samples = sorted({d.sample for d in found})
+    row = {sample: i for i, sample in enumerate(samples)}
+    part = {name: data[samples] for name, data in inputs.items()}
+    probes = [f"{p.name}.{s}" for p in side.network.populations for s in PROBES.get(p.model, ("u", "v"))]
+    ideal, made = emulate(side, NETWORK, part, probes), emulate(side, chosen, part, probes)
+    bound = rounding_bound(side, part, ideal)
+    judged = []
+    for d in found:
+        at, scale = (row[d.sample], d.step, d.neuron), side.scale[d.population]
+        v = (float(ideal.probes[f"{d.population}.v"][at]), float(made.probes[f"{d.population}.v"][at]))
+        if side.network.population(d.population).model in ERRORS:
+            both = [run.probes[f"{d.population}.limit"][at] for run in (ideal, made)]
+            thresholds, slack = (float(both[0]), float(both[1])), 0.0
+        else:
+            thresholds, slack = _thresholds(side, d, chosen, v[0])
+        limit = float(bound[d.population][at] + slack) / scale
+        moved = (v[0], thresholds[0]) != (v[1], thresholds[1])
+        near = moved and abs(v[1] - v[0]) <= limit and abs(v[0] - thresholds[0]) <= limit
+        bits = (v[1] - v[0]) * scale
+        shifts = side.network.population(d.population).parameters["offset"]
+        offset = float(shifts[d.neuron if shifts.size > 1 else 0])
+        judged.append(
+            replace(
+                d,
+                membranes=(v[0] + offset, v[1] + offset),
+                thresholds=(thresholds[0] + offset, thresholds[1] + offset),
+                last_bits=bits,
+                bound=limit,
+                near_threshold=bool(near),
+            )
+        )
+    return judged
+
+
+def _thresholds(
+    side: Pair, d: FirstDifference, chosen: Selection, v: float
+) -> tuple[tuple[float, float], float]:
+    """Return a leaky neuron's threshold of each side at a difference, and what rounding may make of it."""
+    theta = side.parameters["threshold", d.population]
+    mask = chosen.of("threshold", d.population)
+    # Of several spikes a step, the multiple of the threshold that lies between the two numbers.
+    times = d.messages[1] + (d.messages[1] < d.messages[0])
+    if side.network.population(d.population).reset_timing == "pending":
+        times = 1 + (abs(v - theta.network[d.neuron]) > abs(v - 2 * theta.network[d.neuron]))
+    both = theta.network[d.neuron], pick(theta, mask, False)[d.neuron]
+    slack = times * UNIT * min(abs(theta.kept - theta.ideal)[d.neuron], WITHIN)
+    return (float(times * both[0]), float(times * both[1])), float(slack)
+
+
+def rounding_bound(side: Pair, inputs: Mapping[str, Float], ideal: Emulation) -> dict[str, Float]:
+    """Return the largest error of each membrane before its reset, (batch, steps, size), in the program's
+    units, valid until the sample's first different message. `ideal` needs the probes u and v of all.
+    """
+    batch, steps = next(iter(inputs.values())).shape[:2]
+    messages = {n: ideal.messages[n] * side.unit[n] for n in ideal.messages}
+    errors = {n: np.zeros_like(m) for n, m in messages.items()}
+    for name, data in inputs.items():
+        port, unit = input_ports(side)[name], side.unit[name]
+        messages[name] = data * unit
+        graded = port.kind == "graded"
+        errors[name] = np.minimum(np.abs(np.rint(data * unit) - data * unit), 0.5) * graded
+    bounds = {p.name: np.zeros((batch, steps, p.size)) for p in side.network.populations}
+    groups = {name: _errors(side, name, ideal) for name in bounds}
+    wires = {name: _wires(side, name) for name in bounds}
+    for t in range(steps):
+        for name in side.network.order:
+            e_a: Any = 0.0
+            for weights, slack, edge, floors in wires[name]:
+                if t >= edge.network_delay:
+                    late = t - edge.network_delay
+                    e_a = e_a + _times(np.abs(messages[edge.source][:, late]), slack)
+                    e_a = e_a + _times(errors[edge.source][:, late], weights)
+                    e_a = e_a + floors
+            bounds[name][:, t] = groups[name].step(t, e_a)
+            if not side.network.population(name).spiking:
+                errors[name][:, t] = bounds[name][:, t] * side.unit[name] / side.scale[name] + 1
+    return bounds
+
+
+def _times(values: Float, matrix: Any) -> Float:
+    product: Float = np.asarray((matrix @ values.T).T)
+    return product
+
+
+def _slack(tensor: Tensor) -> Float:
+    """Return the errors that are rounding, 0 where a value contradicts the network."""
+    error = np.abs(tensor.kept - tensor.ideal)
+    return np.where(error <= WITHIN * tensor.lsb, error, 0.0)
+
+
+def _wires(side: Pair, name: str) -> list[tuple[Any, Any, Edge, int]]:
+    """Return the magnitudes of weights and of their errors, the edge and its sums that are floored."""
+    return [
+        (abs(e.matrix(e.weight.ideal)), abs(e.matrix(_slack(e.weight))), e, sum(e.floors))
+        for e in side.arriving(name)
+    ]
+
+
+def _errors(side: Pair, name: str, ideal: Emulation) -> Any:
+    """Return what bounds the errors of a population."""
+    model = side.network.population(name).model
+    if model not in ERRORS:
+        return _Errors(side, name, ideal)
+    slack = {item: _slack(side.parameters[item, name]) for item in ITEMS[model]}
+    traces = {state: ideal.probes[f"{name}.{state}"] for state in PROBES[model]}
+    return ERRORS[model](side, name, traces, slack, ideal.messages[name])
+
+
+class _Errors:
+    """Error bounds of one population's states, in the program's units."""
+
+    def __init__(self, side: Pair, name: str, ideal: Emulation) -> None:
+        population, scale = side.network.population(name), side.scale[name]
+        self.rule, self.spiking = population.rule, population.spiking
+        self.u, self.v = (np.abs(ideal.probes[f"{name}.{s}"]) * scale for s in "uv")
+        self.spikes = ideal.messages[name]
+        of = {item: side.parameters.get((item, name)) for item in ("current_decay", "voltage_decay")}
+        self.keep = {item: 1 - t.ideal / DECAY_ONE for item, t in of.items() if t}
+        self.lost = {item: _slack(t) / DECAY_ONE for item, t in of.items() if t}
+        self.bias = _slack(side.parameters["bias", name])
+        theta = side.parameters.get(("threshold", name))
+        self.theta = UNIT * _slack(theta) if theta is not None else np.zeros(1)
+        start = np.abs(side.parameters["v_init", name].ideal)
+        self.start = np.broadcast_to(start, self.u.shape[::2])
+        self.e_u = np.zeros(self.u.shape[::2])
+        self.e_v = self.e_u + _slack(side.parameters["v_init", name])
+
+    def step(self, t: int, e_a: Any) -> Float:
+        """Advance to logical step t; return the bound of v before the reset."""
+        if self.spiking and t and self.rule.reset_timing.startswith("next"):
+            self._reset(self.spikes[:, t - 1])
+        before = self.e_u
+        u = self.u[:, t - 1] if t else np.zeros_like(before)
+        self.e_u = self.keep["current_decay"] * self.e_u + u * self.lost["current_decay"] + UNIT * e_a + 1
+        drive = self.e_u
+        if self.rule.current_decay == "after":  # a wider bound: what acts has not decayed yet
+            drive = before + UNIT * e_a + 1
+        drive = np.maximum(drive, before) if self.rule.update_order == "membrane_first" else drive
+        v = self.v[:, t - 1] if t else self.start
+        keep, lost = self.keep["voltage_decay"], self.lost["voltage_decay"]
+        bound = keep * self.e_v + v * lost + drive + self.bias + 1
+        self.e_v = np.asarray(bound)
+        if self.spiking and not self.rule.reset_timing.startswith("next"):
+            self._reset(self.spikes[:, t])
+        return np.asarray(bound)
+
+    def _reset(self, spikes: Float) -> None:
+        if self.rule.reset == "value":
+            self.e_v = np.where(spikes != 0, 0.0, self.e_v)
+        elif self.rule.reset == "subtract":
+            self.e_v = self.e_v + spikes * self.theta

@@ -1,0 +1,1 @@
+"""Programs compared with their networks and with other devices."""

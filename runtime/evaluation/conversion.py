@@ -1,0 +1,97 @@
+"""Preparing a model of rectifiers for the compiler, and reporting what became of it: what the commands do.
+
+Data for such a model are static: images or vectors (batch, *shape), each shown for a number of steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from snn_compile.compiler.onnx.rate_coding import Conversion, ConversionOptions, conversion_options, convert
+from snn_compile.compiler.onnx.relu_network import RectifierNetwork
+from snn_compile.runtime.data.registry import Dataset, load_still
+from snn_compile.runtime.evaluation.compare import check_labels, report
+from snn_compile.runtime.evaluation.step_curve import StepCurve, lowering_error, step_curve
+from snn_compile.runtime.reports.report import Report
+from snn_compile.targets.errors import CompileError, WrongInput
+from snn_compile.targets.program.program import Program
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A converted model with the data to check it on: `checked.inputs` are (batch, 1, *shape)."""
+
+    conversion: Conversion
+    checked: Dataset | None
+    lowering: Mapping[str, Any]
+
+    def provenance(self) -> dict[str, str]:
+        """Return what a program says of itself: for how many steps a sample is shown, and of which data."""
+        facts = {"steps": str(self.conversion.options.steps)}
+        if self.checked is not None:
+            facts["data"] = _spec_text(self.checked, self.conversion.options.steps)
+        return facts
+
+    def json(self, curve: StepCurve | None) -> dict[str, Any]:
+        """Return what the command's result says of the conversion."""
+        from snn_compile.compiler.cli.conversion_tables import conversion_json
+
+        return {
+            "conversion": conversion_json(self.conversion, self.lowering),
+            "curve": None if curve is None else curve.json(),
+        }
+
+    def measure(self, program: Program, max_drop: float | None) -> tuple[Program, Report, StepCurve]:
+        """Run the check data; return the program that names its steps, its report and the curve.
+
+        `max_drop`: search for the smallest number of steps that meets it. Raises WrongInput without data.
+        """
+        if self.checked is None:
+            raise WrongInput("there are no data to measure the converted model on")
+        images, labels = self.checked.inputs[:, 0], self.checked.labels
+        check_labels(program, images, labels)
+        curve, record, ideal = step_curve(program, self.conversion, images, labels, max_drop)
+        facts = {"steps": str(curve.chosen), "data": _spec_text(self.checked, curve.chosen)}
+        spec = shown_spec(self.checked, curve.chosen)
+        program = replace(program, provenance={**program.provenance, **facts})
+        record = replace(record, digest=program.digest())
+        return program, report(program, record, labels, ideal, spec), curve
+
+
+def prepare(
+    network: RectifierNetwork, calibrate: str, check: str | None, options: ConversionOptions
+) -> Prepared:
+    """Convert a model on the calibration split of one data set; the other's test split is for checking.
+
+    Both are names or `.npz` files, see `load_still`. Raises WrongInput for data that do not fit.
+    """
+    calibration = load_still(calibrate, "calibration", network.input_shape).inputs[:, 0]
+    checked = None if check is None else load_still(check, "test", network.input_shape)
+    conversion = convert(network, calibration, options)
+    return Prepared(conversion, checked, lowering_error(network, conversion.calibration))
+
+
+def prepare_as_asked(network: RectifierNetwork, arguments: argparse.Namespace) -> Prepared:
+    """As `prepare`, as typed after `snn-compile`; raises CompileError on what does not go together."""
+    if arguments.calibrate is None:
+        raise CompileError(f"{network.name}: rates are balanced on data; add --calibrate DATA")
+    if arguments.steps == "auto" and (arguments.max_drop is None or arguments.check is None):
+        raise CompileError("--steps auto searches for what meets --max-drop PP on --check DATA: add both")
+    if arguments.curve and (arguments.check is None or arguments.stop_after):
+        raise CompileError("--curve needs a program and data to run it on: add --check DATA")
+    options = conversion_options(arguments.steps, arguments.balance)
+    check = None if arguments.stop_after else arguments.check
+    return prepare(network, arguments.calibrate, check, options)
+
+
+def shown_spec(data: Dataset, steps: int) -> dict[str, Any]:
+    """Return the spec of static data that are shown for `steps` steps."""
+    return {"name": data.name, "options": {**data.options, "steps": steps}}
+
+
+def _spec_text(data: Dataset, steps: int) -> str:
+    return json.dumps(shown_spec(data, steps), sort_keys=True)

@@ -1,0 +1,1 @@
+"""Running programs and float references, and programs in a loop."""

@@ -1,0 +1,1 @@
+"""Accuracy, energy and reports as text, JSON, page and figure."""

@@ -1,0 +1,320 @@
+"""The report of a run: text for a terminal, a JSON object for scripts, a figure and a page.
+
+Accuracy stands in fractions 0-1, its drop and interval in percentage points; counts and energies
+per sample and in total; energies one by one, each a proxy with its source.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snn_compile.runtime.reports.accuracy import Accuracy
+from snn_compile.runtime.reports.accuracy_tables import Table, accuracy_json, accuracy_tables
+from snn_compile.runtime.reports.energy import Energy, Traffic
+from snn_compile.targets.devices.counts import Counts
+from snn_compile.targets.devices.record import Overflow
+from snn_compile.targets.errors import WrongInput
+from snn_compile.targets.program.file import write_whole
+
+if TYPE_CHECKING:
+    from snn_compile.runtime.reports.figure import Trace
+
+SCHEMA = {"name": "snn-compile-report", "version": 1}
+FORMATS = (".html", ".json", ".png")
+COMMAND = "try: "
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a run of `samples` samples x `steps` logical steps did, got right and would cost.
+
+    `latency_steps`: device steps that the pipeline adds; `period`: device steps a logical step.
+    `agreement`: share of predictions equal to the float network's. `ties`: share of predictions with a
+    tie for the highest value. `input_clipped`: input values outside the range of their messages. `data`:
+    the data set's spec.
+    `traffic`: spike messages between cores, None if the program is not placed on any.
+    """
+
+    device: str
+    digest: str
+    chip: str
+    samples: int
+    steps: int
+    latency_steps: int
+    period: int
+    accuracy: Accuracy | None
+    agreement: float | None
+    ties: float | None
+    counts: Counts
+    energy: tuple[Energy, ...]
+    overflows: Mapping[str, Overflow]
+    input_clipped: int
+    wall_s: float
+    sizes: Mapping[str, int]
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Any] | None = None
+    witness: Mapping[str, str] = field(default_factory=dict)
+    traffic: Traffic | None = None
+
+    def json(self) -> dict[str, Any]:
+        """Return the whole report as plain values, with its schema's name and version."""
+        return {
+            "schema": SCHEMA,
+            "program": {
+                "digest": self.digest,
+                "chip": self.chip,
+                "network": self.provenance.get("network"),
+                "model": self.provenance.get("model"),
+            },
+            "data": None if self.data is None else dict(self.data),
+            "device": self.device,
+            "samples": self.samples,
+            "steps": self.steps,
+            "latency_steps": self.latency_steps,
+            "period": self.period,
+            "device_steps": self.latency_steps + (self.steps - 1) * self.period + 1,
+            "accuracy": accuracy_json(self.accuracy),
+            "agreement": self.agreement,
+            "ties": self.ties,
+            "counts": counts_json(self.counts, self.sizes, self.traffic),
+            "energy": energy_json(self.energy),
+            "overflows": overflows_json(self.overflows),
+            "input_clipped": self.input_clipped,
+            "wall_s": self.wall_s,
+            "witness": dict(self.witness),
+        }
+
+    def text(self, width: int = 100) -> str:
+        """Return the report as tables of `width` characters."""
+        return render(self.headline(), self.tables(), self.notes(), width)
+
+    def headline(self) -> str:
+        """Return one line: device, chip, samples, steps."""
+        model = self.provenance.get("model")
+        name = f"{model} [{self.digest[:12]}]" if model else f"[{self.digest[:12]}]"
+        return (
+            f"{name} on {self.device} ({self.chip}): {self.samples} samples x {self.steps} "
+            f"steps, +{self.latency_steps} steps latency"
+            + (f", {self.period} device steps a step" if self.period > 1 else "")
+        )
+
+    def tables(self) -> list[Table]:
+        """Return the tables that text and page show."""
+        return [
+            *accuracy_tables(self.accuracy, self.agreement),
+            self._counts_table(),
+            self._population_table(),
+            self._energy_table(),
+        ]
+
+    def _counts_table(self) -> Table:
+        rows: list[tuple[str, ...]] = [
+            (name.replace("_", " "), _number(total / self.samples), _number(total))
+            for name, total in {
+                **_totals(self.counts),
+                **_messages(self.traffic),
+                **_drain(self.counts, "draining "),
+            }.items()
+        ]
+        return "Counts (draining is in no other number)", ("", "a sample", "in all"), rows
+
+    def _population_table(self) -> Table:
+        rates = self.counts.rates()
+        rows: list[tuple[str, ...]] = []
+        for name, updates in self.counts.updates.items():
+            spikes = self.counts.spikes.get(name)
+            share = self.counts.active_updates[name] / updates if updates else 0.0
+            rows.append(
+                (
+                    name,
+                    _number(self.sizes[name]),
+                    "-" if spikes is None else _number(spikes / self.samples),
+                    f"{rates[name]:.4f}" if name in rates else "-",
+                    f"{share:.1%}",
+                )
+            )
+        heads = ("name", "neurons", "spikes a sample", "spikes/neuron/step", "active")
+        return "Populations", heads, rows
+
+    def _energy_table(self) -> Table:
+        rows: list[tuple[str, ...]] = []
+        for proxy in self.energy:
+            rows.append((f"{proxy.name}: {proxy.label}", f"{proxy.per_sample_pj / 1000:,.3f}"))
+            rows += [
+                (f"    {term}", f"{value / self.samples / 1000:,.3f}")
+                for term, value in proxy.parts_pj.items()
+                if len(proxy.parts_pj) > 1
+            ]
+            rows.append((f"    source: {proxy.source}", ""))
+            rows.append((f"    not in it: {proxy.excluded}", ""))
+        return "Energy proxies (no hardware was measured)", ("proxy", "nJ a sample"), rows
+
+    def notes(self) -> list[str]:
+        """Return what a reader should be warned of, one line each."""
+        found = overflow_notes(self.overflows)
+        if self.input_clipped:
+            found.append(f"{self.input_clipped} input values were clipped to a message's range")
+        if self.ties:
+            found.append(f"{self.ties:.1%} of predictions were ties, given to the lowest class")
+        return found
+
+    def save(self, path: str | os.PathLike[str], trace: Trace | None = None) -> None:
+        """Write the report as .json, .html or .png by the file's ending, whole or not at all.
+
+        The figure, in .png and .html, needs a `trace` (`runtime.trace`). Raises WrongInput on
+        another ending, a .png without a trace, or a place that cannot be written.
+        """
+        file = Path(path)
+        check_format(file)
+        if file.suffix == ".json":
+            body = (json.dumps(self.json(), indent=1) + "\n").encode()
+        else:
+            from snn_compile.runtime.reports.figure import draw
+            from snn_compile.runtime.reports.html import page
+
+            picture = draw(trace, self) if trace else None
+            if file.suffix == ".png" and picture is None:
+                raise WrongInput(f"{file}: a figure needs the trace of one sample")
+            body = page(self, picture).encode() if file.suffix == ".html" else (picture or b"")
+        write_report(file, body)
+
+
+def write_report(file: Path, body: bytes) -> None:
+    """Write a report, whole or not at all; raises WrongInput if the place cannot be written."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(body)
+
+    try:
+        write_whole(file, write)
+    except OSError as error:
+        raise WrongInput(f"report {file}: cannot be written ({error})") from error
+
+
+def render(headline: str, tables: Sequence[Table], notes: Sequence[str], width: int = 100) -> str:
+    """Return a headline, tables and notes as text of `width` characters."""
+    from io import StringIO
+
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    out = StringIO()
+    console = Console(file=out, width=width, color_system=None, highlight=False)
+    console.print(escape(headline))
+    for title, heads, rows in tables:
+        console.print(f"\n{escape(title)}")
+        drawn = RichTable(box=box.SIMPLE_HEAD)
+        for i, head in enumerate(heads):
+            # Nothing of a long name is lost.
+            drawn.add_column(escape(head), justify="right" if 0 < i and head else "left", overflow="fold")
+        for row in rows:
+            drawn.add_row(*(escape(cell) for cell in row))
+        console.print(drawn)
+    for note in notes:
+        console.print(escape(note), soft_wrap=note.startswith(COMMAND))  # a command stays one line
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def check_format(path: str | os.PathLike[str]) -> None:
+    """Raise WrongInput if no report can be written to `path`."""
+    file = Path(path)
+    if file.suffix not in FORMATS:
+        raise WrongInput(f"report {file}: the ending says the format; use one of {', '.join(FORMATS)}")
+    if not file.parent.is_dir():
+        raise WrongInput(f"report {file}: the folder {file.parent} does not exist")
+
+
+def counts_json(counts: Counts, sizes: Mapping[str, int], traffic: Traffic | None = None) -> dict[str, Any]:
+    """Return counts as every command prints them, per sample and in total, draining apart."""
+    totals, rates = {**_totals(counts), **_messages(traffic)}, counts.rates()
+    return {
+        "samples": counts.samples,
+        "steps": counts.steps,
+        "per_sample": {name: total / counts.samples for name, total in totals.items()},
+        "total": totals,
+        "populations": {
+            name: {
+                "neurons": sizes[name],
+                "spikes": counts.spikes.get(name),
+                "rate": rates.get(name),
+                "updates": updates,
+                "active_updates": counts.active_updates[name],
+            }
+            for name, updates in counts.updates.items()
+        },
+        "projections": {name: {"synops": n} for name, n in counts.synops.items()},
+        "drain": _drain(counts),
+    }
+
+
+def energy_json(proxies: tuple[Energy, ...]) -> dict[str, Any]:
+    """Return the proxies by name as every command prints them; parts are picojoules a sample."""
+    return {
+        p.name: {
+            "per_sample_pj": p.per_sample_pj,
+            "total_pj": p.total_pj,
+            "label": p.label,
+            "source": p.source,
+            "excluded": p.excluded,
+            "parts_pj": {term: value / p.samples for term, value in p.parts_pj.items()},
+        }
+        for p in proxies
+    }
+
+
+def overflows_json(overflows: Mapping[str, Overflow]) -> dict[str, dict[str, int]]:
+    """Return overflows by population as every command prints them."""
+    return {
+        name: {"u_wraps": o.u_wraps, "v_high": o.v_high, "v_low": o.v_low} for name, o in overflows.items()
+    }
+
+
+def overflow_notes(overflows: Mapping[str, Overflow]) -> list[str]:
+    """Return a line for each population whose states left their range."""
+    return [
+        f"overflow in {name}: u wrapped {o.u_wraps} times, v saturated {o.v_high} times high and {o.v_low} "
+        "times low"
+        for name, o in overflows.items()
+        if o
+    ]
+
+
+def _totals(counts: Counts) -> dict[str, int]:
+    return {
+        "spikes": counts.total_spikes,
+        "synops": counts.total_synops,
+        "graded_synops": counts.graded_synops,
+        "updates": counts.total_updates,
+        "active_updates": counts.total_active_updates,
+        "input_messages": counts.input_messages,
+    }
+
+
+def _messages(traffic: Traffic | None) -> dict[str, int]:
+    if traffic is None:
+        return {}
+    return {
+        "core_messages": traffic.messages,
+        "messages_within_tile": traffic.within_tile,
+        "hops_east_west": traffic.hops_east_west,
+        "hops_north_south": traffic.hops_north_south,
+    }
+
+
+def _drain(counts: Counts, prefix: str = "") -> dict[str, int]:
+    return {
+        f"{prefix}spikes": counts.drain_spikes,
+        f"{prefix}synops": counts.drain_synops,
+        f"{prefix}updates": counts.drain_updates,
+    }
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:,.2f}"

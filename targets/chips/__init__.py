@@ -1,0 +1,1 @@
+"""Chips as data: limits, number formats and energy tables, read from TOML."""

@@ -1,0 +1,1 @@
+"""Running a program on a device, and what a run returns: records, events, counts."""

@@ -1,0 +1,1 @@
+"""Lava's CPU runtime and its models, as independent devices."""

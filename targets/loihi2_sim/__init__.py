@@ -1,0 +1,1 @@
+"""The fast simulator: one compiled kernel over flat arrays."""

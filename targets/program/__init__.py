@@ -1,0 +1,1 @@
+"""The Program a chip is loaded with: its parts, limits, digest, text and file."""

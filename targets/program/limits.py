@@ -1,0 +1,151 @@
+"""What a chip refuses: every limit of it that a program breaks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snn_compile.targets.chips.chip import Chip
+from snn_compile.targets.integer import STATE_SHIFT, M
+from snn_compile.targets.program.models import DAMPING_EXPONENT_MAX
+
+if TYPE_CHECKING:
+    from snn_compile.targets.program.population import Population
+    from snn_compile.targets.program.program import Program, Projection
+
+
+def _outside(array: npt.NDArray[Any], low: int, high: int) -> str | None:
+    if array.size and (array.min() < low or array.max() > high):
+        return f"spans {array.min()}..{array.max()}, the chip holds {low}..{high}"
+    return None
+
+
+def chip_violations(program: Program, chip: Chip) -> list[str]:
+    """Return every limit of the chip that the program breaks, one line each."""
+    mantissa = chip.bias_mantissa_max
+    ranges = {
+        "du": (0, chip.decay_max),
+        "dv": (0, chip.voltage_decay_max),
+        "vth": (0, chip.threshold_max),
+        "vth_hi": (0, chip.threshold_max),
+        "vth_lo": (-chip.threshold_max, 0),
+        "bias_mant": (-mantissa - 1, mantissa),
+        "bias_exp": chip.bias_exponent,
+        "v_init": (-(M - 1), M - 1),
+        "v_min": (-(M - 1), M - 1),
+        "message_shift": (0, 23),
+        "cos_decay": (-chip.decay_max - 1, chip.decay_max + 1),
+        "sin_decay": (-chip.decay_max - 1, chip.decay_max + 1),
+        "decay_bits": (1, chip.decay_bits),
+        "state_exp": (0, 7),
+        "spike_exp": (0, 7),
+        "delta_i": (0, chip.decay_max),
+        "delta_v": (0, chip.voltage_decay_max),
+        "delta_theta": (0, chip.voltage_decay_max),
+        "delta_r": (0, chip.voltage_decay_max),
+        "theta_0": (0, chip.threshold_max << STATE_SHIFT),
+        "theta_step": (0, chip.threshold_max << STATE_SHIFT),
+        "bias": (-(M - 1), M - 1),
+        "relu": (0, 1),
+        "cum_error": (0, 1),
+        "r_step": (0, chip.threshold_max << STATE_SHIFT),
+        "refractory": (0, 1),
+        "damping": (0, chip.decay_max),
+        "damping_exp": (0, DAMPING_EXPONENT_MAX),
+        "reset_exp": (0, 1),
+    }
+    found = []
+    for population in program.populations:
+        if population.kind.programmable and not chip.programmable_neurons:
+            found.append(
+                f"population {population.name!r}: model {population.model}; {chip.title} has leaky neurons "
+                "only"
+            )
+        # Thresholds of numbers are as wide as a state.
+        wide = {"vth": (0, M - 1)} if population.kind.programmable and population.graded else {}
+        for key, array in population.parameters.items():
+            if text := _outside(array, *(ranges | wide)[key]):
+                found.append(f"population {population.name!r}: {key} {text}")
+        found += _beyond_the_state(population)
+    for edge in program.projections:
+        if edge.delay_steps > chip.delay_max:
+            found.append(
+                f"projection {edge.name!r}: delay {edge.delay_steps} steps, the chip has {chip.delay_max}"
+            )
+        for table in edge.tables:
+            if text := _outside(np.array([table.exponent]), *chip.weight_exponent):
+                found.append(f"projection {edge.name!r}: weight exponent {text}")
+            if text := _outside(np.array([table.bits]), *chip.weight_bits):
+                found.append(f"projection {edge.name!r}: weight bits {text}")
+        found += _wrapping(program, edge)
+        for table in edge.tables:
+            if text := _outside(np.array([table.message_bits]), 0, chip.message_bits_max):
+                found.append(f"projection {edge.name!r}: message bits {text}")
+        source = next((p for p in program.populations if p.name == edge.source), None)
+        if source and source.graded and not chip.graded_messages:
+            found.append(
+                f"projection {edge.name!r}: {edge.source!r} sends numbers; {chip.title} has spikes "
+                "without payload"
+            )
+    for port in program.inputs:
+        if port.kind == "graded" and not chip.graded_messages:
+            found.append(f"input {port.name!r} is graded; {chip.title} has spikes without payload")
+        elif port.bits > chip.message_bits_max:
+            found.append(
+                f"input {port.name!r}: {port.bits} bits a message, the chip has {chip.message_bits_max}"
+            )
+    if len(program.cores) > chip.cores:
+        found.append(f"cores: {len(program.cores)} needed, {chip.cores} available{_filled(program, chip)}")
+    return found
+
+
+def _beyond_the_state(population: Population) -> list[str]:
+    """Find thresholds and biases of sigma-delta neurons that, shifted, are more than a state holds."""
+    if "spike_exp" not in population.parameters:
+        return []
+    shift = int(population.parameters["spike_exp"][0] + population.parameters["state_exp"][0])
+    return [
+        f"population {population.name!r}: {key} * 2**{shift} {text}"
+        for key in ("vth", "bias")
+        if key in population.parameters
+        and (text := _outside(population.parameters[key].astype(np.int64) << min(shift, 14), -(M - 1), M - 1))
+    ]
+
+
+def _filled(program: Program, chip: Chip) -> str:
+    """Return what the cores are needed for: how many each resource alone would fill, and of whom."""
+    limits = {
+        "memory_bits": chip.core_memory_bits,
+        "in_axons": chip.core_in_axons,
+        "out_axons": chip.core_out_axons,
+        "neurons": chip.core_neurons,
+    }
+    fill = {key: sum(core.use.get(key, 0) for core in program.cores) / limit for key, limit in limits.items()}
+    held: dict[str, int] = {}
+    for core in program.cores:
+        for name in {name for name, _, _ in core.slices}:
+            held[name] = held.get(name, 0) + 1
+    most = sorted(held, key=lambda name: -held[name])[:4]
+    alone = ", ".join(f"{key} {value:.0f}" for key, value in sorted(fill.items(), key=lambda item: -item[1]))
+    largest = ", ".join(f"{name} on {held[name]}" for name in most)
+    return f" (each resource alone would fill: {alone}; largest are {largest})"
+
+
+def _wrapping(program: Program, edge: Projection) -> list[str]:
+    """Find delayed graded tables whose sums may leave 32 bits before a right shift.
+
+    Lava wraps the sum of a Dense there but each product of a DelayDense, so such a table has no one
+    meaning; nothing sensible needs it.
+    """
+    if not edge.delay_steps:
+        return []
+    source = next(node for node in program.nodes if node.name == edge.source)
+    largest = source.largest_message
+    return [
+        f"projection {edge.name!r}: delayed messages of {largest.bit_length()} bits can leave 32 bits "
+        f"before the right shift by {-table.exponent}"
+        for table in edge.tables
+        if table.message_bits and table.exponent < 0 and table.largest_sum * largest >= 1 << 31
+    ]

@@ -1,0 +1,253 @@
+"""Training by forward propagation through time, of classes or of numbers.
+
+What one update is stands in `fptt_update.py`. An epoch is one pass through the training sequences;
+the stored gradients are cleared and the running means put at the weights when one begins. The best epoch, by
+validation accuracy or mean squared error, is kept, as in backpropagation through time. What a network says
+of a sequence is its output at the last step; of a set with a class at every step, its outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn_compile.runtime.data.registry import Dataset, load_data, option_names
+from snn_compile.targets.errors import WrongInput
+from snn_compile.train.algorithms.batches import mirrored, samples
+from snn_compile.train.algorithms.fptt_losses import Classes, Numbers, Objective, block_weight
+from snn_compile.train.algorithms.fptt_update import ForwardPropagation
+from snn_compile.train.algorithms.training import Keeper, Observe, Progress, Training, single_thread
+from snn_compile.train.configs.fptt import FpttConfig
+from snn_compile.train.networks.blocks import cuts, run_block
+from snn_compile.train.networks.blockwise import OnlineConfig, OnlineNetwork
+from snn_compile.train.networks.feedforward import LayerConfig, NetworkConfig, SpikingNetwork
+from snn_compile.train.networks.recurrent import RecurrentConfig, RecurrentNetwork
+
+EVALUATED = 250
+"""Sequences run at a time where nothing is learned."""
+
+Network = OnlineNetwork | RecurrentNetwork | SpikingNetwork
+
+_OPTIMIZERS = {"adam": torch.optim.Adam, "adamax": torch.optim.Adamax, "sgd": torch.optim.SGD}
+
+
+@dataclass(frozen=True)
+class Told:
+    """How a network does on one split: `value` of `metric`, and spikes per neuron and step."""
+
+    metric: str
+    value: float
+    spike_rates: dict[str, float]
+    spike_rate: float
+
+    def metrics(self, split: str) -> dict[str, Any]:
+        """Return the value under the name of its split, and the spike rates."""
+        rates = {"spike_rate": self.spike_rate, "spike_rates": self.spike_rates}
+        return {f"{split}_{self.metric}": self.value, **rates}
+
+    def rank(self) -> tuple[float]:
+        """Return what orders epochs, the best last."""
+        return (self.value if self.metric == "accuracy" else -self.value,)
+
+
+def fit(config: FpttConfig, path: str | Path | None = None, observe: Observe | None = None) -> Training:
+    """Train as `config` says, keep the best epoch, measure it on the test split.
+
+    With `path` the best checkpoint is always there. On KeyboardInterrupt the best so far is returned, marked
+    `interrupted` and not measured on the test split; before the first epoch has ended the interrupt is raised
+    again. Raises TrainingDiverged when a loss is not finite, naming update and block, and the best checkpoint
+    stays; WrongInput for data with neither labels nor targets.
+    """
+    with single_thread():
+        train = _wanted(_load(config, "train"))
+        validation = _wanted(_load(config, "validation"))
+        torch.manual_seed(config.seed)
+        network = build_network(config, train)
+        sample = torch.from_numpy(train.inputs[:1].copy()).float()
+        settings = config.plain() | {"network": asdict(network.config)}
+        keeper = Keeper(network, sample, settings, train.spec(), path)
+        interrupted = False
+        try:
+            _epochs(config, network, train, validation, keeper, observe)
+            keeper.restore()
+            keeper.metrics |= evaluate(network, _wanted(_load(config, "test")), config).metrics("test")
+        except KeyboardInterrupt:
+            if not keeper.restore():
+                raise
+            interrupted = True
+        keeper.write()
+    return Training(network, keeper.metrics, keeper.epochs, interrupted, _metric(train))
+
+
+def build_network(config: FpttConfig, data: Dataset) -> Network:
+    """Return the untrained network that `config` asks for on the shapes of `data` and what it wants."""
+    shape, outputs = tuple(data.inputs.shape[2:]), _outputs(_wanted(data))
+    reads = (
+        "per_step" if data.targets is None and data.labels is not None and data.labels.ndim == 2 else "last"
+    )
+    task = "classify" if data.targets is None else "regress"
+    if config.neuron == "brf":
+        inputs, hidden = math.prod(shape), config.hidden[0]
+        return RecurrentNetwork(RecurrentConfig(inputs, hidden, outputs, readout=reads, task=task))
+    if config.neuron == "lif":
+        layers = [LayerConfig(size, recurrent=config.recurrent) for size in config.hidden]
+        layers.append(LayerConfig(outputs, "li"))
+        return SpikingNetwork(NetworkConfig(shape, tuple(layers), readout=reads, task=task))
+    shared = "neuron channels kernel stride gate hidden recurrent adaptive start readout tau_readout"
+    values = {key: getattr(config, key) for key in shared.split()}
+    return OnlineNetwork(OnlineConfig(shape, outputs, **values, reads=reads, task=task))
+
+
+def trainer_of(config: FpttConfig, network: nn.Module, data: Dataset) -> ForwardPropagation:
+    """Return what trains a network on the sequences of `data` as `config` says."""
+    steps = data.inputs.shape[1]
+    block = config.steps_of_block(steps)
+    objective: Objective = Numbers(config.block_weight)
+    if data.targets is None:
+        objective = Classes(_outputs(data), len(cuts(steps, block)), config.auxiliary)
+    optimizer = _OPTIMIZERS[config.optimizer](network.parameters(), lr=config.learning_rate)
+    return ForwardPropagation(
+        network,
+        optimizer,
+        objective,
+        block,
+        alpha=config.alpha,
+        beta=config.beta,
+        form=config.form,
+        clip_norm=config.clip_norm,
+    )
+
+
+def schedule_of(
+    config: FpttConfig, optimizer: torch.optim.Optimizer, updates: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Return the schedule of the learning rate over so many batches of sequences."""
+    end = 0.0 if config.schedule == "linear" else 1.0
+    return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, end, total_iters=updates)
+
+
+def evaluate(network: nn.Module, data: Dataset, config: FpttConfig) -> Told:
+    """Return how a network does on data with labels or targets, in blocks as it was trained.
+
+    Random states start the same every time.
+    """
+    inputs, wanted = _tensors(_wanted(data))
+    block = config.steps_of_block(inputs.shape[1])
+    total, decided, size = 0.0, 0, {}
+    sent: dict[str, float] = {}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for first in range(0, len(inputs), EVALUATED):
+            chosen, states = slice(first, first + EVALUATED), None
+            for part in cuts(inputs.shape[1], block):
+                made = run_block(network, samples(inputs, chosen)[:, part], states)
+                states = made.states
+                for name, z in made.spikes.items():
+                    sent[name] = sent.get(name, 0.0) + float(z.sum(dtype=torch.float64))
+                    size[name] = math.prod(z.shape[2:])
+                if wanted.ndim == 2 and data.targets is None:
+                    total += float((made.outputs.argmax(-1) == wanted[chosen, part]).sum())
+            told, right = made.outputs[:, -1], wanted[chosen]
+            decided += right.numel()
+            if data.targets is not None:
+                total += float((told - right).square().sum(dtype=torch.float64))
+            elif right.ndim == 1:
+                total += float((told.argmax(-1) == right).sum())
+    seen = len(inputs) * inputs.shape[1]
+    rates = {name: count / (seen * size[name]) for name, count in sent.items()}
+    mean = sum(sent.values()) / (seen * sum(size.values())) if sent else 0.0
+    return Told(_metric(data), total / decided, rates, mean)
+
+
+def _epochs(
+    config: FpttConfig,
+    network: Network,
+    train: Dataset,
+    validation: Dataset,
+    keeper: Keeper,
+    observe: Observe | None,
+) -> None:
+    if config.flip and train.inputs.ndim != 5:
+        raise WrongInput("flip: only images (channels, height, width) can be mirrored; use layout=image")
+    order = torch.Generator().manual_seed(config.seed)
+    training = trainer_of(config, network, train)
+    batches = math.ceil(len(train.inputs) / config.batch_size)
+    schedule = schedule_of(config, training.optimizer, config.epochs * batches)
+    inputs, wanted = _tensors(train)
+    last = 1.0 if train.targets is None else block_weight(config.block_weight, *_last_block(config, train))
+    for epoch in range(1, config.epochs + 1):
+        if config.fresh:
+            inputs, wanted = _tensors(_load(config, "train", epoch))
+        training.restart()
+        total, shuffled = 0.0, torch.randperm(len(inputs), generator=order)
+        for batch in range(batches):
+            chosen = shuffled[batch * config.batch_size : (batch + 1) * config.batch_size]
+            shown = samples(inputs, chosen)
+            if config.flip:
+                shown = mirrored(shown, torch.rand(len(chosen), generator=order) < 0.5)
+            total += training.update(shown, wanted[chosen]).loss / last * len(chosen)
+            schedule.step()
+        told = evaluate(network, validation, config)
+        clamped = {"clamped_neurons": network.clamped()} if isinstance(network, RecurrentNetwork) else {}
+        counted = {"updates": training.sequences, "weight_updates": training.updates}
+        improved = keeper.offer(epoch, told.rank(), {**told.metrics("validation"), **counted, **clamped})
+        if observe is not None:
+            best = float(keeper.metrics[f"validation_{told.metric}"])
+            mean = total / len(inputs)
+            observe(
+                Progress(
+                    epoch, config.epochs, mean, told.metric, told.value, best, told.rank(), improved
+                )
+            )  # fmt: skip
+
+
+def _last_block(config: FpttConfig, data: Dataset) -> tuple[int, int]:
+    steps = data.inputs.shape[1]
+    blocks = len(cuts(steps, config.steps_of_block(steps)))
+    return blocks - 1, blocks
+
+
+def _load(config: FpttConfig, split: str, epoch: int = 0) -> Dataset:
+    """Load a split; with an epoch, the training sequences that are drawn for it alone."""
+    options = config.data_options()
+    if epoch:
+        if "seed" not in option_names(config.data):
+            raise WrongInput(f"data {config.data}: fresh, but nothing in it is drawn; use fresh=false")
+        options["seed"] = (config.seed << 20) + epoch
+    return load_data(config.data, split, **options)
+
+
+def _wanted(data: Dataset) -> Dataset:
+    if data.labels is None and data.targets is None:
+        raise WrongInput(
+            f"data {data.name}: holds neither labels nor targets, and training needs them; add an array "
+            "'labels' (batch,)"
+        )
+    return data
+
+
+def _outputs(data: Dataset) -> int:
+    if data.targets is not None:
+        return int(data.targets.shape[1])
+    assert data.labels is not None
+    return 1 + int(data.labels.max())
+
+
+def _metric(data: Dataset) -> str:
+    return "accuracy" if data.targets is None else "mse"
+
+
+def _tensors(data: Dataset) -> tuple[Tensor, Tensor]:
+    """Return inputs and what is wanted; a step that is shown again at every step is kept once."""
+    values = data.inputs
+    still = values.shape[1] > 1 and values.strides[1] == 0
+    inputs = torch.from_numpy((values[:, :1] if still else values).astype("float32")).expand(values.shape)
+    if data.targets is not None:
+        return inputs, torch.from_numpy(data.targets.astype("float32"))
+    assert data.labels is not None
+    return inputs, torch.from_numpy(data.labels.copy())

@@ -1,0 +1,1 @@
+"""Numerics and convergence of spiking networks."""

@@ -1,0 +1,1 @@
+"""Checkpoints and state dicts, read without executing code."""

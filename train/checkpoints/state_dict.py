@@ -1,0 +1,150 @@
+"""Weights of a network whose class is the user's own: a state dict, and a factory that builds the network."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn_compile.targets.errors import ExportError
+from snn_compile.train.checkpoints.checkpoint import Checkpoint, checkpoint_of
+from snn_compile.train.checkpoints.torch_file import read_plain
+
+_NESTED = ("state_dict", "model_state_dict", "model", "net", "weights")
+"""Where training scripts put the state dict in what they save."""
+
+
+def load_foreign(
+    path: str | Path, factory: str | Callable[[], Any], sample_input: Any = None, dt: float | None = None
+) -> Checkpoint:
+    """Return a checkpoint, graph included, of a state dict and the network that `factory` builds.
+
+    `factory` is "package.module:factory" (a function or class without arguments; the working directory is
+    searched too) or the callable itself. It returns the module, or the module and a sample input for
+    `to_nir`; a `sample_input` given here wins. The file is read without running code from it. Raises
+    ExportError, naming the file or the factory, for anything that does not fit.
+    """
+    path = Path(path)
+    name = factory if isinstance(factory, str) else f"{factory.__module__}:{factory.__qualname__}"
+    module, sample = _built(_resolved(factory) if isinstance(factory, str) else factory, name)
+    sample = sample if sample_input is None else sample_input
+    if sample is None:
+        raise ExportError(
+            f"{name}: what does its forward take? Let the factory return (module, sample_input), such as "
+            "(net, torch.zeros(steps, batch, *shape)), or without steps if forward makes one",
+            factory=name,
+        )
+    _fill(module, _state_dict(path), path, name)
+    return checkpoint_of(module, sample, config={"model": name}, dt=dt)
+
+
+def _resolved(name: str) -> Callable[[], Any]:
+    """Import what "package.module:factory" names."""
+    package, _, attribute = name.partition(":")
+    if not package or not attribute:
+        raise ExportError(f"{name!r} does not name a factory; write package.module:factory", factory=name)
+    with _working_directory():
+        try:
+            found: Any = importlib.import_module(package)
+        except Exception as error:  # whatever the user's module raises
+            raise ExportError(
+                f"{name}: {package} cannot be imported ({_line(error)})", factory=name
+            ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise ExportError(f"{name}: {package} has no {attribute}", factory=name)
+        found = getattr(found, part)
+    if not callable(found):
+        raise ExportError(f"{name} is a {type(found).__name__}; name a function or class", factory=name)
+    return found  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _working_directory() -> Iterator[None]:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _built(factory: Callable[[], Any], name: str) -> tuple[nn.Module, Any]:
+    with _working_directory():
+        try:
+            made = factory()
+        except Exception as error:  # whatever the user's factory raises
+            raise ExportError(f"{name} failed ({_line(error)}); it is called without arguments") from error
+    module, sample = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(module, nn.Module):
+        raise ExportError(
+            f"{name} returns a {type(module).__name__}; it must return a torch module", factory=name
+        )
+    return module, sample
+
+
+def _state_dict(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise ExportError(f"{path}: no such file", path=str(path))
+    body: Any = read_plain(path)
+    for key in _NESTED:
+        if isinstance(body.get(key), Mapping):
+            body = body[key]
+            break
+    wrong = [key for key, value in body.items() if not isinstance(value, Tensor)]
+    if wrong or not body:
+        what = f"{wrong[0]!r} is a {type(body[wrong[0]]).__name__}" if wrong else "it is empty"
+        raise ExportError(
+            f"{path}: not a state dict ({what}); save one with torch.save(net.state_dict(), path)"
+        )
+    found = {str(key).removeprefix("module."): value for key, value in body.items()}
+    if len(found) < len(body):
+        raise ExportError(f"{path}: holds names both with and without 'module.'; save one state dict")
+    return found
+
+
+def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, name: str) -> None:
+    own = module.state_dict()
+    problems = [f"lacks {key}" for key in own.keys() - state.keys()]
+    problems += [f"has {key}, which the network has not" for key in state.keys() - own.keys()]
+    problems += [
+        f"{key} is {tuple(state[key].shape)} and the network's {tuple(own[key].shape)}"
+        for key in own.keys() & state.keys()
+        if state[key].shape != own[key].shape
+    ]
+    problems += [
+        f"{key} is {str(state[key].dtype).removeprefix('torch.')} and the network's "
+        f"{str(own[key].dtype).removeprefix('torch.')}"
+        for key in own.keys() & state.keys()
+        if state[key].is_complex() and not own[key].is_complex()
+    ]
+    problems += [problem for key in sorted(own.keys() & state.keys()) if (problem := _odd(key, state, own))]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise ExportError(
+            f"{path}: does not fit the network of {name}: {'; '.join(sorted(problems)[:3])}{more}",
+            path=str(path),
+            problems=sorted(problems),
+        )
+    with torch.no_grad():
+        module.load_state_dict(dict(state))
+
+
+def _odd(key: str, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
+    """Return what is wrong with a tensor where the network's own is finite."""
+    broken = ~torch.isfinite(state[key])
+    if not broken.any() or not torch.isfinite(own[key]).all():
+        return None
+    first = broken.nonzero()[0].tolist()
+    return f"{key}{first} is {state[key][tuple(first)].item()}, and must be finite"
+
+
+def _line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__

@@ -1,0 +1,5 @@
+"""The command snn-train."""
+
+from snn_compile.train.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""Configurations of every algorithm, and presets."""

@@ -1,0 +1,1 @@
+"""Convex reconstruction of hidden neurons."""

@@ -1,0 +1,99 @@
+"""Dense layers of liquid spiking neurons with a leaky read-out as NIR.
+
+A layer becomes an Affine of its input, an LSN node (`compiler/frontends/nir_extensions.py`) and, if it hears
+itself, a Linear with a delay of one step; the read-out an LI with tau = dt / (1 - a), r = 1, of W_out z.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+from torch import Tensor
+
+from snn_compile.compiler.contract.contract import Contract, Readout, attach
+from snn_compile.compiler.frontends.nir_extensions import LSN
+from snn_compile.train.export.layers import linear_node, numbers
+from snn_compile.train.networks.blockwise import OnlineNetwork
+from snn_compile.train.networks.lsn_layers import LiquidLayer
+from snn_compile.train.networks.recurrent import LeakyReadout
+
+
+def without_liquid_nodes(module: OnlineNetwork) -> str:
+    """Return why a network has no graph, or ""."""
+    config = module.config
+    if config.neuron != "lsn":
+        return f"neurons of the kind {config.neuron} between a block's states have no node of NIR or of ours"
+    if config.channels:
+        return "an LSN node is a dense layer; liquid neurons whose gates are convolutions have none"
+    if config.readout != "leaky":
+        return (
+            f"the readout {config.readout} has no node: it reads membranes or has a liquid rate of its own; "
+            "readout=leaky has one"
+        )
+    if config.start != "zero":
+        return "an LSN node starts from states of 0, and this network from random ones"
+    return ""
+
+
+def liquid_to_nir(module: OnlineNetwork, sample_input: Tensor, dt: float | None) -> Any:
+    """Return the graph of a network of dense liquid layers; a step is `dt` seconds, or has no unit (None).
+
+    The module must be one that `without_liquid_nodes` finds nothing against.
+    """
+    config, step = module.config, dt or 1.0
+    readout = module.readout
+    assert isinstance(readout, LeakyReadout)
+    with torch.no_grad():
+        shares = torch.exp(-1 / readout.tau.double().abs())
+    nodes: dict[str, Any] = {"input": nir.Input({"input": np.array(config.input_shape)})}
+    row, delays, back = ["input"], {}, []
+    if len(config.input_shape) > 1:
+        shape = {"input": np.array(config.input_shape)}
+        nodes["flatten"] = nir.Flatten(shape, start_dim=0, end_dim=-1)
+        row.append("flatten")
+    for number, layer in enumerate(module.dense, start=1):
+        assert isinstance(layer, LiquidLayer)
+        hidden, weight = f"hidden{number}" if len(module.dense) > 1 else "hidden", f"fc{number}"
+        nodes[weight] = linear_node(layer.input.weight, layer.input.bias, weight)
+        nodes[hidden] = _node(layer, hidden)
+        row += [weight, hidden]
+        if layer.recurrent is not None:
+            nodes[f"{hidden}_recurrent"] = linear_node(layer.recurrent.weight, None, f"{hidden}_recurrent")
+            delays[hidden, f"{hidden}_recurrent"] = 1
+            back.append((f"{hidden}_recurrent", hidden))
+    last = f"fc{len(module.dense) + 1}"
+    nodes[last] = linear_node(readout.weight, None, last)
+    tau = step / (1 - numbers(shares, "readout", "decay"))
+    nodes["readout"] = nir.LI(tau=tau, r=np.ones(config.outputs), v_leak=np.zeros(config.outputs))
+    nodes["output"] = nir.Output({"output": np.array((config.outputs,))})
+    row += [last, "readout", "output"]
+    graph = nir.NIRGraph(nodes=nodes, edges=[*zip(row[:-1], row[1:], strict=True), *delays, *back])
+    contract = Contract(
+        dt=step,
+        time_unit="s" if dt else "step",
+        rule="euler",
+        comparison=">",
+        update_order="synapse_first",
+        current_decay="before",
+        delays=delays,
+        readouts={"output": Readout("membrane", config.reads, config.task)},
+    )
+    attach(graph, contract)
+    return graph
+
+
+def _node(layer: LiquidLayer, name: str) -> LSN:
+    size, kind = layer.membrane.out_features, layer.kind
+    rest = torch.zeros(size, 2 * size), torch.zeros(size)
+    adaptation = rest if layer.adaptation is None else (layer.adaptation.weight, layer.adaptation.bias)
+    return LSN(
+        w_membrane=numbers(layer.membrane.weight, name, "membrane.weight"),
+        b_membrane=numbers(layer.membrane.bias, name, "membrane.bias"),
+        w_adaptation=numbers(adaptation[0], name, "adaptation.weight"),
+        b_adaptation=numbers(adaptation[1], name, "adaptation.bias"),
+        theta=np.full(size, kind.base if kind.adaptive else kind.fixed),
+        rise=np.full(size, kind.scale if kind.adaptive else 0.0),
+    )

@@ -1,0 +1,208 @@
+"""The nodes of linear, convolution, pooling and normalisation layers; see `traced.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+from torch import Tensor
+
+from snn_compile.targets.errors import ExportError
+from snn_compile.train.export.traced import Array, GraphBuilder, Layer, Source
+from snn_compile.train.tracing.values import Value
+
+
+def numbers(tensor: Tensor, path: str, what: str) -> Array:
+    """Return a tensor's numbers; raises ExportError, naming the first, where they are not finite."""
+    array: Array = tensor.detach().cpu().numpy().copy()
+    if not np.isfinite(array).all():
+        where = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
+        raise ExportError(f"{path}: {what}{where} is {array[tuple(where)]}; it must be finite", node=path)
+    return array
+
+
+def linear_node(weight: Tensor, bias: Tensor | None, path: str) -> Any:
+    """Return Linear, or Affine with a bias."""
+    if bias is None:
+        return nir.Linear(weight=numbers(weight, path, "weight"))
+    return nir.Affine(weight=numbers(weight, path, "weight"), bias=numbers(bias, path, "bias"))
+
+
+def convolution_node(
+    weight: Tensor, bias: Tensor | None, shape: tuple[int, ...], settings: Mapping[str, Any], path: str
+) -> Any:
+    """Return Conv1d or Conv2d for an input of `shape` (channels, ...).
+
+    Groups become zeros of a full kernel: nir 1.0.8 takes the kernel's second axis for the input's channels.
+    """
+    dimensions = weight.ndim - 2
+    kernel = _without_groups(numbers(weight, path, "weight"), int(settings["groups"]))
+    offset = np.zeros(len(kernel), kernel.dtype) if bias is None else numbers(bias, path, "bias")
+    padding = settings["padding"]
+    common = {"weight": kernel, "bias": offset, "groups": 1}
+    sizes = {key: tuple(int(n) for n in settings[key]) for key in ("stride", "dilation")}
+    padding = padding if isinstance(padding, str) else tuple(int(n) for n in padding)
+    if dimensions == 2:
+        return nir.Conv2d(input_shape=tuple(shape[1:]), padding=padding, **sizes, **common)
+    single = {key: value[0] for key, value in sizes.items()}
+    padding = padding if isinstance(padding, str) else padding[0]
+    return nir.Conv1d(input_shape=shape[1], padding=padding, **single, **common)
+
+
+def _without_groups(kernel: Array, groups: int) -> Array:
+    outputs, inputs = kernel.shape[0] // groups, kernel.shape[1]
+    full = np.zeros((len(kernel), inputs * groups, *kernel.shape[2:]), kernel.dtype)
+    for group in range(groups):
+        rows = slice(group * outputs, (group + 1) * outputs)
+        full[rows, group * inputs : (group + 1) * inputs] = kernel[rows]
+    return full
+
+
+def _add(builder: GraphBuilder, node: Any, kind: str, value: Value, inner: Value, t: int) -> list[Source]:
+    """Add a node that reads the value `inner`, and return it."""
+    found = builder.sources(inner, t)
+    if not found:
+        raise ExportError(f"{value.path}: nothing but zeros reaches it; leave it out", node=value.path)
+    name = builder.name(value.path, kind)
+    builder.nodes[name] = node
+    builder.connect(found, name)
+    return [(name, 0)]
+
+
+def _linear(builder: GraphBuilder, value: Value, t: int) -> list[Source]:
+    (inner,) = value.args
+    if len(inner.shape) != 2:
+        raise ExportError(
+            f"{value.path}: gets signals of shape {inner.shape[1:]}, not vectors; put nn.Flatten before it",
+            node=value.path,
+        )
+    node = linear_node(value.attrs["weight"], value.attrs["bias"], value.path)
+    return _add(builder, node, "linear", value, inner, t)
+
+
+def _convolution(builder: GraphBuilder, value: Value, t: int) -> list[Source]:
+    (inner,) = value.args
+    attrs = value.attrs
+    node = convolution_node(attrs["weight"], attrs["bias"], inner.shape[1:], attrs, value.path)
+    return _add(builder, node, "conv", value, inner, t)
+
+
+def _normalisation(builder: GraphBuilder, value: Value, t: int) -> list[Source]:
+    (inner,) = value.args
+    factor, offset = value.attrs["factor"], value.attrs["offset"]
+    if inner.op in ("linear", "conv"):
+        weight, bias = inner.attrs["weight"].double(), inner.attrs["bias"]
+        weight = weight * factor.reshape(-1, *([1] * (weight.ndim - 1)))
+        bias = offset if bias is None else offset + factor * bias.double()
+        attrs = {**inner.attrs, "weight": weight, "bias": bias}
+        folded = Value(inner.op, inner.args, inner.shape, inner.path, attrs)
+        return LAYERS[inner.op](builder, folded, t)
+    if len(inner.shape) == 2:
+        return _add(builder, linear_node(torch.diag(factor), offset, value.path), "norm", value, inner, t)
+    dimensions = len(inner.shape) - 2
+    settings = {"stride": (1,) * dimensions, "padding": (0,) * dimensions, "dilation": (1,) * dimensions}
+    kernel = factor.reshape(-1, 1, *([1] * dimensions))
+    node = convolution_node(kernel, offset, inner.shape[1:], {**settings, "groups": len(factor)}, value.path)
+    return _add(builder, node, "norm", value, inner, t)
+
+
+def _average(builder: GraphBuilder, value: Value, t: int) -> list[Source]:
+    (inner,) = value.args
+    attrs = value.attrs
+    if len(attrs["kernel"]) == 2:
+        node = nir.AvgPool2d(*(np.array(attrs[key]) for key in ("kernel", "stride", "padding")))
+        return _add(builder, node, "avgpool", value, inner, t)
+    return _add(builder, _window(value, 1.0 / attrs["kernel"][0]), "avgpool", value, inner, t)
+
+
+def _window(value: Value, weight: float) -> Any:
+    """Return the depthwise convolution that sums each window times `weight`."""
+    shape, attrs = value.args[0].shape[1:], value.attrs
+    kernel = torch.full((shape[0], 1, *attrs["kernel"]), weight, dtype=torch.float64)
+    return convolution_node(kernel, None, shape, {**attrs, "groups": shape[0]}, value.path)
+
+
+def _maximum(builder: GraphBuilder, value: Value, t: int) -> list[Source]:
+    (inner,) = value.args
+    attrs = value.attrs
+    if not builder.binary(inner):
+        raise ExportError(
+            f"{value.path}: max pooling of {_described(inner)} has no NIR counterpart; pool the spikes "
+            "after the neurons instead, or use AvgPool2d",
+            node=value.path,
+        )
+    plain = len(attrs["kernel"]) == 2 and attrs["dilation"] == (1, 1)
+    node = (
+        nir.SumPool2d(*(np.array(attrs[key]) for key in ("kernel", "stride", "padding")))
+        if plain
+        else _window(value, 1.0)
+    )
+    ((pool, _),) = _add(builder, node, "maxpool", value, inner, t)
+    name = builder.name(f"{pool}_any", "any")
+    builder.nodes[name] = nir.Threshold(threshold=np.full(value.shape[1:], 0.5))
+    builder.connect([(pool, 0)], name)
+    return [(name, 0)]
+
+
+def _described(value: Value) -> str:
+    if value.op in ("slice", "input"):
+        return "the input (whether it is spikes is not known)"
+    return (
+        "graded spikes"
+        if value.op == "out"
+        else f"the result of {value.path or value.op}, which is no spikes"
+    )
+
+
+def _flatten(builder: GraphBuilder, value: Value, t: int) -> list[Source]:
+    (inner,) = value.args
+    before, after = inner.shape[1:], value.shape[1:]
+    joined = len(before) - len(after) + 1
+    starts = [
+        i
+        for i in range(len(after))
+        if (*before[:i], int(np.prod(before[i : i + joined])), *before[i + joined :]) == after
+    ]
+    if joined < 2 or not starts:
+        raise ExportError(
+            f"{value.path}: reshapes {before} to {after}; NIR only joins axes; give the data in that shape",
+            node=value.path,
+        )
+    node = nir.Flatten({"input": np.array(before)}, start_dim=starts[0], end_dim=starts[0] + joined - 1)
+    return _add(builder, node, "flatten", value, inner, t)
+
+
+def _scale(builder: GraphBuilder, value: Value, t: int) -> list[Source]:
+    (inner,) = value.args
+    factor = value.attrs["factor"]
+    factor = factor[0] if factor.ndim == len(inner.shape) and len(factor) == 1 else factor
+    if factor.ndim >= len(inner.shape):
+        raise ExportError(f"{value.path}: scales the samples of a batch differently", node=value.path)
+    scale = np.array(np.broadcast_to(numbers(factor.double(), value.path, "factor"), inner.shape[1:]))
+    return _add(builder, nir.Scale(scale=scale), "scale", value, inner, t)
+
+
+def _concatenation(builder: GraphBuilder, value: Value, t: int) -> list[Source]:
+    result, begin = [], 0
+    for part in value.args:
+        size = part.shape[1]
+        place = torch.zeros(value.shape[1], size)
+        place[begin : begin + size] = torch.eye(size)
+        result += _add(builder, linear_node(place, None, value.path), "concat", value, part, t)
+        begin += size
+    return result
+
+
+LAYERS: Mapping[str, Layer] = {
+    "linear": _linear,
+    "conv": _convolution,
+    "batchnorm": _normalisation,
+    "avgpool": _average,
+    "maxpool": _maximum,
+    "reshape": _flatten,
+    "scale": _scale,
+    "concat": _concatenation,
+}

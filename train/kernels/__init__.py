@@ -1,0 +1,1 @@
+"""Compiled passes over whole sequences, with gradients by hand."""

@@ -1,0 +1,1 @@
+"""Neuron equations in torch: the definitions."""

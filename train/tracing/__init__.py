@@ -1,0 +1,1 @@
+"""What a module's forward computes, written down step by step."""
