@@ -5,8 +5,9 @@ Names load on first use, so that importing the command does not import the stage
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from snn_compile.targets.lazy import attach
 
 if TYPE_CHECKING:
     from snn_compile.compiler.contract.contract import Contract, Readout
@@ -16,6 +17,19 @@ if TYPE_CHECKING:
     from snn_compile.compiler.onnx.rate_coding import Conversion, ConversionOptions, convert
     from snn_compile.compiler.pipeline import STAGES, Compilation, Options, compile_graph, compile_stages
     from snn_compile.compiler.quantization.quantize import QuantizedNetwork
+else:
+    __getattr__, __dir__ = attach(
+        __name__,
+        {
+            "contract.contract": ("Contract", "Readout"),
+            "lowering.lower": ("lower",),
+            "network": ("Network",),
+            "onnx.graph": ("read_onnx",),
+            "onnx.rate_coding": ("Conversion", "ConversionOptions", "convert"),
+            "pipeline": ("Compilation", "Options", "STAGES", "compile_graph", "compile_stages"),
+            "quantization.quantize": ("QuantizedNetwork",),
+        },
+    )
 
 __all__ = [
     "Compilation",
@@ -33,30 +47,3 @@ __all__ = [
     "lower",
     "read_onnx",
 ]
-
-_HOME = {
-    "Compilation": "pipeline",
-    "Contract": "contract.contract",
-    "Conversion": "onnx.rate_coding",
-    "ConversionOptions": "onnx.rate_coding",
-    "Network": "network",
-    "Options": "pipeline",
-    "QuantizedNetwork": "quantization.quantize",
-    "Readout": "contract.contract",
-    "STAGES": "pipeline",
-    "compile_graph": "pipeline",
-    "compile_stages": "pipeline",
-    "convert": "onnx.rate_coding",
-    "lower": "lowering.lower",
-    "read_onnx": "onnx.graph",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

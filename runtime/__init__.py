@@ -5,8 +5,9 @@ Names load on first use, so that a command's --help stays light.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from snn_compile.targets.lazy import attach
 
 if TYPE_CHECKING:
     from snn_compile.runtime.data.registry import Dataset, data_names, load_data
@@ -20,6 +21,23 @@ if TYPE_CHECKING:
     from snn_compile.runtime.reports.energy import Energy, energy
     from snn_compile.runtime.reports.figure import Trace, trace
     from snn_compile.runtime.reports.report import Report
+else:
+    __getattr__, __dir__ = attach(
+        __name__,
+        {
+            "data.registry": ("Dataset", "data_names", "load_data"),
+            "divergence.diverge": ("Divergence", "diverge"),
+            "evaluation.compare": ("Check", "Difference", "check", "compare", "first_difference"),
+            "evaluation.mixed_precision": ("search_precision",),
+            "execution.environments": ("Environment", "Episodes", "environment_of", "run_episodes"),
+            "execution.run": ("reference", "simulate"),
+            "execution.session": ("Answer", "Session", "Totals", "open_session"),
+            "reports.accuracy": ("Accuracy", "paired_interval"),
+            "reports.energy": ("Energy", "energy"),
+            "reports.figure": ("Trace", "trace"),
+            "reports.report": ("Report",),
+        },
+    )
 
 __all__ = [
     "Accuracy",
@@ -51,28 +69,3 @@ __all__ = [
     "simulate",
     "trace",
 ]
-
-_MODULES = {
-    "reports.accuracy": ("Accuracy", "paired_interval"),
-    "evaluation.compare": ("Check", "Difference", "check", "compare", "first_difference"),
-    "reports.energy": ("Energy", "energy"),
-    "data.registry": ("Dataset", "data_names", "load_data"),
-    "divergence.diverge": ("Divergence", "diverge"),
-    "execution.environments": ("Environment", "Episodes", "environment_of", "run_episodes"),
-    "reports.figure": ("Trace", "trace"),
-    "execution.session": ("Answer", "Session", "Totals", "open_session"),
-    "reports.report": ("Report",),
-    "execution.run": ("reference", "simulate"),
-    "evaluation.mixed_precision": ("search_precision",),
-}
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

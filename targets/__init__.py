@@ -5,8 +5,9 @@ Names load on first use, so that a command's --help imports neither scipy nor a 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from snn_compile.targets.lazy import attach
 
 if TYPE_CHECKING:
     from snn_compile.targets.chips.chip import Chip, chip_names, load_chip, target_names
@@ -19,6 +20,21 @@ if TYPE_CHECKING:
     from snn_compile.targets.program.program import Core, InputPort, OutputPort, Program, Projection, Route
     from snn_compile.targets.program.rule import Rule
     from snn_compile.targets.program.weights import WeightTable
+else:
+    __getattr__, __dir__ = attach(
+        __name__,
+        {
+            "chips.chip": ("Chip", "chip_names", "load_chip", "target_names"),
+            "devices.device": ("Device", "device_names", "execute", "open_device"),
+            "devices.record": ("DeviceRun", "Overflow", "RunRecord"),
+            "errors": ("SnnCompileError",),
+            "program.file": ("load_program",),
+            "program.population": ("Population",),
+            "program.program": ("Core", "InputPort", "OutputPort", "Program", "Projection", "Route"),
+            "program.rule": ("Rule",),
+            "program.weights": ("WeightTable",),
+        },
+    )
 
 __all__ = [
     "Chip",
@@ -46,32 +62,9 @@ __all__ = [
     "to_lava",
 ]
 
-_MODULES = {
-    "chips.chip": ("Chip", "chip_names", "load_chip", "target_names"),
-    "devices.device": ("Device", "device_names", "execute", "open_device"),
-    "errors": ("SnnCompileError",),
-    "program.population": ("Population",),
-    "program.program": ("Core", "InputPort", "OutputPort", "Program", "Projection", "Route"),
-    "program.file": ("load_program",),
-    "devices.record": ("DeviceRun", "Overflow", "RunRecord"),
-    "program.rule": ("Rule",),
-    "program.weights": ("WeightTable",),
-}
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
-
 
 def to_lava(program: Program) -> LavaNetwork:
     """Return the program as connected lava-nc processes with named ports; imports lava."""
     from snn_compile.targets.lava.network import to_lava as connect
 
     return connect(program)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -5,8 +5,9 @@ Names load on first use, so that importing this package, or its command, does no
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from snn_compile.targets.lazy import attach
 
 if TYPE_CHECKING:
     from snn_compile.train.algorithms.batches import Score
@@ -38,6 +39,36 @@ if TYPE_CHECKING:
     from snn_compile.train.neurons.lsn import Gates, Liquid, liquid_step
     from snn_compile.train.neurons.rf_brf import Resonance, divergence_boundary, resonator_step
     from snn_compile.train.neurons.surrogate import SURROGATES, spike
+else:
+    __getattr__, __dir__ = attach(
+        __name__,
+        {
+            "algorithms.batches": ("Score",),
+            "algorithms.bptt": ("evaluate", "fit"),
+            "algorithms.fptt_update": ("ForwardPropagation",),
+            "algorithms.implicit_gradient": ("at_equilibrium",),
+            "algorithms.training": ("Progress", "Training"),
+            "analysis.convergence": ("Convergence", "convergence", "gradient_norms", "spectral_radius"),
+            "analysis.equilibrium": ("accuracy_by_steps", "approach", "load_feedback"),
+            "analysis.landscape": ("Landscape", "error_landscape"),
+            "analysis.memory": ("saved_bytes",),
+            "checkpoints.checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
+            "checkpoints.state_dict": ("load_foreign",),
+            "configs.bptt": ("TrainConfig",),
+            "configs.equilibrium": ("EquilibriumConfig",),
+            "configs.fptt": ("FpttConfig",),
+            "configs.presets": ("PRESETS", "read_config"),
+            "export.to_nir": ("to_nir",),
+            "networks.blockwise": ("OnlineConfig", "OnlineNetwork"),
+            "networks.feedback": ("FeedbackConfig", "FeedbackLayer", "FeedbackNetwork"),
+            "networks.feedforward": ("LayerConfig", "NetworkConfig", "Run", "SpikingNetwork"),
+            "networks.layers": ("CubaLIF", "Firing", "LI", "LIF"),
+            "networks.recurrent": ("RecurrentConfig", "RecurrentNetwork"),
+            "neurons.lsn": ("Gates", "Liquid", "liquid_step"),
+            "neurons.rf_brf": ("Resonance", "divergence_boundary", "resonator_step"),
+            "neurons.surrogate": ("SURROGATES", "spike"),
+        },
+    )
 
 __all__ = [
     "Checkpoint",
@@ -91,41 +122,3 @@ __all__ = [
     "spike",
     "to_nir",
 ]
-
-_MODULES = {
-    "analysis.convergence": ("Convergence", "convergence", "gradient_norms", "spectral_radius"),
-    "algorithms.batches": ("Score",),
-    "algorithms.bptt": ("evaluate", "fit"),
-    "configs.bptt": ("TrainConfig",),
-    "checkpoints.checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
-    "analysis.equilibrium": ("accuracy_by_steps", "approach", "load_feedback"),
-    "configs.equilibrium": ("EquilibriumConfig",),
-    "export.to_nir": ("to_nir",),
-    "networks.feedback": ("FeedbackConfig", "FeedbackLayer", "FeedbackNetwork"),
-    "checkpoints.state_dict": ("load_foreign",),
-    "algorithms.fptt_update": ("ForwardPropagation",),
-    "configs.fptt": ("FpttConfig",),
-    "algorithms.implicit_gradient": ("at_equilibrium",),
-    "analysis.landscape": ("Landscape", "error_landscape"),
-    "neurons.lsn": ("Gates", "Liquid", "liquid_step"),
-    "analysis.memory": ("saved_bytes",),
-    "networks.feedforward": ("LayerConfig", "NetworkConfig", "Run", "SpikingNetwork"),
-    "networks.layers": ("CubaLIF", "Firing", "LI", "LIF"),
-    "networks.blockwise": ("OnlineConfig", "OnlineNetwork"),
-    "configs.presets": ("PRESETS", "read_config"),
-    "networks.recurrent": ("RecurrentConfig", "RecurrentNetwork"),
-    "neurons.rf_brf": ("Resonance", "divergence_boundary", "resonator_step"),
-    "neurons.surrogate": ("SURROGATES", "spike"),
-    "algorithms.training": ("Progress", "Training"),
-}
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
