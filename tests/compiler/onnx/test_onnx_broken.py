@@ -34,7 +34,7 @@ def good() -> Any:
 
 def changed(change: Callable[[Any], None]) -> Callable[[Any], Any]:
     def build() -> Any:
-        model = good(onnx_models)
+        model = good()
         change(model)
         return model
 
@@ -176,7 +176,7 @@ CASES: dict[str, tuple[Callable[[Any], Any], str]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_broken_file_is_one_clear_error(case: str, tmp_path: Path) -> None:
     build, says = CASES[case]
-    path = onnx_models.saved(build(onnx_models), tmp_path, "broken.onnx")
+    path = onnx_models.saved(build(), tmp_path, "broken.onnx")
     with pytest.raises(CompileError, match=says) as caught:
         read_onnx(path)
     text = str(caught.value)
@@ -184,7 +184,7 @@ def test_a_broken_file_is_one_clear_error(case: str, tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_model(tmp_path: Path) -> None:
-    whole = good(onnx_models).SerializeToString()
+    whole = good().SerializeToString()
     contents = {
         "empty": b"",
         "text": b"not a model at all",
@@ -202,7 +202,7 @@ def test_files_that_are_no_model(tmp_path: Path) -> None:
 
 
 def test_a_file_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = onnx_models.saved(good(onnx_models), tmp_path)
+    path = onnx_models.saved(good(), tmp_path)
     monkeypatch.setattr("snn_compile.compiler.onnx.file.BYTES_MAX", os.path.getsize(path) - 1)
     with pytest.raises(CompileError, match="bytes, more than"):
         read_onnx(path)
@@ -210,7 +210,7 @@ def test_a_file_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_no_other_file_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights' file exists and would be read by onnx.load."""
-    model = good(onnx_models)
+    model = good()
     weights = model.graph.initializer[0].raw_data
     (tmp_path / "secret.bin").write_bytes(weights)
     external(model)
@@ -222,7 +222,7 @@ def test_no_other_file_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_damaged_bytes_never_raise_anything_else(tmp_path: Path) -> None:
-    whole = np.frombuffer(good(onnx_models).SerializeToString(), np.uint8)
+    whole = np.frombuffer(good().SerializeToString(), np.uint8)
     rng = np.random.default_rng(0)
     path = tmp_path / "damaged.onnx"
     refused = 0
@@ -239,14 +239,14 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path: Path) -> None:
 
 
 def test_an_unsupported_operator_says_which_are(tmp_path: Path) -> None:
-    path = onnx_models.saved(one("Tanh")(onnx_models), tmp_path)
+    path = onnx_models.saved(one("Tanh")(), tmp_path)
     with pytest.raises(UnsupportedNode, match="AveragePool") as caught:
         read_onnx(path)
     assert caught.value.facts["node"] == "Tanh_y" and caught.value.facts["type"] == "Tanh"
 
 
 def test_a_model_that_was_not_converted_is_not_lowered(tmp_path: Path) -> None:
-    path = onnx_models.saved(good(onnx_models), tmp_path)
+    path = onnx_models.saved(good(), tmp_path)
     for use in (lower, compile_graph):
         with pytest.raises(CompileError, match="calibration data"):
             use(path)
@@ -254,4 +254,4 @@ def test_a_model_that_was_not_converted_is_not_lowered(tmp_path: Path) -> None:
 
 def test_max_pool_has_three_words(tmp_path: Path) -> None:
     with pytest.raises(CompileError, match="rectify"):
-        read_onnx(onnx_models.saved(good(onnx_models), tmp_path), max_pool="largest")
+        read_onnx(onnx_models.saved(good(), tmp_path), max_pool="largest")

@@ -12,7 +12,7 @@ from snn_compile.targets.chips import chip
 from snn_compile.targets.chips.chip import chip_names, energy_coefficients, load_chip, target_names
 from snn_compile.targets.errors import ChipError
 
-FILES = sorted(Path(str(resources.files("snn_compile.targets"))).glob("*.toml"))
+FILES = sorted(Path(str(resources.files("snn_compile.targets.chips"))).glob("*.toml"))
 CHIPS = [file.stem for file in FILES if file.stem != "costs"]
 
 
