@@ -8,6 +8,7 @@ plain Python (numpy's 32-bit scalars wrap as the compiled ones do), which a firs
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import sys
@@ -112,7 +113,7 @@ def load_chain(
             # What the next part imports is this module, by either form of import.
             parent, _, name = f"{package.__name__}.{part}".rpartition(".")
             patch.setitem(sys.modules, f"{parent}.{name}", module)
-            patch.setattr(sys.modules[parent], name, module, raising=False)
+            patch.setattr(importlib.import_module(parent), name, module, raising=False)
     return module
 
 
