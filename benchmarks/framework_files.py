@@ -147,20 +147,21 @@ def write(folder: Path, framework: str) -> None:
 
 TOP = """# Files of other frameworks
 
-Made by `python benchmarks/framework_files.py --table tests/data/frameworks`. Each network is random, was
-written by the framework's own released exporter and run by the framework itself in float64; "equal" counts
-the entries (sample, step, neuron) of all its layers on which the float reference of the file, lowered under
-the detected contract, gives the framework's spikes. "Not in the file" are the flags (`--convention`) that
-the file cannot answer; without them the error names them. `maker` takes the framework's defaults for what
-is open. Files are in `tests/data/frameworks`, what makes them in `benchmarks/framework_nets_*.py`.
+`python benchmarks/framework_files.py --table tests/data/frameworks` generates this page. Each network is
+random; the framework's released exporter wrote the file, and the framework itself ran the network in
+float64. "Equal" counts the entries (sample, step, neuron) of all layers where the float reference, lowered
+from the file under the detected contract, gives the framework's spikes. "Not in the file" lists the options
+(`--convention`) that the file cannot answer; without them, the error names them. `maker` applies a
+framework's defaults to everything that the file leaves open. The files are in `tests/data/frameworks`, the
+scripts that build the networks in `benchmarks/framework_nets_*.py`.
 """
 
 END = """
-IF networks of Norse and sinabs without convolutions look alike (r = 1, one threshold a neuron, an input
-with a dimension too many) and mean different things, so `maker` is asked for. spyx (its LIF networks) is
-recognised too; lava-dl's own export is no NIR file. Files of older snnTorch versions are recognised like
-those of 1.0.0. A file made by hand, or with a number changed to one that its maker would not write, is
-nobody's: then `dt`, `rule`, `reset`, `reset_timing` and `comparison` are asked for.
+IF networks of Norse and sinabs without convolutions look alike (r = 1, one threshold per neuron, an input
+with one dimension too many) but mean different things, so `maker` must be stated. LIF networks of spyx are
+recognized too; lava-dl's own export is not a NIR file. Files of older snnTorch versions are recognized like
+those of 1.0.0. A file written by hand, or with a value that its exporter would not write, matches no
+exporter; then `dt`, `rule`, `reset`, `reset_timing` and `comparison` must be stated.
 """
 
 
@@ -222,7 +223,7 @@ def table(folder: Path) -> str:
         for line in (x for x in manifest["files"] if x["framework"] == framework):
             detected, needed, result = compared(folder, line)
             rows.append(f"| {line['name']} | {line['net']} | {detected} | {needed or '-'} | {result} |")
-        rows += ["", "What else its exporter was given:", ""]
+        rows += ["", "Other networks given to its exporter:", ""]
         lost = (x for x in manifest["failures"] if x["framework"] == framework)
         rows += [f"- {x['net']}: {x['happened']}" for x in lost]
         rows.append("")
