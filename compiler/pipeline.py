@@ -150,7 +150,7 @@ def compile_stages(
     routes = stage("route", route, quantized, cores)
     parts = (quantized.populations, quantized.projections, quantized.inputs, quantized.outputs)
     origin = _provenance(network, options, data)
-    program = Program(chip.name, chip.version, *parts, cores, routes, origin, retimed.period)
+    program = Program(chip.name, chip.version, *parts, cores, routes, origin, retimed.period, chip.formats)
     return Compilation(network, retimed, quantized, split, cores, program, precision)
 
 
@@ -159,7 +159,7 @@ def _check(options: Options, chip: Chip) -> None:
     for how in (asked, options.plan.format, *options.plan.formats.values()) if options.plan else (asked,):
         if how.tables not in TABLES:
             raise CompileError(f"tables {how.tables!r}; use one of {', '.join(TABLES)}")
-        low, high = chip.weight_bits
+        low, high = chip.formats.weight_bits
         if not low <= how.bits <= high:
             raise CompileError(f"{how.bits} weight bits; {chip.title} has {low} to {high}")
     if options.c_slow is not None and options.c_slow < 1:

@@ -236,7 +236,7 @@ def _finer(bench: Bench, best: Made, auto: bool, rounding: str) -> Made:
     twice the bits is better than two.
     """
     floors = _floors(bench)
-    auto = auto and best.plan.format.bits == bench.chip.weight_bits[1]
+    auto = auto and best.plan.format.bits == bench.chip.formats.weight_bits[1]
     if not auto and not floors:
         return best
     kind = "residual" if auto else best.plan.format.tables

@@ -93,6 +93,7 @@ def unplaced(made: QuantizedNetwork, chip: Chip, retimed: RetimedNetwork) -> Pro
         made.inputs,
         made.outputs,
         period=retimed.period,
+        formats=chip.formats,
     )
 
 

@@ -239,12 +239,12 @@ def _ladder(weight: Weight, start: TableFormat, chip: Chip, delayed: bool) -> li
     exact = exact * (LADDER_TOP / largest) if largest else exact
 
     def rung(form: TableFormat) -> _Rung:
-        split = split_weights(exact, form, chip.weight_exponent, rows=rows(weight))
+        split = split_weights(exact, form, chip.formats.weight_exponent, rows=rows(weight))
         step = float(np.sqrt(np.mean((split.values() - exact) ** 2))) if exact.size else 0.0
         return _Rung(form, _memory(weight, split, chip, delayed), step)
 
     found = [rung(form) for form in dict.fromkeys((FINEST, start, TableFormat(8, "sign")))]
-    for bits in range(8, chip.weight_bits[0] - 1, -1):
+    for bits in range(8, chip.formats.weight_bits[0] - 1, -1):
         one, group = rung(TableFormat(bits, "one")), rung(TableFormat(bits, "group"))
         found.append(group if group.step < GROUP_FINER * one.step else one)
         if found[-1] is group and bits == 8:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from snn_compile.compiler.network import Float, Network, Population, Port, Weight, weight_values, with_values
-from snn_compile.targets.chips.formats import FLOAT_NOISE
+from snn_compile.targets.chips.rounding import FLOAT_NOISE
 from snn_compile.targets.program.program import InputPort
 
 Known = Mapping[str, Mapping[str, Any]]

@@ -16,7 +16,7 @@ import numpy as np
 from snn_compile.compiler.network import Float, Population
 from snn_compile.compiler.reference import SpikingGroup
 from snn_compile.targets.chips.chip import Chip
-from snn_compile.targets.chips.formats import TensorError, round_decay, tensor_error
+from snn_compile.targets.chips.rounding import TensorError, round_decay, tensor_error
 from snn_compile.targets.errors import CompileError
 from snn_compile.targets.integer import DECAY_ONE, STATE_SHIFT
 from snn_compile.targets.program.population import Population as IntegerPopulation

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from snn_compile.compiler.network import Float, Population
 from snn_compile.compiler.reference import SpikingGroup
 from snn_compile.targets.chips.chip import Chip
-from snn_compile.targets.chips.formats import TensorError, tensor_error
+from snn_compile.targets.chips.rounding import TensorError, tensor_error
 from snn_compile.targets.errors import PrecisionLost
 from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT
 from snn_compile.targets.program.models import DAMPING_BITS, DAMPING_EXPONENT_MAX
@@ -122,7 +122,9 @@ def resonator_integers(
     # In 2**-DAMPING_BITS of the state, for each unit of what holds q.
     share = values["damping"] * (1 << DAMPING_BITS) / parameters["r_step"]
     most = float(share.max())
-    exponent = min(max(floor(log2((chip.decay_max + 0.5) / most)), 0), DAMPING_EXPONENT_MAX) if most else 0
+    exponent = (
+        min(max(floor(log2((chip.formats.decay_max + 0.5) / most)), 0), DAMPING_EXPONENT_MAX) if most else 0
+    )
     mantissa = np.rint(share * 2.0**exponent)
     parameters |= {"damping": mantissa.astype(np.int64), "damping_exp": np.array([exponent])}
     turn: Complex = cosine + 1j * sine
@@ -130,7 +132,9 @@ def resonator_integers(
     bits = f"{DECAY_BITS} bits"
     errors = [
         *polar_errors(p.name, turn, kept / DECAY_ONE),
-        rounded(f"{p.name}.threshold", f"{chip.threshold_bits} bits", exact_threshold, parameters["vth"]),
+        rounded(
+            f"{p.name}.threshold", f"{chip.formats.threshold_bits} bits", exact_threshold, parameters["vth"]
+        ),
         rounded(f"{p.name}.recovery", bits, values["recovery"] * DECAY_ONE, parameters["delta_r"]),
         rounded(f"{p.name}.damping", f"{bits}, exponent -{exponent}", share * 2.0**exponent, mantissa),
     ]

@@ -20,7 +20,7 @@ from snn_compile.compiler.neurons.brf import (
 )
 from snn_compile.compiler.neurons.rf_iz import IzhikevichGroup, izhikevich_bound, izhikevich_integers
 from snn_compile.targets.chips.chip import Chip
-from snn_compile.targets.chips.formats import TensorError
+from snn_compile.targets.chips.rounding import TensorError
 from snn_compile.targets.program.population import Population as IntegerPopulation
 
 Integers = tuple[IntegerPopulation, list[TensorError], list[str]]

@@ -27,7 +27,7 @@ from snn_compile.compiler.neurons.brf import (
 )
 from snn_compile.compiler.reference import SpikingGroup
 from snn_compile.targets.chips.chip import Chip
-from snn_compile.targets.chips.formats import TensorError
+from snn_compile.targets.chips.rounding import TensorError
 from snn_compile.targets.errors import PrecisionLost
 from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT
 from snn_compile.targets.program.population import Population as IntegerPopulation
@@ -83,7 +83,7 @@ def izhikevich_integers(
     kept: Complex = np.asarray((cos + 1j * sin) / DECAY_ONE, np.complex128)
     errors = [
         *polar_errors(p.name, turn, kept),
-        rounded(f"{p.name}.threshold", f"{chip.threshold_bits} bits", exact, parameters["vth"]),
+        rounded(f"{p.name}.threshold", f"{chip.formats.threshold_bits} bits", exact, parameters["vth"]),
     ]
     made = IntegerPopulation(p.name, p.shape, "rf_iz", parameters, start_step=latency, scale=unit)
     return made, errors, boundary_warnings(p, turn, kept)

@@ -19,7 +19,7 @@ import numpy as np
 
 from snn_compile.compiler.network import Float, Population
 from snn_compile.compiler.reference import Peak
-from snn_compile.targets.chips.formats import TensorError, tensor_error
+from snn_compile.targets.chips.rounding import TensorError, tensor_error
 from snn_compile.targets.program.population import Population as IntegerPopulation
 
 EXPONENT = 6

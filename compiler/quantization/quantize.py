@@ -48,7 +48,7 @@ from snn_compile.compiler.quantization.scales import (
 from snn_compile.compiler.quantization.weight_tables import SplitWeights, TableFormat, split_weights
 from snn_compile.compiler.reference import Peak
 from snn_compile.targets.chips.chip import Chip
-from snn_compile.targets.chips.formats import TensorError, refuse_rounding, tensor_error
+from snn_compile.targets.chips.rounding import TensorError, refuse_rounding, tensor_error
 from snn_compile.targets.errors import CompileError
 from snn_compile.targets.program.population import Population as IntegerPopulation
 from snn_compile.targets.program.program import InputPort, OutputPort
@@ -150,7 +150,7 @@ def quantize(
     graded |= {name for name, port in inputs.items() if port.kind == "graded"}
     heard = {edge.name: _message_bits(network, inputs, edge) for edge in network.projections}
     # Large messages leave no room for sums that are shifted right afterwards.
-    low, high = chip.weight_exponent
+    low, high = chip.formats.weight_exponent
     exponents = {name: (0 if bits == MESSAGE_BITS else low, high) for name, bits in heard.items()}
     for population in network.populations:
         arriving = _arriving(network, population.name, units)
@@ -273,7 +273,7 @@ def _input_port(
     targets = [retimed.network.population(e.target) for e in retimed.network.projections if e.source == name]
     if any(p.fixed_scale is not None for p in targets):
         power = 2.0 ** np.floor(log2(((1 << bits) - 1) / float(np.abs(data).max())))
-        best = min(power, 2.0 ** -chip.weight_exponent[0])
+        best = min(power, 2.0 ** -chip.formats.weight_exponent[0])
     return InputPort(name, shape, "graded", best, bits, bool((data < 0).any()), start)
 
 

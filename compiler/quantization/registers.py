@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from snn_compile.compiler.network import Population
 from snn_compile.targets.chips.chip import Chip
-from snn_compile.targets.chips.formats import TensorError, round_bias, round_decay, tensor_error
+from snn_compile.targets.chips.rounding import TensorError, round_bias, round_decay, tensor_error
 from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT, M
 from snn_compile.targets.program.population import Population as IntegerPopulation
 from snn_compile.targets.program.rule import CHOICES as RULE_CHOICES
@@ -44,7 +44,7 @@ def integer_population(
         errors.append(
             tensor_error(
                 f"{p.name}.threshold",
-                f"{chip.threshold_bits} bits",
+                f"{chip.formats.threshold_bits} bits",
                 exact,
                 parameters["vth"].astype(np.float64),
                 1.0,

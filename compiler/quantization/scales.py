@@ -34,7 +34,7 @@ from snn_compile.compiler.neurons.models import NEURON_PROGRAMS
 from snn_compile.compiler.quantization.weight_tables import TableFormat, split_weights
 from snn_compile.compiler.reference import Peak, run_float
 from snn_compile.targets.chips.chip import Chip
-from snn_compile.targets.chips.formats import round_bias
+from snn_compile.targets.chips.rounding import round_bias
 from snn_compile.targets.errors import PrecisionLost
 from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT, M, weight_step
 
@@ -204,7 +204,7 @@ def choose_scale(
         if weight_values(w).any()
     ]
     # The largest value that rounds onto the top of a table, at the largest exponent.
-    bounds += [(256 - step / 2) * 2.0 ** chip.weight_exponent[1] / w for w, step in spans]
+    bounds += [(256 - step / 2) * 2.0 ** chip.formats.weight_exponent[1] / w for w, step in spans]
     if not bounds:
         return 1.0
     limit = min(bounds)
@@ -234,7 +234,7 @@ def choose_scale(
             parts = split_weights(
                 values * scale,
                 formats[edge.name],
-                chip.weight_exponent,
+                chip.formats.weight_exponent,
                 importance(weight, activity[edge.source]),
                 rows(weight),
                 edge.source in graded,
@@ -280,9 +280,9 @@ def largest_scales(p: Population, bound: Peak, chip: Chip) -> list[float]:
     bias, v_init = (float(np.abs(p.parameters.get(key, 0.0)).max()) for key in ("bias", "v_init"))
     limits = [(M - 1) / (unit * x) for x in (bound.u, bound.v, v_init) if x > 0]
     if p.spiking and p.parameters["threshold"].max() > 0:
-        limits.append(chip.threshold_max / float(p.parameters["threshold"].max()))
+        limits.append(chip.formats.threshold_max / float(p.parameters["threshold"].max()))
     if bias > 0:
-        limits.append(chip.bias_mantissa_max * 2.0 ** chip.bias_exponent[1] / (unit * bias))
+        limits.append(chip.formats.bias_mantissa_max * 2.0 ** chip.formats.bias_exponent[1] / (unit * bias))
     return limits
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_compile.compiler.network import Float
-from snn_compile.targets.chips.formats import RoundedWeights, round_weights
+from snn_compile.targets.chips.rounding import RoundedWeights, round_weights
 from snn_compile.targets.integer import weight_range, weight_step
 
 KINDS = ("one", "sign", "group", "residual")

@@ -11,6 +11,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from snn_compile.targets.chips.formats import LOIHI, Formats
 from snn_compile.targets.errors import ChipError
 
 
@@ -33,32 +34,12 @@ class Chip:
     programmable_neurons: bool
     axon_bits: int
     delay_bits: int
-    decay_bits: int
     voltage_decay_max: int
-    threshold_bits: int
-    bias_mantissa_bits: int
-    bias_exponent: tuple[int, int]
-    weight_bits: tuple[int, int]
-    weight_exponent: tuple[int, int]
     delay_max: int
     graded_messages: bool
     message_bits_max: int
     energy_table: str
-
-    @property
-    def threshold_max(self) -> int:
-        """Largest threshold register value."""
-        return int((1 << self.threshold_bits) - 1)
-
-    @property
-    def decay_max(self) -> int:
-        """Largest decay register value."""
-        return int((1 << self.decay_bits) - 1)
-
-    @property
-    def bias_mantissa_max(self) -> int:
-        """Largest magnitude that fits the bias mantissa with either sign."""
-        return int((1 << (self.bias_mantissa_bits - 1)) - 1)
+    formats: Formats = LOIHI
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -110,17 +91,22 @@ def load_chip(target: str) -> Chip:
             neuron_state_bits=memory["neuron_state_bits"],
             axon_bits=memory["axon_bits"],
             delay_bits=memory["delay_bits"],
-            decay_bits=neuron["decay_bits"],
             voltage_decay_max=neuron["voltage_decay_max"],
-            threshold_bits=neuron["threshold_bits"],
-            bias_mantissa_bits=neuron["bias_mantissa_bits"],
-            bias_exponent=(neuron["bias_exponent"][0], neuron["bias_exponent"][1]),
-            weight_bits=(synapse["weight_bits"][0], synapse["weight_bits"][1]),
-            weight_exponent=(synapse["weight_exponent"][0], synapse["weight_exponent"][1]),
             delay_max=synapse["delay_max"],
             graded_messages=messages["graded"],
             message_bits_max=messages["bits_max"],
             energy_table=table["energy"]["table"],
+            formats=Formats(
+                state_bits=neuron["state_bits"],
+                decay_bits=neuron["decay_bits"],
+                accumulator_bits=synapse["accumulator_bits"],
+                synaptic_shift=synapse["shift"],
+                threshold_bits=neuron["threshold_bits"],
+                bias_mantissa_bits=neuron["bias_mantissa_bits"],
+                bias_exponent=tuple(neuron["bias_exponent"]),
+                weight_bits=tuple(synapse["weight_bits"]),
+                weight_exponent=tuple(synapse["weight_exponent"]),
+            ),
         )
     except KeyError as error:
         raise ChipError(f"chip file of {target}: key {error} is missing", key=str(error)) from error

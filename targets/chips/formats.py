@@ -1,139 +1,103 @@
-"""The chip's number formats, one rounding function each, and the error a tensor takes from it."""
+"""Number formats of a chip: the widths of states, registers, weights and sums, in bits.
+
+Devices, limits and quantization take every width from here. The defaults are those of Loihi and Loihi 2, as
+Lava 0.10.0's fixed-point process models have them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from math import ceil, log2
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from snn_compile.targets.errors import ChipError
 
-from snn_compile.targets.chips.chip import Chip
-from snn_compile.targets.errors import PrecisionLost
-from snn_compile.targets.integer import DECAY_ONE, weight_range, weight_step
 
-Float = npt.NDArray[np.float64]
-
-FLOAT_NOISE = 1e-3
-"""Of a last bit: whole numbers that were stored as floats of another unit come back so close to whole."""
+def _within(default: int | tuple[int, int], low: int, high: int) -> Any:
+    return field(default=default, metadata={"range": (low, high)})
 
 
 @dataclass(frozen=True)
-class TensorError:
-    """What rounding did to one tensor; errors in units of the format's last bit (LSB).
+class Formats:
+    """Widths of a chip's integers in bits; raises ChipError where a width is outside its range.
 
-    `clipped` counts values beyond the format's range, `relative` is the root mean square error over the
-    root mean square value.
+    `state_bits`: membrane, synaptic current and every other neuron state, with their sign.
+    `decay_bits`: fraction bits of a decay: a register d stands for d / 2**decay_bits.
+    `accumulator_bits`: sums of weights and messages, which wrap around.
+    `synaptic_shift`: such a sum is shifted left by it on its way to a state, and so is a threshold register.
+    `threshold_bits`: threshold register, without sign.
+    `bias_mantissa_bits`, `bias_exponent`: bias mantissa with its sign, and its lowest and highest exponent.
+    `weight_bits`, `weight_exponent`: lowest and highest width and exponent of a weight table.
     """
 
-    tensor: str
-    format: str
-    values: int
-    max_lsb: float
-    rms_lsb: float
-    relative: float
-    clipped: int = 0
+    state_bits: int = _within(24, 8, 24)
+    decay_bits: int = _within(12, 1, 12)
+    accumulator_bits: int = _within(32, 16, 32)
+    synaptic_shift: int = _within(6, 0, 8)
+    threshold_bits: int = _within(17, 1, 23)
+    bias_mantissa_bits: int = _within(13, 2, 24)
+    bias_exponent: tuple[int, int] = _within((0, 7), 0, 16)
+    weight_bits: tuple[int, int] = _within((1, 8), 1, 8)
+    weight_exponent: tuple[int, int] = _within((-8, 7), -16, 16)
 
-
-def tensor_error(
-    name: str, text: str, exact: Float, kept: Float, lsb: float | Float, clipped: int | None = None
-) -> TensorError:
-    """Compare exact values with what the format kept; both in the same unit, `lsb` its last bit.
-
-    `clipped` None counts values more than half a last bit off.
-    """
-    if not np.size(exact):
-        return TensorError(name, text, 0, 0.0, 0.0, 0.0)
-    error = np.abs(np.asarray(kept, np.float64) - exact) / lsb
-    size = float(np.sqrt(np.mean(np.square(exact / lsb))))
-    rms = float(np.sqrt(np.mean(np.square(error))))
-    if clipped is None:
-        # To the nearest value, more than half a step off can only come from the end of the range.
-        clipped = int(np.count_nonzero(error > 0.5 + 1e-9))
-    return TensorError(
-        name, text, int(error.size), float(error.max()), rms, rms / size if size else 0.0, clipped
-    )
-
-
-def refuse_rounding(errors: Iterable[TensorError], owner: str) -> None:
-    """Raise PrecisionLost if a tensor that has to stay as it is was rounded, by more than float noise."""
-    for error in errors:
-        if error.max_lsb > FLOAT_NOISE:
-            raise PrecisionLost(
-                f"{error.tensor!r} holds the chip's integers already, and {error.format} do not hold them: "
-                f"up to {error.max_lsb:g} last bits are lost in {owner!r}",
-                tensor=error.tensor,
-                error=error.max_lsb,
-                allowed=0.0,
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            low, high = item.metadata["range"]
+            pair = isinstance(item.default, tuple)
+            ends = value if isinstance(value, tuple) else (value,)
+            within = all(type(end) is int and low <= end <= high for end in ends)
+            if not within or len(ends) != 1 + pair or ends[0] > ends[-1]:
+                what = "two integers, lowest and highest," if pair else "an integer"
+                raise ChipError(
+                    f"{item.name} is {value!r}; it must be {what} from {low} to {high}", key=item.name
+                )
+        if self.threshold_bits + self.synaptic_shift > self.state_bits - 1:
+            raise ChipError(
+                f"threshold_bits is {self.threshold_bits}: shifted left by {self.synaptic_shift}, a "
+                f"threshold is wider than the {self.state_bits - 1} bits and sign of a state",
+                key="threshold_bits",
             )
 
-
-@dataclass(frozen=True, eq=False)
-class RoundedWeights:
-    """Integers of one weight table with their exponent and sign mode."""
-
-    weights: npt.NDArray[np.int64]
-    exponent: int
-    sign_mode: str
-    bits: int
+    @property
+    def state_half(self) -> int:
+        """Half the range of a state, 2**(state_bits - 1); a current lives in (-state_half, state_half]."""
+        return 1 << (self.state_bits - 1)
 
     @property
-    def step(self) -> float:
-        """Distance between neighbouring weights, exponent applied."""
-        return float(weight_step(self.bits, self.sign_mode) * 2.0**self.exponent)
+    def state_max(self) -> int:
+        """Largest membrane, state_half - 1; the lowest is -state_max."""
+        return self.state_half - 1
 
-    def values(self) -> Float:
-        """The weights with the exponent applied."""
-        return self.weights * np.float64(2.0**self.exponent)
+    @property
+    def decay_one(self) -> int:
+        """What stands for a decay of 1: 2**decay_bits."""
+        return 1 << self.decay_bits
 
+    @property
+    def decay_max(self) -> int:
+        """Largest decay register, decay_one - 1."""
+        return self.decay_one - 1
 
-def round_weights(exact: Float, bits: int, exponents: tuple[int, int], clip: int = 0) -> RoundedWeights:
-    """Round weights to one table: the sign mode from their signs, the least exponent that clips none.
+    @property
+    def accumulator_half(self) -> int:
+        """Half the range of a sum: sums wrap into [-accumulator_half, accumulator_half)."""
+        return 1 << (self.accumulator_bits - 1)
 
-    `clip` takes that much off the exponent: a finer step, and weights beyond the range become its end.
-    """
-    low, high = float(np.min(exact, initial=0.0)), float(np.max(exact, initial=0.0))
-    mode = "excitatory" if low >= 0 else "inhibitory" if high <= 0 else "mixed"
-    bottom, top = weight_range(bits, mode)
-    step = weight_step(bits, mode)
-    # Half a step above the top still rounds onto it.
-    needs = [high / (top + step / 2 - 1e-9)] if high > 0 else []
-    needs += [low / (bottom - step / 2 + 1e-9)] if low < 0 else []
-    exponent = ceil(log2(max(needs))) - clip if needs else 0
-    exponent = min(max(exponent, exponents[0]), exponents[1])
-    steps = np.rint(exact / (step * 2.0**exponent)) * step
-    return RoundedWeights(np.clip(steps, bottom, top).astype(np.int64), exponent, mode, bits)
+    @property
+    def threshold_unit(self) -> int:
+        """Membrane units per unit of a threshold register or of a weighted sum: 2**synaptic_shift."""
+        return 1 << self.synaptic_shift
 
+    @property
+    def threshold_max(self) -> int:
+        """Largest threshold register."""
+        return (1 << self.threshold_bits) - 1
 
-def round_decay(
-    decay: Float, offset: int, chip: Chip, name: str
-) -> tuple[npt.NDArray[np.int64], TensorError]:
-    """Return the decay register; the share lost a step is (register + offset) / 4096."""
-    register = np.clip(
-        np.rint(decay * DECAY_ONE) - offset, 0, chip.decay_max if offset else chip.voltage_decay_max
-    ).astype(np.int64)
-    kept = (register + offset).astype(np.float64)
-    return register, tensor_error(name, f"{chip.decay_bits} bits", decay * DECAY_ONE, kept, 1.0)
+    @property
+    def bias_mantissa_max(self) -> int:
+        """Largest magnitude that fits the bias mantissa with either sign."""
+        return (1 << (self.bias_mantissa_bits - 1)) - 1
 
 
-def round_bias(exact: Float, chip: Chip, name: str) -> tuple[npt.NDArray[Any], int, TensorError]:
-    """Return mantissa and the least shared exponent; `exact` in membrane units."""
-    low, high = chip.bias_exponent
-    largest = float(np.abs(exact).max())
-    needed = ceil(log2(largest / (chip.bias_mantissa_max + 0.5))) if largest > 0 else low
-    exponent = min(max(needed, low), high)
-    limit = chip.bias_mantissa_max
-    mantissa = np.clip(np.rint(exact / 2.0**exponent), -limit, limit).astype(np.int64)
-    return (
-        mantissa,
-        exponent,
-        tensor_error(
-            name,
-            f"{chip.bias_mantissa_bits} bits, exponent {exponent}",
-            exact,
-            mantissa * np.float64(2.0**exponent),
-            2.0**exponent,
-        ),
-    )
+LOIHI = Formats()
+"""The formats of Loihi and Loihi 2."""

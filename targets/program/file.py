@@ -1,7 +1,7 @@
 """Program files: one zip archive of `program.json` and `.npy` arrays, no code inside.
 
-Format `snn-compile-program`, version 2, described in docs/program-format.md. A SHA-256 over the content
-is stored and checked, so a truncated or edited file is refused.
+Format `snn-compile-program`, version 3, described in docs/program-format.md; versions 1 and 2 are read too.
+A SHA-256 over the content is stored and checked, so a truncated or edited file is refused.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from snn_compile.targets.chips.formats import Formats
 from snn_compile.targets.errors import SnnCompileError, WrongProgram
 from snn_compile.targets.program.digest import content_digest, encode
 from snn_compile.targets.program.population import Population
@@ -27,7 +28,7 @@ from snn_compile.targets.program.program import Core, InputPort, OutputPort, Pro
 from snn_compile.targets.program.weights import WeightTable
 
 SCHEMA = "snn-compile-program"
-VERSION = 2
+VERSION = 3
 HEADER = "program.json"
 SIZE_MAX = 4 << 30
 """Largest content in bytes that is unpacked: far above one chip's memory, far below a machine's."""
@@ -90,10 +91,10 @@ def load_program(path: str | os.PathLike[str]) -> Program:
             head = json.loads(archive.read(HEADER))
             if head.get("schema") != SCHEMA:
                 raise WrongProgram(f"{file} is not a program of snn-compile")
-            if head["version"] != VERSION:
+            if head["version"] not in _READERS:
                 raise WrongProgram(
-                    f"{file}: format version {head['version']}, this reads version "
-                    f"{VERSION}; compile the model again"
+                    f"{file}: format version {head['version']}, this reads versions 1 to {VERSION}; compile "
+                    "the model again, or use a newer snn-compile"
                 )
             count = sum(name.startswith("arrays/") for name in archive.namelist())
             arrays = [_array(archive.read(f"arrays/{i}.npy")) for i in range(count)]
@@ -101,7 +102,7 @@ def load_program(path: str | os.PathLike[str]) -> Program:
             raise WrongProgram(
                 f"{file} was changed after it was written: its digest differs; compile the model again"
             )
-        return _program(head["program"], arrays)
+        return _READERS[head["version"]](head["program"], arrays)
     except SnnCompileError:
         raise
     except (OSError, zipfile.BadZipFile, EOFError) as error:
@@ -126,7 +127,14 @@ def _array(data: bytes) -> npt.NDArray[Any]:
     return array
 
 
+def _version_1(body: dict[str, Any], arrays: list[npt.NDArray[Any]]) -> Program:
+    """Read a program from before c-slow ones: a logical step is a device step."""
+    return _program({**body, "period": 1}, arrays)
+
+
 def _program(body: dict[str, Any], arrays: list[npt.NDArray[Any]]) -> Program:
+    """Read a program of version 3, or of version 2, which has no `formats`: those of Loihi."""
+
     def population(b: dict[str, Any]) -> Population:
         parameters = {key: arrays[ref["array"]] for key, ref in b["parameters"].items()}
         return Population(**{**b, "shape": tuple(b["shape"]), "parameters": parameters})
@@ -146,6 +154,8 @@ def _program(body: dict[str, Any], arrays: list[npt.NDArray[Any]]) -> Program:
         slices = tuple((name, start, stop) for name, start, stop in b["slices"])
         return Core(b["index"], (b["tile"][0], b["tile"][1]), slices, b["use"])
 
+    widths: Any = {key: tuple(v) if isinstance(v, list) else v for key, v in body.get("formats", {}).items()}
+    formats = Formats(**widths)
     return Program(
         chip=body["chip"],
         chip_version=body["chip_version"],
@@ -157,7 +167,11 @@ def _program(body: dict[str, Any], arrays: list[npt.NDArray[Any]]) -> Program:
         routes=tuple(Route(**{**b, "destinations": tuple(b["destinations"])}) for b in body["routes"]),
         provenance=body["provenance"],
         period=body["period"],
+        formats=formats,
     )
+
+
+_READERS = {1: _version_1, 2: _program, 3: _program}
 
 
 def _check_sparse(parts: tuple[npt.NDArray[Any], ...], shape: list[int]) -> None:

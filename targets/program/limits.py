@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_compile.targets.chips.chip import Chip
-from snn_compile.targets.integer import STATE_SHIFT, M
+from snn_compile.targets.chips.formats import LOIHI
 from snn_compile.targets.program.models import DAMPING_EXPONENT_MAX
 
 if TYPE_CHECKING:
@@ -24,35 +24,42 @@ def _outside(array: npt.NDArray[Any], low: int, high: int) -> str | None:
 
 def chip_violations(program: Program, chip: Chip) -> list[str]:
     """Return every limit of the chip that the program breaks, one line each."""
-    mantissa = chip.bias_mantissa_max
+    formats = program.formats
+    mantissa, state = formats.bias_mantissa_max, (-formats.state_max, formats.state_max)
+    decay, threshold = (0, formats.decay_max), (0, formats.threshold_max)
+    voltage_decay = (0, chip.voltage_decay_max)
+    # Thresholds of some models are registers in membrane units.
+    fine_threshold = (0, formats.threshold_max << formats.synaptic_shift)
+    fraction = (-formats.decay_one, formats.decay_one)
     ranges = {
-        "du": (0, chip.decay_max),
-        "dv": (0, chip.voltage_decay_max),
-        "vth": (0, chip.threshold_max),
-        "vth_hi": (0, chip.threshold_max),
-        "vth_lo": (-chip.threshold_max, 0),
+        "du": decay,
+        "dv": voltage_decay,
+        "vth": threshold,
+        "vth_hi": threshold,
+        "vth_lo": (-formats.threshold_max, 0),
         "bias_mant": (-mantissa - 1, mantissa),
-        "bias_exp": chip.bias_exponent,
-        "v_init": (-(M - 1), M - 1),
-        "v_min": (-(M - 1), M - 1),
-        "message_shift": (0, 23),
-        "cos_decay": (-chip.decay_max - 1, chip.decay_max + 1),
-        "sin_decay": (-chip.decay_max - 1, chip.decay_max + 1),
-        "decay_bits": (1, chip.decay_bits),
+        "bias_exp": formats.bias_exponent,
+        "v_init": state,
+        # Its default lies below every state.
+        "v_min": (min(-formats.state_max, -LOIHI.state_max), formats.state_max),
+        "message_shift": (0, formats.state_bits - 1),
+        "cos_decay": fraction,
+        "sin_decay": fraction,
+        "decay_bits": (1, formats.decay_bits),
         "state_exp": (0, 7),
         "spike_exp": (0, 7),
-        "delta_i": (0, chip.decay_max),
-        "delta_v": (0, chip.voltage_decay_max),
-        "delta_theta": (0, chip.voltage_decay_max),
-        "delta_r": (0, chip.voltage_decay_max),
-        "theta_0": (0, chip.threshold_max << STATE_SHIFT),
-        "theta_step": (0, chip.threshold_max << STATE_SHIFT),
-        "bias": (-(M - 1), M - 1),
+        "delta_i": decay,
+        "delta_v": voltage_decay,
+        "delta_theta": voltage_decay,
+        "delta_r": voltage_decay,
+        "theta_0": fine_threshold,
+        "theta_step": fine_threshold,
+        "bias": state,
         "relu": (0, 1),
         "cum_error": (0, 1),
-        "r_step": (0, chip.threshold_max << STATE_SHIFT),
+        "r_step": fine_threshold,
         "refractory": (0, 1),
-        "damping": (0, chip.decay_max),
+        "damping": decay,
         "damping_exp": (0, DAMPING_EXPONENT_MAX),
         "reset_exp": (0, 1),
     }
@@ -64,20 +71,20 @@ def chip_violations(program: Program, chip: Chip) -> list[str]:
                 "only"
             )
         # Thresholds of numbers are as wide as a state.
-        wide = {"vth": (0, M - 1)} if population.kind.programmable and population.graded else {}
+        wide = {"vth": (0, formats.state_max)} if population.kind.programmable and population.graded else {}
         for key, array in population.parameters.items():
             if text := _outside(array, *(ranges | wide)[key]):
                 found.append(f"population {population.name!r}: {key} {text}")
-        found += _beyond_the_state(population)
+        found += _beyond_the_state(population, formats.state_max)
     for edge in program.projections:
         if edge.delay_steps > chip.delay_max:
             found.append(
                 f"projection {edge.name!r}: delay {edge.delay_steps} steps, the chip has {chip.delay_max}"
             )
         for table in edge.tables:
-            if text := _outside(np.array([table.exponent]), *chip.weight_exponent):
+            if text := _outside(np.array([table.exponent]), *formats.weight_exponent):
                 found.append(f"projection {edge.name!r}: weight exponent {text}")
-            if text := _outside(np.array([table.bits]), *chip.weight_bits):
+            if text := _outside(np.array([table.bits]), *formats.weight_bits):
                 found.append(f"projection {edge.name!r}: weight bits {text}")
         found += _wrapping(program, edge)
         for table in edge.tables:
@@ -101,7 +108,7 @@ def chip_violations(program: Program, chip: Chip) -> list[str]:
     return found
 
 
-def _beyond_the_state(population: Population) -> list[str]:
+def _beyond_the_state(population: Population, state_max: int) -> list[str]:
     """Find thresholds and biases of sigma-delta neurons that, shifted, are more than a state holds."""
     if "spike_exp" not in population.parameters:
         return []
@@ -110,7 +117,11 @@ def _beyond_the_state(population: Population) -> list[str]:
         f"population {population.name!r}: {key} * 2**{shift} {text}"
         for key in ("vth", "bias")
         if key in population.parameters
-        and (text := _outside(population.parameters[key].astype(np.int64) << min(shift, 14), -(M - 1), M - 1))
+        and (
+            text := _outside(
+                population.parameters[key].astype(np.int64) << min(shift, 14), -state_max, state_max
+            )
+        )
     ]
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_compile.targets.chips.chip import load_chip
+from snn_compile.targets.chips.formats import LOIHI, Formats
 from snn_compile.targets.errors import DoesNotFit, WrongInput, WrongProgram
 from snn_compile.targets.program.digest import content_digest, encode
 from snn_compile.targets.program.limits import chip_violations
@@ -181,7 +182,8 @@ class Route:
 class Program:
     """An integer network mapped onto a chip.
 
-    `provenance` leads back to what it was made from. `period`: device steps a logical step takes.
+    `provenance` leads back to what it was made from. `period`: device steps per logical step. `formats`: the
+    widths of the chip's integers, with which every device computes.
     """
 
     chip: str
@@ -194,6 +196,7 @@ class Program:
     routes: tuple[Route, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
     period: int = 1
+    formats: Formats = field(default=LOIHI, metadata={"later": True})
 
     def __post_init__(self) -> None:
         chip = load_chip(self.chip)
@@ -202,6 +205,8 @@ class Program:
                 f"compiled for {self.chip} version {self.chip_version}; this "
                 f"installation has version {chip.version}; compile again"
             )
+        if chip.formats != self.formats:
+            raise WrongProgram(f"its number formats are not those of {chip.title}; compile again")
         if not 1 <= self.period <= PERIOD_MAX:
             raise WrongProgram(
                 f"a period of {self.period} device steps a logical step; 1 to {PERIOD_MAX} are possible"

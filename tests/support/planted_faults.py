@@ -17,7 +17,7 @@ from snn_compile.compiler.contract.contract import Contract
 from snn_compile.compiler.network import Network, Population, Port, Projection
 from snn_compile.runtime import simulate
 from snn_compile.targets.chips.chip import load_chip
-from snn_compile.targets.chips.formats import round_weights
+from snn_compile.targets.chips.rounding import round_weights
 from snn_compile.targets.integer import weight_range
 from snn_compile.targets.program.program import InputPort, Program
 from snn_compile.targets.program.weights import WeightTable
@@ -115,7 +115,7 @@ def one_table(program: Program, name: str, values: np.ndarray, bits: int | None 
     """Replace a projection's tables by one that holds `values` as finely as they did, or in `bits`."""
     tables = projection(program, name).tables
     bits = bits or min(tables[0].bits + len(tables) - 1, 8)
-    rounded = round_weights(values, bits, load_chip("loihi2").weight_exponent)
+    rounded = round_weights(values, bits, load_chip("loihi2").formats.weight_exponent)
     message_bits = projection(program, name).tables[0].message_bits
     table = WeightTable(rounded.weights, rounded.exponent, bits, rounded.sign_mode, message_bits)
     return with_projection(program, name, tables=(table,))

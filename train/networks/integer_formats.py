@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from snn_compile.targets.chips.chip import Chip, load_chip
-from snn_compile.targets.chips.formats import RoundedWeights, round_bias, round_decay, round_weights
+from snn_compile.targets.chips.rounding import RoundedWeights, round_bias, round_decay, round_weights
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.targets.integer import DECAY_ONE, STATE_SHIFT, M, weight_range, weight_step
 from snn_compile.train.kernels.sequence import Numbers
@@ -136,11 +136,11 @@ def _largest_scale(exact: Exact, values: Sequence[Numbers], config: IntegerConfi
     if drive:  # sums of weights wrap at 32 bits, which training does not model
         bounds.append((1 << 31) / (unit * MARGIN * drive))
     if exact.threshold:
-        bounds.append(chip.threshold_max / exact.threshold)
+        bounds.append(chip.formats.threshold_max / exact.threshold)
     if most:
-        bounds.append(top * 2.0 ** chip.weight_exponent[1] / most)
+        bounds.append(top * 2.0 ** chip.formats.weight_exponent[1] / most)
     if bias:
-        bounds.append(chip.bias_mantissa_max * 2.0 ** chip.bias_exponent[1] / (unit * bias))
+        bounds.append(chip.formats.bias_mantissa_max * 2.0 ** chip.formats.bias_exponent[1] / (unit * bias))
     return min(bounds)
 
 
@@ -167,7 +167,7 @@ def _mode(values: Numbers, config: IntegerConfig) -> str:
 def _table(values: Numbers, config: IntegerConfig, chip: Chip, highest: int) -> RoundedWeights:
     """Round to one table whose exponent is at most `highest`, and never so small that weights break."""
     finest = -int(log2(weight_step(config.weight_bits, _mode(values, config))))
-    low = max(finest, chip.weight_exponent[0])
+    low = max(finest, chip.formats.weight_exponent[0])
     return round_weights(values, config.weight_bits, (low, max(low, highest)))
 
 
@@ -175,7 +175,7 @@ def _exponents(values: Numbers, config: IntegerConfig, chip: Chip) -> tuple[floa
     """Return the mean squared error of the best exponents for values at a scale, and those."""
     total, chosen = 0.0, []
     for part in _split(values, config):
-        best, least = chip.weight_exponent[1], np.inf
+        best, least = chip.formats.weight_exponent[1], np.inf
         for clip in range(CLIPS):
             made = _table(part, config, chip, best - bool(clip))
             error = float(np.mean((made.values() - part) ** 2))
@@ -211,7 +211,7 @@ def rounded_decay(factor: Tensor, offset: int, chip: Chip) -> Tensor:
 
 def threshold_register(exact: Exact, form: Format, chip: Chip) -> float:
     """Return the threshold register at a scale."""
-    return float(np.clip(np.rint(exact.threshold * form.scale), 0, chip.threshold_max))
+    return float(np.clip(np.rint(exact.threshold * form.scale), 0, chip.formats.threshold_max))
 
 
 class _Straight(torch.autograd.Function):

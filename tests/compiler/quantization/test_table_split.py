@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from snn_compile.compiler.quantization.rounding import RIDGE, moments, reconstruct, reconstructed
 from snn_compile.compiler.quantization.scales import rows
 from snn_compile.compiler.quantization.weight_tables import GROUPS, TableFormat, split_weights
-from snn_compile.targets.chips.formats import round_weights
+from snn_compile.targets.chips.rounding import round_weights
 from snn_compile.targets.program.weights import WeightTable
 
 EXPONENTS = (-8, 7)

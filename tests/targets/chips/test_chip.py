@@ -10,6 +10,7 @@ import pytest
 
 from snn_compile.targets.chips import chip
 from snn_compile.targets.chips.chip import chip_names, energy_coefficients, load_chip, target_names
+from snn_compile.targets.chips.formats import LOIHI
 from snn_compile.targets.errors import ChipError
 
 FILES = sorted(Path(str(resources.files("snn_compile.targets.chips"))).glob("*.toml"))
@@ -26,13 +27,15 @@ def test_names_are_those_of_the_files() -> None:
 def test_every_chip_loads(name: str) -> None:
     loaded = load_chip(name)
     assert loaded.name == name and load_chip(f"{name}-sim") == loaded
+    formats = loaded.formats
+    assert formats == LOIHI
     assert loaded.version >= 1 and loaded.title
     for key in ("cores", "core_neurons", "core_memory_bits", "core_in_axons", "core_out_axons"):
         assert getattr(loaded, key) > 0, key
     assert loaded.cores <= loaded.grid[0] * loaded.grid[1] * loaded.cores_per_tile
-    for low, high in (loaded.bias_exponent, loaded.weight_bits, loaded.weight_exponent):
+    for low, high in (formats.bias_exponent, formats.weight_bits, formats.weight_exponent):
         assert low < high
-    assert (loaded.threshold_max, loaded.decay_max, loaded.bias_mantissa_max) == (131071, 4095, 4095)
+    assert (formats.threshold_max, formats.decay_max, formats.bias_mantissa_max) == (131071, 4095, 4095)
     # Memory for the deepest delay, in the bits a delay takes.
     assert loaded.delay_max < 1 << loaded.delay_bits
     assert loaded.message_bits_max > 1 or not loaded.graded_messages

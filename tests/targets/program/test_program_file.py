@@ -241,7 +241,7 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "the digest": (lambda head: head.update(digest="0" * 64), "was changed"),
     "the schema": (lambda head: head.update(schema="other"), "is not a program of snn-compile"),
     "no schema": (lambda head: head.pop("schema"), "is not a program of snn-compile"),
-    "the version": (lambda head: head.update(version=1), "format version 1, this reads version 2"),
+    "the version": (lambda head: head.update(version=4), "format version 4, this reads versions 1 to 3"),
     "no version": (lambda head: head.pop("version"), "is damaged .KeyError"),
     "no program": (lambda head: head.pop("program"), "is damaged .KeyError"),
     "no digest": (lambda head: head.pop("digest"), "is damaged .KeyError"),
