@@ -80,7 +80,12 @@ def primitives() -> Iterator[tuple[str, str, Net, dict[str, Any]]]:
     yield "Input", "real numbers of shape (2, 3) straight into IF neurons of that shape", net, {}
     net = Net().input(3).add("cell", lif()).output(3, source="cell", name="spikes")
     net.add("read", nir.Affine(eighths(2, 2, 3), np.array([0.25, -0.5])), "cell")
-    yield "Output", "one reads neurons, one an Affine behind them in the same step", net.output(2), {}
+    yield (
+        "Output",
+        "one output reads neurons, the other an Affine after them in the same step",
+        net.output(2),
+        {},
+    )
     net = Net().input(3).add("fc", nir.Affine(eighths(3, 4, 3), np.array([0.25, 0, -0.25, 0.5])))
     yield "Affine", "weights and a bias into LIF neurons", net.add("cell", lif(4)).output(4), {}
     net = Net().input(3).add("fc", nir.Linear(eighths(4, 4, 3)))
@@ -98,7 +103,7 @@ def primitives() -> Iterator[tuple[str, str, Net, dict[str, Any]]]:
     yield "Conv2d", about, net.add("cell", lif((3, 3, 1))).output(3, 3, 1), {}
     net = Net().input(2, 3, 3)
     net.add("conv", nir.Conv2d((3, 3), eighths(18, 4, 1, 2, 2), 1, 0, 1, 2, np.zeros(4)))
-    about = "two groups; nir 1.0.8's own type check refuses such a file, so read it without"
+    about = "two groups; nir 1.0.8's own type check rejects such a file, so read it with the check off"
     yield "Conv2d, groups", about, net.add("cell", lif((4, 2, 2))).output(4, 2, 2), {}
     net = Net().input(1, 4, 4)
     net.add("conv", nir.Conv2d((4, 4), eighths(7, 2, 1, 2, 3), 1, "same", 1, 1, np.zeros(2)))
@@ -121,7 +126,7 @@ def primitives() -> Iterator[tuple[str, str, Net, dict[str, Any]]]:
         "v_leak": [0.25, -0.25, 0.5],
         "v_reset": [0.0, -0.25, 0.125],
     }
-    about = "dv = dt/tau (v_leak - v + r x), every parameter one a neuron"
+    about = "dv = dt/tau (v_leak - v + r x), one value per neuron for every parameter"
     yield "LIF", about, few(plain(lif(**values))), {}
     values = {"w_in": [2.0, 1.0, 0.5], "r": [2.0, 1.0, 4.0], "v_leak": [0.25, -0.25, 0.0]}
     yield (
@@ -140,7 +145,7 @@ def primitives() -> Iterator[tuple[str, str, Net, dict[str, Any]]]:
     yield "I", "an integrator without spikes", plain(nir.I(np.array([1.0, 0.5, 0.25])), real=True), {}
     yield (
         "Threshold",
-        "1 where what arrives in a step is past it, no memory",
+        "1 where the input of a step passes it; no memory",
         plain(nir.Threshold(np.array([0.5, 0.25, 0.75]))),
         {},
     )
@@ -173,13 +178,13 @@ def conventions() -> Iterator[tuple[str, str, str, Net, dict[str, Any]]]:
     yield (
         "reset: value",
         "reset",
-        "to v_reset, one a neuron, in the step of the spike",
+        "to v_reset, one value per neuron, in the step of the spike",
         plain(cell),
         {"reset": "value"},
     )
     net = plain(lif(), weights=eighths(1, 3, 3, low=1, high=14))
-    yield "reset: subtract", "reset", "takes v_threshold off", net, {"reset": "subtract"}
-    yield "reset: none", "reset", "the membrane goes on", plain(lif()), {"reset": "none"}
+    yield "reset: subtract", "reset", "subtracts v_threshold", net, {"reset": "subtract"}
+    yield "reset: none", "reset", "the membrane is left as it is", plain(lif()), {"reset": "none"}
     strong = eighths(11, 3, 3, low=1, high=14)
     for kind in ("value", "subtract"):
         for timing, about in (
@@ -194,7 +199,7 @@ def conventions() -> Iterator[tuple[str, str, str, Net, dict[str, Any]]]:
                 plain(lif(), weights=strong),
                 contract,
             )
-    about = "same step; a membrane that began the step past threshold has to pass two of them"
+    about = "same step; a membrane that began the step past the threshold must pass twice the threshold"
     contract = {"reset": "subtract", "reset_timing": "pending"}
     yield "reset timing: pending", "reset_timing", about, plain(lif(), weights=strong), contract
     for word in (">", ">="):
@@ -203,7 +208,7 @@ def conventions() -> Iterator[tuple[str, str, str, Net, dict[str, Any]]]:
         net = Net().input(3).add("fc", nir.Linear(strong)).add("cell", if_(v_threshold=0.5))
         net.add("next", nir.Linear(eighths(12, 2, 3, low=-2, high=3))).add("top", lif(2)).output(2)
         contract = {"reset": "subtract", "spikes_per_step": "floor", "comparison": word}
-        yield f"spikes a step: floor, {word}", "spikes_per_step", about, net, contract
+        yield f"spikes per step: floor, {word}", "spikes_per_step", about, net, contract
     net = plain(lif(), weights=eighths(13, 3, 3, low=-10, high=8))
     yield "clip: v_min", "v_min", "membranes stay at or above -1/4, after the reset", net, {"v_min": -0.25}
     for start, about in ((0.5, "a number"), ("v_leak", "v_leak"), ("v_reset", "v_reset")):
@@ -219,7 +224,7 @@ def conventions() -> Iterator[tuple[str, str, str, Net, dict[str, Any]]]:
     yield (
         "update order: membrane first",
         "update_order",
-        "the membrane sees the current of the step before",
+        "the membrane sees the current of the previous step",
         plain(cuba()),
         order,
     )
@@ -227,11 +232,11 @@ def conventions() -> Iterator[tuple[str, str, str, Net, dict[str, Any]]]:
     yield (
         "current decay: after",
         "",  # only the current itself would tell it from decaying before
-        "the input acts whole, then the current decays",
+        "the whole input acts, then the current decays",
         plain(cuba()),
         decay,
     )
-    about = "after the current acted, and the membrane sees that of the step before"
+    about = "decay after the current has acted; the membrane sees the current of the previous step"
     yield "current decay: after, membrane first", "current_decay", about, plain(cuba()), order | decay
     for gain, about in (
         ("unit", "the input is added as it is; r and w_in are not gains"),
@@ -244,7 +249,7 @@ def conventions() -> Iterator[tuple[str, str, str, Net, dict[str, Any]]]:
     yield (
         "spike amplitude",
         "spike_amplitude",
-        "a spike counts 1/2 where it arrives",
+        "a spike counts 1/2 at its target",
         net,
         {"spike_amplitude": 0.5},
     )
