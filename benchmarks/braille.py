@@ -1,7 +1,7 @@
-"""The NIR paper's Braille networks in integers: how often they say what the float network says.
+"""The NIR paper's Braille networks in integers: how often they agree with the float network.
 
     python benchmarks/braille.py FOLDER                  default settings against the float reference
-    python benchmarks/braille.py FOLDER --variants       and what plainer settings give
+    python benchmarks/braille.py FOLDER --variants       and simpler settings
     python benchmarks/braille.py FOLDER --causes         and what each cause alone does to the float network
 
 FOLDER holds braille_noDelay_bias_zero.nir (reset to a value) and braille_noDelay_noBias_subtract.nir
@@ -9,8 +9,8 @@ FOLDER holds braille_noDelay_bias_zero.nir (reset to a value) and braille_noDela
 on `--samples` random Bernoulli inputs of 12 channels and 256 steps at each of three rates. The calibration
 data are other random inputs, 32 at each of the same rates. A row gives the share of inputs with the float
 network's predicted class (the largest output count, ties to the lowest) and with all of its output counts,
-the share of the most frequent class (what always saying the same would reach) and of ties in the float
-network, the most tables a projection has, and how often states left 24 bits. Exit code 1 if a row is below
+the share of the most frequent class (the accuracy of a constant answer) and of ties in the float network,
+the maximum number of tables per projection, and how often states left 24 bits. Exit code 1 if a row is below
 92 % of the classes or 30 % of the counts, the mean is below 96 %, a projection has more than two tables, or
 a current wrapped.
 """
@@ -121,7 +121,7 @@ def causes(path: Path, conventions: dict[str, Any], samples: int, seed: int) -> 
 
 
 def failures(rows: list[dict[str, Any]]) -> list[str]:
-    """Return what the acceptance does not allow."""
+    """Return the rows and limits that fail the acceptance."""
     found = [
         f"{row['network']} at {row['rate']:.0%}: {words}"
         for row in rows
@@ -158,7 +158,7 @@ def show(out: Console, title: str, rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> int:
-    """Measure, print, and hold the default settings against the acceptance."""
+    """Measure, print, and compare the default settings with the acceptance limits."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--samples", type=int, default=500)

@@ -5,11 +5,11 @@
 
 A case is a `.nir` file and a JSON file with its contract, inputs and expected traces (docs/conformance.md).
 The graph is read from the file, lowered under the case's contract, run in float64 (`reference`), compiled
-for Loihi 2 with the case's own inputs as calibration data, and run on every device. A cell says what
+for Loihi 2 with the case's own inputs as calibration data, and run on every device. A cell states what
 agreed: "equal" is every spike and every membrane of every neuron, at every step of every sample. A membrane
 of integers is equal if it is the expected one in its own units, to the nearest integer. "spikes" is every
 spike, and membranes that are not all equal; a refusal is the error's name. "c-slow 2": with two device
-steps a logical step, which a cycle with less delay than synapse stages needs.
+steps per logical step, which a cycle with less delay than synapse stages needs.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ DEVICES = ("reference", "oracle", "loihi2-sim", "lava-stepped", "lava")
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A case as its two files say it."""
+    """A case as stored in its two files."""
 
     path: Path
     document: Mapping[str, Any]
 
     @property
     def conventions(self) -> dict[str, Any]:
-        """The contract, in the words that `lower` takes."""
+        """The contract, as `lower` takes it."""
         return dict(self.document["contract"])
 
     @property
@@ -63,7 +63,7 @@ def load_cases(folder: Path = CASES) -> list[Case]:
 
 
 def cell(case: Case, device: str, opened: Device | None = None) -> str:
-    """Run one case on one device and say what agreed."""
+    """Run one case on one device and return what agreed."""
     slow = ""
     try:
         network = lower(case.path, case.conventions)
@@ -126,7 +126,7 @@ def table(cases: Iterable[Case], devices: Iterable[str] = DEVICES) -> dict[tuple
 
 
 def rendered(cases: list[Case], cells: Mapping[tuple[str, str], str]) -> str:
-    """Return the tables, one a group, in Markdown."""
+    """Return the tables, one per group, in Markdown."""
     lines = [
         f"With nir {version('nir')}, lava-nc {version('lava-nc')}; {len(cases)} cases, "
         f"{len(DEVICES)} devices.",
@@ -148,7 +148,7 @@ def row(case: Case, cells: Mapping[tuple[str, str], str]) -> str:
 
 
 def pages(text: str) -> Iterator[str]:
-    """Yield what stands before, between and behind the markers of a page."""
+    """Yield the text before, between and after the markers of a page."""
     before, rest = text.split(BEGIN)
     inside, after = rest.split(END)
     yield from (before, inside, after)

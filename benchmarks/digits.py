@@ -1,7 +1,7 @@
 """The whole path on real data: train, compile, run on every device, compare, count.
 
     python benchmarks/digits.py                        both presets, seed 0
-    python benchmarks/digits.py --seeds 0 1 2          the figures of the README
+    python benchmarks/digits.py --seeds 0 1 2          the figures of docs/results.md
     python benchmarks/digits.py --presets digits --output demo
 
 For each preset and seed: train the preset, compile its checkpoint for loihi2-sim, compare the deployed
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def run(preset: str, seed: int, lava: int, folder: Path | None) -> dict[str, Any]:
-    """Take one preset and seed all the way; return what was measured."""
+    """Train, compile and run one preset and seed; return the measurements."""
     name = f"{preset}-{seed}"
     config = train.read_config(preset, [f"seed={seed}"])
     TALK.print(f"{name}: training")
@@ -105,7 +105,7 @@ def _exactness(found: runtime.Check) -> dict[str, Any]:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """Print one table, a column a run."""
+    """Print one table, one column per run."""
     out = Console(width=max(100, 30 + 24 * len(rows)), highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
@@ -128,11 +128,11 @@ def show(rows: list[dict[str, Any]]) -> None:
         "float, without recurrence",
         lambda row: f"{row['without_recurrence']:.2%}" if "without_recurrence" in row else "-",
     )
-    line("spikes a sample", per_sample("spikes"))
-    line("synops a sample", per_sample("synops"))
+    line("spikes per sample", per_sample("spikes"))
+    line("synops per sample", per_sample("synops"))
     for name in rows[0]["energy"]:
         line(
-            f"energy a sample, {name}",
+            f"energy per sample, {name}",
             lambda row, name=name: f"{row['energy'][name]['per_sample_pj'] / 1000:,.1f} nJ",
         )
     for index, device in enumerate(rows[0]["exact"]):

@@ -3,10 +3,10 @@
     python benchmarks/fashion.py --output fashion      Debian's package dataset-fashion-mnist is needed
 
 Trains the preset fashion-conv in floats, then fine-tunes that checkpoint in the chip's integers with 4-bit
-weights, by the command snn-train; a checkpoint that stands in the folder already, with what its training
-printed, is used as it is. Compiles the float checkpoint with weights of 8 and of 4 bits chosen after training
+weights, by the command snn-train; a checkpoint already in the folder, with its training's output, is
+used as it is. Compiles the float checkpoint with weights of 8 and of 4 bits chosen after training
 (on the 128 calibration samples) and the fine-tuned one with the integers it was trained with, runs each
-program on all 10,000 test images, and holds every spike of the fine-tuned program against the training graph.
+program on all 10,000 test images, and compares every spike of the fine-tuned program with the training graph.
 Exit code 1 if a spike differs.
 """
 
@@ -86,7 +86,7 @@ def compiled(path: Path, bits: int) -> tuple[train.Checkpoint, Any]:
 
 
 def deployed(title: str, path: Path, bits: int) -> dict[str, Any]:
-    """Compile a checkpoint and return how its program does on the test images."""
+    """Compile a checkpoint and return its program's results on the test images."""
     TALK.print(f"{title}: compiling and running")
     checkpoint, done = compiled(path, bits)
     test = runtime.load_data("fashion-mnist", "test", **checkpoint.data["options"])

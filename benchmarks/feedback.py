@@ -3,12 +3,12 @@
     python benchmarks/feedback.py --output feedback --seeds 0 1 2     needs Debian's dataset-fashion-mnist
     python benchmarks/feedback.py --output feedback --preset fashion-conv-fsnn
 
-Trains the preset for each seed by the command snn-train; a checkpoint that stands in the folder already, with
-what its training printed, is used as it is. Measures the accuracy of each at other numbers of steps, compiles
+Trains the preset for each seed by the command snn-train; a checkpoint already in the folder, with its
+training's output, is used as it is. Measures the accuracy of each at other numbers of steps, compiles
 it with 8-bit weights (on the 128 calibration samples) and runs the program on all 10,000 test images: in real
-time where one layer hears itself, else at a part of the speed (c-slow), exact, and in real time with added
+time where one layer feeds itself; otherwise exactly at reduced speed (c-slow), and in real time with added
 delay (relaxed). `--approach N` runs program and network for N steps on 128 test images and prints how far
-their rates stay from the network's equilibrium. `--set` is handed on to snn-train.
+their rates stay from the network's equilibrium. `--set` is passed on to snn-train.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def trained_by_command(preset: str, path: Path, settings: list[str]) -> Row:
 
 
 def deployed(title: str, held: train.Checkpoint, test: Any, bits: int, options: Row) -> Row:
-    """Compile a checkpoint and return how its program does on the test images."""
+    """Compile a checkpoint and return its program's results on the test images."""
     TALK.print(f"{title}: compiling and running")
     calibration = runtime.load_data("fashion-mnist", "calibration", **held.data["options"])
     made = compiler.Options(weight_bits=bits, **options)

@@ -1,4 +1,4 @@
-"""Forward propagation through time on the Add task, what it keeps in memory, and what it costs.
+"""Forward propagation through time on the Add task, its memory and its cost.
 
     python benchmarks/fptt.py add --steps 40 100 200 --updates 600 --seeds 0 1 2 -o add.json
     python benchmarks/fptt.py table add.json [more.json ...] [--figure add.png]
@@ -10,9 +10,9 @@
 parts, by backpropagation through time, and ALIF by FPTT. An update is one batch of sequences, all its parts,
 as in the authors' logs; the error is that of the last part, its mean over 50 updates is what is compared with
 a limit. The learning rate falls linearly to 0 over the updates asked for. Then the mean squared error on a
-fixed test set of 2000 sequences. `bytes` counts what is saved for
-the backward pass, `time` gives CPU time a sequence as ratios measured side by side, `fused` that of a liquid
-layer stepped by its definition against its block as one operation.
+fixed test set of 2000 sequences. `bytes` counts what is saved for the backward pass, `time` gives CPU time
+per sequence as ratios measured side by side, `fused` that of a liquid layer stepped by its definition against
+its block as one operation.
 """
 
 from __future__ import annotations

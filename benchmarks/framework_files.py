@@ -6,9 +6,9 @@ Run by hand, once per framework, in an environment that has it (the folder is te
     python benchmarks/framework_files.py --table FOLDER > docs/interop.md
 
 The first form draws random networks in float64, lets the framework's released exporter write each
-(`<name>.nir`), runs the framework on random input and keeps the input and what every layer sent
-(`<name>.npz`: `inputs` and one array a NIR node, (batch, steps, *shape)), and puts a line on each network,
-and on each that the exporter refuses or loses, into `manifest.json`. What the frameworks are asked to build
+(`<name>.nir`), runs the framework on random input and keeps the input and every layer's output
+(`<name>.npz`: `inputs` and one array per NIR node, (batch, steps, *shape)), and adds a line for each network,
+and for each that the exporter refuses or loses, to `manifest.json`. What the frameworks are asked to build
 is in `framework_nets_*.py`. The second form needs no framework: it reads the folder and prints the page.
 
 The frameworks' pins clash, so each needs an environment of its own: torch, then the framework without its
@@ -39,25 +39,25 @@ MOST = 0.6
 @contextmanager
 def listening(layers: Mapping[str, Any]) -> Iterator[dict[str, list[Any]]]:
     """Collect what torch modules return, call by call."""
-    heard: dict[str, list[Any]] = {name: [] for name in layers}
+    outputs: dict[str, list[Any]] = {name: [] for name in layers}
 
     def hook(name: str) -> Callable[..., None]:
         def listen(module: Any, inputs: Any, output: Any) -> None:
             value = output[0] if isinstance(output, tuple) else output
-            heard[name].append(value.detach().clone().numpy())
+            outputs[name].append(value.detach().clone().numpy())
 
         return listen
 
     handles = [module.register_forward_hook(hook(name)) for name, module in layers.items()]
     try:
-        yield heard
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()
 
 
 def arranged(calls: list[Any], order: str, batch: int) -> Any:
-    """Return what a layer sent as (batch, steps, *shape)."""
+    """Return a layer's output as (batch, steps, *shape)."""
     if order == "steps":
         return np.stack(calls, 1)
     (whole,) = calls
@@ -67,12 +67,12 @@ def arranged(calls: list[Any], order: str, batch: int) -> Any:
 
 
 def run(case: Any) -> dict[str, Any]:
-    """Return what every layer of a case sent."""
+    """Return the output of every layer of a case."""
     import torch
 
-    with listening(case.layers) as heard, torch.no_grad():
+    with listening(case.layers) as outputs, torch.no_grad():
         case.run(torch.as_tensor(case.inputs, dtype=getattr(torch, case.dtype)))
-    return {name: arranged(calls, case.order, len(case.inputs)) for name, calls in heard.items()}
+    return {name: arranged(calls, case.order, len(case.inputs)) for name, calls in outputs.items()}
 
 
 def fitting(build: Callable[[float], Any]) -> tuple[Any, dict[str, Any]]:

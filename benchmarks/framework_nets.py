@@ -52,7 +52,7 @@ def analog(seed: int, *shape: int) -> Any:
 
 
 def drawn(scale: float, *layers: Any, seed: int = 1) -> list[Any]:
-    """Give the weights of layers positive means, so that deep layers hear something, and some spread."""
+    """Give the weights of layers positive means, so that deep layers receive input, and some spread."""
     generator = torch.Generator().manual_seed(seed)
     for layer in layers:
         layer.double()
@@ -83,6 +83,6 @@ def written(graph: Any) -> None:
 
 
 def nodes(graph: Any) -> str:
-    """Say in words what a graph consists of."""
+    """Describe the nodes and edges of a graph."""
     kinds = {name: type(node).__name__ for name, node in graph.nodes.items()}
     return ", ".join(f"{name}: {kind}" for name, kind in kinds.items()) + f"; edges {sorted(graph.edges)}"

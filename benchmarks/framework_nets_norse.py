@@ -101,7 +101,7 @@ def readout(scale: float) -> Case:
 
 
 def lost(*layers: Any, shape: tuple[int, ...] = (1, 8)) -> str:
-    """Export and write a network, and say what the graph is."""
+    """Export and write a network; describe its graph."""
     whole = n.SequentialState(*layers).double()
     graph = to_nir(whole, torch.zeros(shape, dtype=torch.float64))
     written(graph)

@@ -101,7 +101,7 @@ def readout(scale: float) -> Case:
 
 
 def lost(layer: Any, what: str = "") -> str:
-    """Export and write a network, and say what the graph is."""
+    """Export and write a network; describe its graph."""
     graph = to_nir(Sequential(LinearTorch((8, 6), has_bias=False), layer), torch.zeros((1, 8)))
     written(graph)
     return f"writes {nodes(graph)}{what}"

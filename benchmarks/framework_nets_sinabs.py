@@ -79,7 +79,7 @@ def conv(scale: float) -> Case:
 
 
 def lost(*layers: Any) -> str:
-    """Export and write a network, and say what the graph is."""
+    """Export and write a network; describe its graph."""
     torch.set_default_dtype(torch.float32)
     whole, data = nn.Sequential(*layers).float(), torch.zeros((1, 4, 8))
     whole(data)

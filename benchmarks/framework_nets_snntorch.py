@@ -85,7 +85,7 @@ def rleaky(scale: float, mechanism: str = "subtract", synapse: bool = False) -> 
 
 
 def lost(*layers: Any, shape: tuple[int, ...] = (1, 8)) -> str:
-    """Export and write a network, and say what the graph is."""
+    """Export and write a network; describe its graph."""
     graph = export_to_nir(nn.Sequential(*layers), torch.zeros(shape), ignore_dims=[0])
     written(graph)
     return "writes " + nodes(graph)

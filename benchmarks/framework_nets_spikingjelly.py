@@ -83,7 +83,7 @@ def conv(scale: float) -> Case:
 
 
 def lost(*layers: Any, shape: tuple[int, ...] = (4, 1, 8)) -> str:
-    """Export and write a network, and say what the graph is."""
+    """Export and write a network; describe its graph."""
     whole = nn.Sequential(*layers).double()
     functional.set_step_mode(whole, "m")
     graph = export_to_nir(whole, torch.zeros(shape, dtype=torch.float64))

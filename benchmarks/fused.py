@@ -3,17 +3,17 @@
     python benchmarks/fused.py                 196 steps, batch 256, 128 neurons: networks, then layers alone
     python benchmarks/fused.py brf --steps 784 --rounds 9 --json
 
-A network is as it is trained: pixels weighted into the layer, the layer, and a leaky read-out of ten classes;
-once with every step by its definition under autograd, products with the three weights in it, and once as
-one operation. A layer alone is given a sequence of currents as large as itself and gives as large a one of
-spikes, with a gradient by each.
+A network is measured as it is trained: pixels weighted into the layer, the layer, and a leaky read-out of ten
+classes; once with every step by its definition under autograd, including the products with the three weight
+matrices, and once as one operation. A layer alone takes a sequence of currents as large as itself and returns
+an equally large one of spikes, with gradients for both.
 
-Each round takes the gradients in turn both ways; the ratio is of the least CPU times. BLAS has one thread.
-Times are in float32. Spikes are compared, and the largest relative difference of a gradient told, in float64:
-in float32 a tie of one membrane with its threshold, rounded differently, changes all that comes after. Both
-ways need at least one product of dense matrices a step, the gradient's with the recurrent weights, which the
-fused one asks of SciPy's BLAS: the ratio depends on the instructions that it uses, which are told. Absolute
-times depend on the machine and stand in the JSON to read the ratios by, not to quote.
+Each round computes the gradients both ways in turn; the ratio is that of the minimum CPU times. BLAS uses one
+thread. Times are in float32. Spikes and gradients are compared in float64: in float32 a tie between a
+membrane and its threshold, rounded differently, changes everything after it. Both ways need at least one
+dense matrix product per step, the gradient's with the recurrent weights, which the fused one takes from
+SciPy's BLAS: the ratio depends on the instructions that BLAS uses, which are reported. Absolute times depend
+on the machine; the JSON holds them to check the ratios, not to quote.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Run = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Family:
-    """A layer two ways, and the ranges of its two parameters; `scale` is that of what arrives."""
+    """A layer two ways, and the ranges of its two parameters; `scale` is that of the input."""
 
     eager: Run
     fused: Run
@@ -51,7 +51,7 @@ class Family:
 
 
 def by_steps(step: Callable[..., Any], states: int) -> Run:
-    """Return the run of a step function (arrives, states, last spikes, one, two) -> (spikes, states)."""
+    """Return the run of a step function (input, states, last spikes, one, two) -> (spikes, states)."""
 
     def run(x: Tensor, weight: Tensor, one: Tensor, two: Tensor) -> Tensor:
         z = x.new_zeros(x.shape[1:])

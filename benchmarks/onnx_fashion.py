@@ -1,12 +1,12 @@
-"""ONNX to spikes on Fashion-MNIST: train two networks of rectifiers, export, convert, compare.
+"""ONNX to spikes on Fashion-MNIST: train two ReLU networks, export, convert, compare.
 
     apt-get install dataset-fashion-mnist
-    python benchmarks/onnx_fashion.py --train            # some CPU minutes a network; writes two .onnx files
+    python benchmarks/onnx_fashion.py --train            # CPU minutes per network; writes two .onnx files
     python benchmarks/onnx_fashion.py --samples 10000    # converts, runs on loihi2-sim, prints the curves
 
 `lenet` is LeNet-style: two convolutions, an average pool, three dense layers. `residual` has two
-convolutions, two residual blocks and global average pooling. Both have batch normalisation, plain ReLUs, and
-layers that a core's 4096 input axons can hear. Float accuracies are onnxruntime's on all 10,000 test images.
+convolutions, two residual blocks and global average pooling. Both have batch normalization, plain ReLUs, and
+layers that fit a core's 4096 input axons. Float accuracies are onnxruntime's on all 10,000 test images.
 The same as commands: `snn-compile onnx-fashion/lenet.onnx --calibrate fashion-mnist --check fashion-mnist`.
 """
 

@@ -6,9 +6,9 @@
 `accuracy` trains the presets, `convergence` a grid of learning rates for each kind of neuron,
 `ablations` the eight balanced neurons with and without refractory period, smooth reset and divergence
 boundary; `landscape` trains until the validation accuracy is 50 % and computes the losses around the
-weights. A run is what snn-train does with its preset and settings. Each leaves a checkpoint and what was
-measured in the folder `--output`; one that stands there with the same configuration is not run again, so
-that a benchmark goes on where it was stopped. Prints the tables of docs/experiments.md; the rows are in
+weights. A run is what snn-train does with its preset and settings. Each run leaves a checkpoint and its
+measurements in the folder `--output`; a run that is already there with the same configuration is skipped, so
+an interrupted benchmark resumes. Prints the tables of docs/experiments.md; the rows are in
 PART.json, the figures in PART.png. `--only PATTERN` runs the cases whose name has a match.
 """
 
@@ -109,13 +109,13 @@ HALFWAY = (
 last two at the published batch and learning rate, of which one epoch may go past it."""
 STOPPED_AT, SHOWN, POINTS = 0.5, 256, 51
 SCALES = (1, 5)
-"""Steps, in points, at which smoothness is told: between neighbours single spikes weigh as the shape does."""
+"""Steps, in points, at which smoothness is reported: between neighbors, single spikes outweigh the shape."""
 
 ABLATED = ("epochs=10",)
 
 
 class Bench:
-    """Trains and measures, and keeps in a folder what it found."""
+    """Trains and measures each case and keeps the results in a folder."""
 
     def __init__(self, folder: Path, data: Iterable[str], seeds: Sequence[int], only: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ class Bench:
 
 
 def run(config: RunConfig, path: Path, until: float | None = None) -> Row:
-    """Train and return what was measured; a training that diverges is told, and has no test accuracy."""
+    """Train and return what was measured; a diverged training has no test accuracy."""
     accuracies: list[float] = []
 
     def note(progress: train.training.Progress) -> None:

@@ -25,7 +25,7 @@ FLAGS = ("refractory", "smooth_reset", "boundary")
 def accuracy_table(rows: list[Row]) -> str:
     """Return a row for each case: test accuracies by seed, their mean, the aim, spikes and neurons."""
     lines = [
-        head("run", "epochs", "test accuracy by seed", "mean", "aim", "spikes a neuron and step", "growing")
+        head("run", "epochs", "test accuracy by seed", "mean", "aim", "spikes per neuron and step", "growing")
     ]
     for name, mine in grouped(rows).items():
         aim = mine[0]["aim"]
@@ -102,7 +102,7 @@ def ablation_table(rows: list[Row]) -> str:
         "test accuracy by seed",
         "after the first epoch",
     )
-    lines = [head(*names, "spikes a neuron and step", "clamped", "growing")]
+    lines = [head(*names, "spikes per neuron and step", "clamped", "growing")]
     for mine in grouped(rows).values():
         cells = ["yes" if mine[0]["config"][flag] else "no" for flag in FLAGS]
         cells.append(", ".join(map(tested, mine)))

@@ -1,8 +1,8 @@
-"""Rounding methods at few bits: nearest and reconstructed, on the digits net and its whole test set.
+"""Rounding methods at few bits: nearest and calibrated, on the digits network and its whole test set.
 
     python benchmarks/rounding.py [--seeds 0 1 2] [--bits 4 3]
 
-Trains the preset in floats, so that nothing is trained for the integers, compiles it with one table a
+Trains the preset in floats, so that nothing is trained for the integers, compiles it with one table per
 projection and prints, for each method, the accuracy, the paired difference to nearest rounding, and how many
 of the hidden layer's spikes differ from the float network's, neuron by neuron and step by step, in shares of
 those that it has.

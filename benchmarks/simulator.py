@@ -5,8 +5,8 @@
 
 Each round runs, in turn, one sample through `loihi2-sim` (the whole call: encoding, run, counts), through
 Lava's CPU runtime (the run alone, set up beforehand, processes kept alive) and through the oracle; the
-ratio is of the least times. Before timing, spikes of the two devices are compared. Absolute times depend
-on the machine and are printed to read the ratios by, not to quote.
+ratio is that of the minimum times. Before timing, spikes of the two devices are compared. Absolute times
+depend on the machine and are printed to check the ratios, not to quote.
 """
 
 from __future__ import annotations
