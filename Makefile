@@ -1,4 +1,4 @@
-# Everything a bare machine with Python 3.11, pip and make needs.
+# All that a machine with Python 3.11, pip and make needs.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 
 setup: $(STAMP)
 
-# lava-nc declares Python < 3.11 and pip has no override for one package, hence the line of its own.
+# lava-nc's metadata excludes Python 3.11 and pip has no override for one package, so it gets its own line.
 $(STAMP): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip setuptools
@@ -17,11 +17,11 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --ignore-requires-python --no-deps $(LAVA)
 	touch $(STAMP)
 
-# The main job: train, compile, run on every device, compare, count.
+# Train two small networks, compile them, run them on every device, compare and count.
 demo: setup
 	$(BIN)/python benchmarks/digits.py --seeds 0 --output demo
 
-# Every check, as one command.
+# Every check; CI runs this.
 test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
