@@ -9,9 +9,7 @@ population with synaptic input x:
     s = v > threshold  (or >=),  then the reset and the lower clip v_min
 
 or in the order that the population's rule says (`targets.Rule`). A leaky integrator (`li`) never spikes; to
-those it projects to it sends its membrane. Sigma-delta populations step as `neurons/sigma_delta.py` says,
-balanced resonators, adaptive and liquid neurons as `neurons/brf.py`, `neurons/alif.py` and `neurons/lsn.py`
-do.
+those it projects to it sends its membrane. The files of `neurons/` hold the equations of every model.
 
 Gains are folded into the weights that arrive. Weights are (target, source) over flattened neurons in C
 order, an array or, where most are zero, a scipy.sparse.csr_array. Reset "value" resets to 0: a graph's
@@ -32,6 +30,8 @@ import numpy.typing as npt
 from scipy.sparse import csr_array, issparse
 
 from snn_compile.compiler.contract.contract import Contract, Readout
+from snn_compile.compiler.neurons.base import NeuronModel
+from snn_compile.compiler.neurons.models import neuron_model
 from snn_compile.targets.errors import AmbiguousConvention, CompileError
 from snn_compile.targets.program.digest import content_digest, encode
 from snn_compile.targets.program.rule import CHOICES as RULE_CHOICES
@@ -41,49 +41,10 @@ Float = npt.NDArray[np.float64]
 Weight: TypeAlias = Any
 """A float64 matrix (target, source): an array or a csr_array, which has no type stubs."""
 
-SIGMA_DELTA = ("delta", "sigma_delta", "sigma")
-"""Models that send numbers; they come with a fixed scale only."""
-
-PROGRAMMED = ("brf", "rf_iz", "alif")
-"""Spiking models that are not leaky neurons; see `neurons/models.py`."""
-
-GATES = ("w_membrane", "w_adaptation")
-"""Weights (size, 2 size) within a population; flat, as all its parameters."""
-
 SPARSE_BELOW = 0.25
 """Matrices with a smaller share of non-zero weights are kept sparse, from `SPARSE_FROM` entries on."""
 
 SPARSE_FROM = 4096
-
-PARAMETERS = {
-    "lif": ("current_decay", "voltage_decay", "threshold", "bias", "input_bias", "v_init", "offset", "v_min"),
-    "li": ("current_decay", "voltage_decay", "bias", "input_bias", "v_init", "offset"),
-    "brf": ("cosine", "sine", "threshold", "damping", "rise", "recovery", "input_bias", "offset"),
-    "rf_iz": ("cosine", "sine", "threshold", "input_bias", "offset"),
-    "alif": (
-        "voltage_decay",
-        "threshold",
-        "adaptation_decay",
-        "adaptation_step",
-        "reset_size",
-        "input_bias",
-        "offset",
-    ),
-    "lsn": (
-        "w_membrane",
-        "b_membrane",
-        "w_adaptation",
-        "b_adaptation",
-        "threshold",
-        "rise",
-        "input_bias",
-        "offset",
-    ),
-    "delta": ("threshold", "input_bias", "offset"),
-    "sigma_delta": ("threshold", "bias", "input_bias", "offset"),
-    "sigma": ("input_bias", "offset"),
-}
-"""Neuron models and their per-step parameters; decays are the share lost a step, 0 to 1."""
 
 
 def _frozen(value: npt.ArrayLike, where: str, unbounded: bool = False) -> Float:
@@ -129,7 +90,7 @@ def stored(weight: Weight, where: str) -> Weight:
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Neurons of one model; parameters are float64 of shape (1,) or (size,), but for `GATES`.
+    """Neurons of one model; parameters are float64 of shape (1,) or (size,), or matrices, flattened.
 
     `fixed_scale`: threshold units of the chip per unit of the membrane, for populations whose values are
     the chip's integers already; None lets `quantize` choose. `weight_bits`: of the tables that hold what
@@ -151,29 +112,20 @@ class Population:
 
     def __post_init__(self) -> None:
         self.rule  # noqa: B018 - checks its words
+        kind = self.kind
         if self.fixed_scale is not None and not 0 < self.fixed_scale < np.inf:
             raise CompileError(f"population {self.name!r}: a fixed scale of {self.fixed_scale}")
-        if self.model in SIGMA_DELTA and self.fixed_scale is None:
+        if kind.sends_numbers and self.fixed_scale is None:
             raise CompileError(f"population {self.name!r}: {self.model} neurons need a fixed scale")
-        given = {"v_min": np.array([-np.inf]), **self.parameters} if self.model == "lif" else self.parameters
-        if set(given) != set(PARAMETERS[self.model]):
+        given = {**{key: np.array([value]) for key, value in kind.defaults.items()}, **self.parameters}
+        if set(given) != set(kind.parameters):
             raise CompileError(
                 f"population {self.name!r}: parameters {sorted(self.parameters)}; model "
-                f"{self.model} has {sorted(PARAMETERS[self.model])}"
+                f"{self.model} has {sorted(kind.parameters)}"
             )
-        frozen = {}
-        for key in PARAMETERS[self.model]:
-            array = np.atleast_1d(_frozen(given[key], f"{key} of {self.name!r}", key == "v_min")).reshape(-1)
-            if array.size not in ((2 * self.size**2,) if key in GATES else (1, self.size)):
-                raise CompileError(
-                    f"population {self.name!r}: {key} has {array.size} values for {self.size} neurons"
-                )
-            if array.size > 1 and key not in GATES and (array == array[0]).all():
-                array = array[:1]
-            array.flags.writeable = False
-            frozen[key] = array
+        frozen = {key: self._checked(key, given[key]) for key in kind.parameters}
         object.__setattr__(self, "parameters", frozen)
-        for key in {"current_decay", "voltage_decay", "adaptation_decay", "recovery"} & frozen.keys():
+        for key in kind.decays:
             low, high = float(frozen[key].min()), float(frozen[key].max())
             if low < 0 or high > 1:
                 raise CompileError(
@@ -181,6 +133,25 @@ class Population:
                     "step; dt must not exceed the time constant (0 to 1 is possible)",
                     population=self.name,
                 )
+
+    def _checked(self, key: str, value: npt.ArrayLike) -> Float:
+        """Return a parameter as a read-only array of one value, or one per neuron."""
+        array = _frozen(value, f"{key} of {self.name!r}", key == "v_min")
+        array = np.atleast_1d(array).reshape(-1)
+        matrix = key in self.kind.matrices
+        if array.size not in ((2 * self.size**2,) if matrix else (1, self.size)):
+            raise CompileError(
+                f"population {self.name!r}: {key} has {array.size} values for {self.size} neurons"
+            )
+        if array.size > 1 and not matrix and (array == array[0]).all():
+            array = array[:1]
+        array.flags.writeable = False
+        return array
+
+    @property
+    def kind(self) -> NeuronModel:
+        """What the compiler knows of the neurons' model."""
+        return neuron_model(self.model)
 
     @property
     def size(self) -> int:
@@ -190,12 +161,12 @@ class Population:
     @property
     def spiking(self) -> bool:
         """Whether the population emits spikes."""
-        return "threshold" in PARAMETERS[self.model]
+        return self.kind.spiking
 
     @property
     def graded(self) -> bool:
         """Whether messages carry a number: several spikes a step, a membrane, or a change."""
-        return not self.spiking or self.spikes_per_step != "one" or self.model in SIGMA_DELTA
+        return not self.spiking or self.spikes_per_step != "one" or self.kind.sends_numbers
 
     @cached_property
     def rule(self) -> Rule:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from snn_compile.compiler.calibration.calibrate import TABLES, Precision, choose_precision
 from snn_compile.compiler.frontends.read import read_graph
 from snn_compile.compiler.lowering.fixed_integers import released, trained_bits, unheard
+from snn_compile.compiler.lowering.freeze_rates import freeze_rates
 from snn_compile.compiler.lowering.lower import lower
 from snn_compile.compiler.lowering.retime import RetimedNetwork, retime
 from snn_compile.compiler.lowering.simplify import simplify
@@ -23,7 +24,6 @@ from snn_compile.compiler.mapping.partition import Partition, partition
 from snn_compile.compiler.mapping.place import place
 from snn_compile.compiler.mapping.route import route
 from snn_compile.compiler.network import Float, Network
-from snn_compile.compiler.neurons.lsn import frozen
 from snn_compile.compiler.onnx.rate_coding import ConversionOptions, convert
 from snn_compile.compiler.onnx.relu_network import RectifierNetwork
 from snn_compile.compiler.quantization.quantize import Plan, QuantizedNetwork
@@ -49,7 +49,7 @@ class Options:
     for cycles that are too short for the chip; None is the least that they need. `relax_timing`: add delay to
     such cycles instead. `conventions`: answers to what the graph leaves open. `provenance`: text that travels
     in the program (model file, data set). `conversion`: how an ONNX model becomes rates (None: the defaults).
-    `approximate`: liquid spiking neurons as adaptive ones, see `neurons/lsn.py`.
+    `approximate`: liquid spiking neurons as adaptive ones, see `lowering/freeze_rates.py`.
     """
 
     weight_bits: int = 8
@@ -128,7 +128,7 @@ def compile_stages(
     data = as_inputs(network, calibration) if calibration is not None else None
     if stop_after == "lower":
         return Compilation(network)
-    steady, held = frozen(network, data, options.approximate)
+    steady, held = freeze_rates(network, data, options.approximate)
     free, told = released(steady, None if options.plan else options.weight_bits)
     told += held + unheard(free, {"tables": options.tables, "rounding": options.rounding})
     simple = stage("simplify", simplify, free)

@@ -34,7 +34,9 @@ GROUPS = {
     "oracle": ("targets.integer", "targets.oracle"),
     "loihi2-sim": ("targets.loihi2_sim",),
     "lava": ("targets.lava",),
-    "compiler": ("compiler.linear_maps", "compiler.lowering", "compiler.neurons", "compiler.reference"),
+    "compiler": tuple(
+        f"compiler.{part}" for part in ("linear_maps", "lowering", "neurons", "network", "reference")
+    ),
 }
 """The modules and rooms that are made from their source again, for mutants of each."""
 DEVICES = ("oracle", "loihi2-sim")

@@ -31,7 +31,7 @@ from snn_compile.compiler.frontends.checked import VALUES_MAX, Int
 from snn_compile.compiler.frontends.netx_file import NEVER, NetxLayer, read_layers
 from snn_compile.compiler.frontends.netx_sigma_delta import scaled_weight, sigma_delta_population
 from snn_compile.compiler.linear_maps import convolution_map
-from snn_compile.compiler.network import SIGMA_DELTA, Float, Network, Population, Port, Projection, Weight
+from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 from snn_compile.targets.integer import DECAY_ONE
 
@@ -215,10 +215,10 @@ class _Builder:
         if len(signal.parts) != 1 and last.kind != "average" or name == INPUT:
             last.fail("the last layer has no neurons of its own to read")
         population = next(p for p in self.populations if p.name == name)
-        late = population.spiking and population.model not in SIGMA_DELTA
+        late = population.spiking and not population.kind.sends_numbers
         if late and signal.parts[0].delays.any() and last.kind != "average":
             population = self._late(population, signal)
-        if population.model in SIGMA_DELTA:
+        if population.kind.sends_numbers:
             if signal.parts[0].delays.any():
                 last.fail("axonal delays of a last sigma-delta layer are not supported", UnsupportedNode)
             readout = Readout("membrane", "last", "classify" if population.size > 1 else "regress")

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from snn_compile.compiler.frontends.netx_file import NetxLayer, NetxNeuron
-from snn_compile.compiler.network import SIGMA_DELTA, Float, Population, Weight
+from snn_compile.compiler.network import Float, Population, Weight
+from snn_compile.compiler.neurons.models import neuron_model
 from snn_compile.compiler.neurons.sigma_delta import MESSAGE_UNITS, STATE_UNITS
 from snn_compile.targets.errors import UnsupportedNode
 
@@ -45,7 +46,7 @@ def scaled_weight(
     sigma-delta and other neurons meet.
     """
     heard = {models.get(source, "") for source in sources} - {""}
-    numbers = heard & set(SIGMA_DELTA)
+    numbers = {model for model in heard if model and neuron_model(model).sends_numbers}
     if layer.neuron is None or not layer.neuron.sigma_delta:
         if numbers:
             layer.fail("sigma-delta neurons before others are not supported", UnsupportedNode)

@@ -1,1 +1,1 @@
-"""Neuron models beyond the leaky ones: float step and rounding to registers."""
+"""Neuron models: float step, rounding to registers, and the facts that the stages ask for."""

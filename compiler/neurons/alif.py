@@ -13,40 +13,38 @@ from __future__ import annotations
 
 import numpy as np
 
-from snn_compile.compiler.network import Float, Population
-from snn_compile.compiler.reference import SpikingGroup
+from snn_compile.compiler.neurons.arithmetic import Float
+from snn_compile.compiler.neurons.base import Group, Integers, NeuronModel, Neurons
 from snn_compile.targets.chips.chip import Chip
-from snn_compile.targets.chips.rounding import TensorError, round_decay, tensor_error
+from snn_compile.targets.chips.rounding import round_decay, tensor_error
 from snn_compile.targets.errors import CompileError
 from snn_compile.targets.integer import DECAY_ONE, STATE_SHIFT
 from snn_compile.targets.program.population import Population as IntegerPopulation
 
 
-class AdaptiveGroup(SpikingGroup):
-    """The float state of a population over a batch; `u` is what arrived, `theta` the next threshold."""
+class AdaptiveGroup(Group):
+    """The state of adaptive neurons over a batch: `limit` is the step's threshold, `theta` the next one."""
 
     def begin(self) -> None:
-        """See `SpikingGroup`."""
-        self.theta = self.v + self.parameters["threshold"]
+        """Thresholds start at their base value."""
+        a, values = self.arithmetic, self.values
+        self.keep_v, self.keep_theta = a.kept(values["voltage_decay"]), a.kept(values["adaptation_decay"])
+        self.theta = self.limit = self.v + values["threshold"]
 
     def step(self, x: Float) -> Float:
         """Advance by one logical step with synaptic input x; return the spikes."""
-        p = self.parameters
-        self.arrive(x)
-        raw = (1 - p["voltage_decay"]) * self.v + x
-        fires: Float = (raw > self.theta).astype(np.float64)
-        self.v = raw - p["reset_size"] * self.theta * fires
-        above = (1 - p["adaptation_decay"]) * (self.theta - p["threshold"])
-        self.theta = p["threshold"] + above + p["adaptation_step"] * fires
-        high = max(float(raw.max()), float(self.theta.max()))
-        state = max(float(np.abs(raw).max()), float(np.abs(self.v).max()), high)
-        self.note(state, high)
+        a, values = self.arithmetic, self.values
+        self.reached = a.saturated(a.decayed(self.v, self.keep_v) + self.receive(x))
+        self.limit = self.theta
+        fires: Float = (self.reached > self.limit).astype(np.float64)
+        self.v = self.reached - values["reset_size"] * self.limit * fires
+        above = a.decayed(self.limit - values["threshold"], self.keep_theta)
+        self.theta = a.saturated(above + values["threshold"] + values["adaptation_step"] * fires)
+        self.watch(self.u, (self.reached, self.v), (self.reached, self.theta))
         return fires
 
 
-def adaptive_integers(
-    p: Population, scale: float, latency: int, chip: Chip
-) -> tuple[IntegerPopulation, list[TensorError], list[str]]:
+def adaptive_integers(p: Neurons, scale: float, latency: int, chip: Chip) -> Integers:
     """Return a population's integers at a scale and start step, the error of each register, and warnings."""
     values, unit = p.parameters, scale * (1 << STATE_SHIFT)
     delta_v, v_error = round_decay(values["voltage_decay"], 0, chip, f"{p.name}.voltage_decay")
@@ -69,7 +67,7 @@ def adaptive_integers(
     return made, errors, []
 
 
-def adaptive_bound(p: Population, drive: Float) -> Float:
+def adaptive_bound(p: Neurons, drive: Float) -> Float:
     """Return the largest membrane, threshold included, under an input of at most `drive` a step, (size,)."""
     lost = np.minimum(
         p.parameters["voltage_decay"], np.rint(p.parameters["voltage_decay"] * DECAY_ONE) / DECAY_ONE
@@ -81,6 +79,27 @@ def adaptive_bound(p: Population, drive: Float) -> Float:
         )
 
 
-def adaptive_poles(p: Population) -> list[complex]:
+def adaptive_poles(p: Neurons) -> list[complex]:
     """Return the pole of the mean leak."""
     return [complex(1 - float(p.parameters["voltage_decay"].mean()))]
+
+
+MODELS = (
+    NeuronModel(
+        "alif",
+        (
+            "voltage_decay",
+            "threshold",
+            "adaptation_decay",
+            "adaptation_step",
+            "reset_size",
+            "input_bias",
+            "offset",
+        ),
+        AdaptiveGroup,
+        adaptive_integers,
+        adaptive_bound,
+        adaptive_poles,
+        decays=("voltage_decay", "adaptation_decay"),
+    ),
+)

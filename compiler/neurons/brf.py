@@ -15,13 +15,14 @@ resonator below the divergence boundary stays below it. Source: Higuchi et al. 2
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import floor, log2
 
 import numpy as np
 import numpy.typing as npt
 
-from snn_compile.compiler.network import Float, Population
-from snn_compile.compiler.reference import SpikingGroup
+from snn_compile.compiler.neurons.arithmetic import Float
+from snn_compile.compiler.neurons.base import Group, Integers, NeuronModel, Neurons
 from snn_compile.targets.chips.chip import Chip
 from snn_compile.targets.chips.rounding import TensorError, tensor_error
 from snn_compile.targets.errors import PrecisionLost
@@ -42,31 +43,53 @@ CHANGE_TOLD = 0.1
 """A damping that rounding changes by a larger share is told."""
 
 
-class ResonatorGroup(SpikingGroup):
-    """The float state of a population over a batch; `v` is the real part, `u` what arrived."""
+class ResonatorGroup(Group):
+    """The state of balanced resonators over a batch: `v` the real part, `imag` the imaginary one, and `r`.
+
+    `r` is q in units of the membrane: what a spike adds to it is `rise`, or 1 where a spike does not raise
+    the threshold (`refractory` is 0 there). `limit` is the threshold that `v` is compared with.
+    """
+
+    @staticmethod
+    def tensors(population: Neurons) -> Mapping[str, Float]:
+        """Return the tensors of a step; `damping` is what one unit of r takes off the cosine."""
+        p = population.parameters
+        rise = _unit(p["rise"])
+        return {
+            "cosine": p["cosine"],
+            "sine": p["sine"],
+            "threshold": p["threshold"],
+            "damping": p["damping"] / rise,
+            "rise": rise,
+            "refractory": (p["rise"] > 0).astype(np.float64),
+            "recovery": p["recovery"],
+        }
 
     def begin(self) -> None:
-        """See `SpikingGroup`."""
-        self.imag = self.q = self.v
+        """States start at 0; thresholds are in units of a state."""
+        a, values = self.arithmetic, self.values
+        self.cosine, self.sine = a.coefficient(values["cosine"]), a.coefficient(values["sine"])
+        self.most = np.maximum(2 * self.cosine, 0)
+        self.threshold, self.keep_r = values["threshold"] * a.unit, a.kept(values["recovery"])
+        self.imag = self.r = self.limit = self.v
 
     def step(self, x: Float) -> Float:
         """Advance by one logical step with synaptic input x; return the spikes."""
-        p = self.parameters
-        self.arrive(x)
-        cosine = p["cosine"] - p["damping"] * self.q
-        self.v, self.imag = (
-            cosine * self.v - p["sine"] * self.imag + x,
-            p["sine"] * self.v + cosine * self.imag,
-        )
-        fires: Float = (self.v > p["threshold"] + p["rise"] * self.q).astype(np.float64)
-        self.q = (1 - p["recovery"]) * self.q + fires
-        state = max(float(np.abs(part).max()) for part in (self.v, self.imag, _unit(p["rise"]) * self.q))
-        self.note(state, float(self.v.max()))
+        a, values = self.arithmetic, self.values
+        cosine = self.cosine - a.damped(a.floored(values["damping"] * self.r), self.most)
+        real = cosine * self.v - self.sine * self.imag
+        imag = self.sine * self.v + cosine * self.imag
+        self.v = self.reached = a.saturated(a.product(real) + self.receive(x))
+        self.imag = a.saturated(a.product(imag))
+        self.limit = self.threshold + values["refractory"] * self.r
+        fires: Float = (self.v > self.limit).astype(np.float64)
+        self.r = a.saturated(a.decayed(self.r, self.keep_r) + values["rise"] * fires)
+        self.watch(self.u, (self.v, self.imag, self.r))
         return fires
 
 
 def _unit(rise: Float) -> Float:
-    """Return what the state that holds q counts a spike as, in the membrane's unit."""
+    """Return what a spike adds to r, which holds q, in units of the membrane."""
     return np.where(rise > 0, rise, 1.0)
 
 
@@ -88,7 +111,7 @@ def polar_registers(cosine: Float, sine: Float) -> tuple[Int, Int]:
     return cos, sin
 
 
-def registrable(p: Population) -> tuple[Float, Float]:
+def registrable(p: Neurons) -> tuple[Float, Float]:
     """Return the cosine and sine of every neuron. Raises PrecisionLost where a register cannot hold one."""
     cosine, sine = (np.broadcast_to(p.parameters[key], (p.size,)) for key in ("cosine", "sine"))
     for key, values in (("cosine", cosine), ("sine", sine)):
@@ -103,9 +126,7 @@ def registrable(p: Population) -> tuple[Float, Float]:
     return cosine, sine
 
 
-def resonator_integers(
-    p: Population, scale: float, latency: int, chip: Chip
-) -> tuple[IntegerPopulation, list[TensorError], list[str]]:
+def resonator_integers(p: Neurons, scale: float, latency: int, chip: Chip) -> Integers:
     """Return a population's integers at a scale and start step, the error of each register, and warnings."""
     values, unit = p.parameters, scale * (1 << STATE_SHIFT)
     cosine, sine = registrable(p)
@@ -167,7 +188,7 @@ def _loss(turn: Complex) -> Float:
     return 1 - np.abs(turn)
 
 
-def boundary_warnings(p: Population, turn: Complex, kept: Complex) -> list[str]:
+def boundary_warnings(p: Neurons, turn: Complex, kept: Complex) -> list[str]:
     """Return what to say of resonators beyond the divergence boundary, and of rounded dampings."""
     turn, kept = (np.broadcast_to(values, (p.size,)) for values in (turn, kept))
     was, became = _loss(turn), _loss(kept)
@@ -191,7 +212,7 @@ def boundary_warnings(p: Population, turn: Complex, kept: Complex) -> list[str]:
     ]
 
 
-def resonator_bound(p: Population, drive: Float) -> Float:
+def resonator_bound(p: Neurons, drive: Float) -> Float:
     """Return the largest state under an input of at most `drive` at every step, (size,)."""
     cosine, sine = np.broadcast_arrays(p.parameters["cosine"], p.parameters["sine"])
     if (np.hypot(cosine, sine) > 1).any():
@@ -202,9 +223,22 @@ def resonator_bound(p: Population, drive: Float) -> Float:
         return np.where(drive > 0, drive / np.maximum(lost, 0.0), 0.0)
 
 
-def resonator_poles(p: Population) -> list[complex]:
+def resonator_poles(p: Neurons) -> list[complex]:
     """Return the poles of a few resonators, from the slowest to the fastest."""
     turn = np.atleast_1d(p.parameters["cosine"] + 1j * p.parameters["sine"])
     order = np.argsort(np.angle(turn))
     places = np.unique(np.linspace(0, len(turn) - 1, FILTERS).round().astype(int))
     return [complex(turn[order[i]]) for i in places]
+
+
+MODELS = (
+    NeuronModel(
+        "brf",
+        ("cosine", "sine", "threshold", "damping", "rise", "recovery", "input_bias", "offset"),
+        ResonatorGroup,
+        resonator_integers,
+        resonator_bound,
+        resonator_poles,
+        decays=("recovery",),
+    ),
+)

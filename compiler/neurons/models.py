@@ -1,49 +1,32 @@
-"""Neuron models beyond the leaky ones: by model what steps it in float64, and what makes integers of it.
+"""The neuron models that the compiler knows: those that the files of this folder list in `MODELS`.
 
-The equations stand in the module of each. Such a population has a threshold, sends spikes, and takes its
-input at once (no synaptic state).
+A new model is a new file here: nothing else lists the names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 
-from snn_compile.compiler.network import Float, Population
-from snn_compile.compiler.neurons.alif import AdaptiveGroup, adaptive_bound, adaptive_integers, adaptive_poles
-from snn_compile.compiler.neurons.brf import (
-    ResonatorGroup,
-    resonator_bound,
-    resonator_integers,
-    resonator_poles,
-)
-from snn_compile.compiler.neurons.rf_iz import IzhikevichGroup, izhikevich_bound, izhikevich_integers
-from snn_compile.targets.chips.chip import Chip
-from snn_compile.targets.chips.rounding import TensorError
-from snn_compile.targets.program.population import Population as IntegerPopulation
-
-Integers = tuple[IntegerPopulation, list[TensorError], list[str]]
+from snn_compile.compiler.neurons.base import NeuronModel
+from snn_compile.targets.errors import CompileError
 
 
-@dataclass(frozen=True)
-class NeuronProgram:
-    """What the stages ask of a model.
-
-    `group(population, batch)` steps in float64; `integers(population, scale, latency, chip)` are the chip's,
-    with errors and warnings; `bound(population, drive)`: the largest state under inputs of that size at every
-    step; `poles`: of the filters that stand for how a membrane sees its input.
-    """
-
-    group: Callable[[Population, int], Any]
-    integers: Callable[[Population, float, int, Chip], Integers]
-    bound: Callable[[Population, Float], Float]
-    poles: Callable[[Population], list[complex]]
+def _models() -> dict[str, NeuronModel]:
+    found: dict[str, NeuronModel] = {}
+    for name in sorted(file.name for file in iter_modules([str(Path(__file__).parent)])):
+        if (path := f"{__package__}.{name}") != __name__:
+            found |= {model.name: model for model in getattr(import_module(path), "MODELS", ())}
+    return found
 
 
-NEURON_PROGRAMS = {
-    "brf": NeuronProgram(ResonatorGroup, resonator_integers, resonator_bound, resonator_poles),
-    "rf_iz": NeuronProgram(IzhikevichGroup, izhikevich_integers, izhikevich_bound, resonator_poles),
-    "alif": NeuronProgram(AdaptiveGroup, adaptive_integers, adaptive_bound, adaptive_poles),
-}
-"""The models, by the names that the Network and the Program have for them."""
+MODELS = _models()
+"""Every neuron model by its name, in the order of the files."""
+
+
+def neuron_model(name: str) -> NeuronModel:
+    """Return a model by its name; raises CompileError for an unknown one."""
+    if name not in MODELS:
+        raise CompileError(f"no neuron model {name!r}; the models are {', '.join(sorted(MODELS))}", name=name)
+    return MODELS[name]

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from snn_compile.compiler.network import Float, Population
+from snn_compile.compiler.neurons.arithmetic import Float
+from snn_compile.compiler.neurons.base import Group, Integers, NeuronModel, Neurons
 from snn_compile.compiler.neurons.brf import (
     Complex,
     boundary_warnings,
@@ -23,38 +24,34 @@ from snn_compile.compiler.neurons.brf import (
     polar_registers,
     registrable,
     resonator_bound,
+    resonator_poles,
     rounded,
 )
-from snn_compile.compiler.reference import SpikingGroup
 from snn_compile.targets.chips.chip import Chip
-from snn_compile.targets.chips.rounding import TensorError
 from snn_compile.targets.errors import PrecisionLost
 from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT
 from snn_compile.targets.program.population import Population as IntegerPopulation
 
 
-class IzhikevichGroup(SpikingGroup):
-    """The float state of a population over a batch; `v` is the real part, `u` what arrived."""
+class IzhikevichGroup(Group):
+    """The state of reset resonators over a batch: `v` the real part, `imag` the imaginary one."""
 
     def begin(self) -> None:
-        """See `SpikingGroup`."""
+        """States start at 0."""
         self.imag = self.v
 
     def step(self, x: Float) -> Float:
         """Advance by one logical step with synaptic input x; return the spikes."""
-        p = self.parameters
-        self.arrive(x)
-        real = p["cosine"] * self.v - p["sine"] * self.imag + x
+        p = self.values
+        real = p["cosine"] * self.v - p["sine"] * self.imag + self.receive(x)
         imag = p["sine"] * self.v + p["cosine"] * self.imag
-        self.note(max(float(np.abs(part).max()) for part in (real, imag)), float(imag.max()))
         fires = imag > p["threshold"]
         self.v, self.imag = np.where(fires, 0.0, real), np.where(fires, p["threshold"], imag)
+        self.watch(self.u, (imag, real))
         return fires.astype(np.float64)
 
 
-def izhikevich_integers(
-    p: Population, scale: float, latency: int, chip: Chip
-) -> tuple[IntegerPopulation, list[TensorError], list[str]]:
+def izhikevich_integers(p: Neurons, scale: float, latency: int, chip: Chip) -> Integers:
     """Return a population's integers at a scale and start step, the error of each register, and warnings.
 
     Raises PrecisionLost for thresholds that differ, of which the chip has one for a population, and for a
@@ -89,6 +86,18 @@ def izhikevich_integers(
     return made, errors, boundary_warnings(p, turn, kept)
 
 
-def izhikevich_bound(p: Population, drive: Float) -> Float:
+def izhikevich_bound(p: Neurons, drive: Float) -> Float:
     """Return the largest state under an input of at most `drive` at every step, (size,)."""
     return np.maximum(resonator_bound(p, drive), p.parameters["threshold"])
+
+
+MODELS = (
+    NeuronModel(
+        "rf_iz",
+        ("cosine", "sine", "threshold", "input_bias", "offset"),
+        IzhikevichGroup,
+        izhikevich_integers,
+        izhikevich_bound,
+        resonator_poles,
+    ),
+)

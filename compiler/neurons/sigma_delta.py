@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from snn_compile.compiler.network import Float, Population
-from snn_compile.compiler.reference import Peak
+from snn_compile.compiler.neurons.arithmetic import Float
+from snn_compile.compiler.neurons.base import Group, Integers, NeuronModel, Neurons
+from snn_compile.targets.chips.chip import Chip
 from snn_compile.targets.chips.rounding import TensorError, tensor_error
 from snn_compile.targets.program.population import Population as IntegerPopulation
 
@@ -35,12 +36,12 @@ MESSAGE_BITS = 24
 """Bits of a message, as many as a chip has: Lava cuts none, and neither does any device."""
 
 
-def input_units(population: Population) -> float:
+def input_units(population: Neurons) -> float:
     """Return the units in which a population's synaptic input is summed, per unit of its threshold."""
     return 1.0 if population.model == "delta" else STATE_UNITS
 
 
-def sigma_delta_population(p: Population, latency: int) -> tuple[IntegerPopulation, list[TensorError]]:
+def sigma_delta_population(p: Neurons, latency: int) -> tuple[IntegerPopulation, list[TensorError]]:
     """Return the chip's neurons and the error of each register."""
     parameters, errors = {}, []
     for key, register in (("threshold", "vth"), ("bias", "bias")):
@@ -55,30 +56,43 @@ def sigma_delta_population(p: Population, latency: int) -> tuple[IntegerPopulati
     return made, errors
 
 
-class SigmaDeltaGroup:
-    """The float state of one such population over a batch; v is the activation, or what `sigma` sums."""
+def sigma_delta_integers(p: Neurons, scale: float, latency: int, chip: Chip) -> Integers:
+    """Return a population's integers, whose scale is fixed, the error of each register, and warnings."""
+    return *sigma_delta_population(p, latency), []
 
-    def __init__(self, population: Population, batch: int) -> None:
-        self.population, self.parameters = population, population.parameters
-        self.u = np.zeros((batch, population.size))
-        self.v, self.residue = self.u, self.u
-        self._u_peak = self._v_peak = 0.0
 
-    def peak(self) -> Peak:
-        """Return the largest magnitudes so far, of the sum of input and of the activation."""
-        return Peak(self._u_peak, self._v_peak, self._v_peak)
+class SigmaDeltaGroup(Group):
+    """The state of such neurons over a batch; `v` is the activation, or the sum of a `sigma` neuron."""
+
+    def begin(self) -> None:
+        """States start at 0."""
+        self.residue = self.v
 
     def step(self, x: Float) -> Float:
-        """Advance by one logical step with synaptic input x; return what is sent."""
-        self.u = np.zeros_like(self.u) + x if self.population.model == "delta" else self.u + x
+        """Advance by one logical step with synaptic input x; return the messages."""
+        self.u = np.zeros_like(self.u) + x if self.model == "delta" else self.u + x
         before, sent = self.v, self.u
         self.v = self.u
-        if self.population.model != "sigma":
-            if self.population.model == "sigma_delta":
-                self.v = np.maximum(self.u + self.parameters["bias"], 0.0)
+        if self.model != "sigma":
+            if self.model == "sigma_delta":
+                self.v = np.maximum(self.u + self.values["bias"], 0.0)
             d = self.v - before + self.residue
-            sent = np.where(np.abs(d) >= self.parameters["threshold"], d, 0.0)
+            sent = np.where(np.abs(d) >= self.values["threshold"], d, 0.0)
             self.residue = d - sent
-        self._u_peak = max(self._u_peak, float(np.abs(self.u).max()))
-        self._v_peak = max(self._v_peak, float(np.abs(self.v).max()))
+        self.watch(self.u, (self.v,), (np.abs(self.v),))
         return sent
+
+
+def _model(name: str, parameters: tuple[str, ...]) -> NeuronModel:
+    return NeuronModel(
+        name,
+        (*parameters, "input_bias", "offset"),
+        SigmaDeltaGroup,
+        sigma_delta_integers,
+        message_units=MESSAGE_UNITS,
+        message_bits=MESSAGE_BITS,
+        input_units=input_units,
+    )
+
+
+MODELS = (_model("delta", ("threshold",)), _model("sigma_delta", ("threshold", "bias")), _model("sigma", ()))

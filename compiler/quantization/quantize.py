@@ -17,7 +17,6 @@ import numpy as np
 from snn_compile.compiler.lowering.fixed_integers import message_scale, trained_input, whole
 from snn_compile.compiler.lowering.retime import RetimedNetwork
 from snn_compile.compiler.network import (
-    SIGMA_DELTA,
     Float,
     Network,
     Population,
@@ -26,13 +25,8 @@ from snn_compile.compiler.network import (
     weight_values,
     with_values,
 )
-from snn_compile.compiler.neurons.models import NEURON_PROGRAMS
-from snn_compile.compiler.neurons.sigma_delta import (
-    MESSAGE_BITS,
-    MESSAGE_UNITS,
-    input_units,
-    sigma_delta_population,
-)
+from snn_compile.compiler.neurons.base import Peak
+from snn_compile.compiler.neurons.sigma_delta import MESSAGE_BITS
 from snn_compile.compiler.quantization.registers import integer_population, register_warnings
 from snn_compile.compiler.quantization.rounding import affordable, moments, reconstructed
 from snn_compile.compiler.quantization.scales import (
@@ -46,7 +40,6 @@ from snn_compile.compiler.quantization.scales import (
     rows,
 )
 from snn_compile.compiler.quantization.weight_tables import SplitWeights, TableFormat, split_weights
-from snn_compile.compiler.reference import Peak
 from snn_compile.targets.chips.chip import Chip
 from snn_compile.targets.chips.rounding import TensorError, refuse_rounding, tensor_error
 from snn_compile.targets.errors import CompileError
@@ -144,7 +137,7 @@ def quantize(
     populations, projections = [], []
     senders = membrane_senders(network, bounds, chip)
     units = {p.name: p.scale for p in inputs.values()} | {n: s.unit for n, s in senders.items()}
-    units |= {p.name: MESSAGE_UNITS for p in network.populations if p.model in SIGMA_DELTA}
+    units |= {p.name: p.kind.message_units for p in network.populations if p.kind.message_units}
     activity = observed.activity(network, units)
     graded = {p.name for p in network.populations if p.graded}
     graded |= {name for name, port in inputs.items() if port.kind == "graded"}
@@ -159,8 +152,8 @@ def quantize(
             scale = own.scale
         else:
             scale = _scale(population, arriving, plan, bounds, observed, activity, chip, units, graded)
-        if population.model in SIGMA_DELTA:
-            scale = input_units(population)
+        if population.kind.input_units:
+            scale = population.kind.input_units(population)
         latency = retimed.latency[population.name]
         made, population_errors, told = _registers(population, scale, latency, chip, own)
         warnings += told
@@ -194,10 +187,8 @@ def _registers(
     population: Population, scale: float, latency: int, chip: Chip, sender: Sender | None
 ) -> tuple[IntegerPopulation, list[TensorError], list[str]]:
     """Return a population in integers, what that does to its tensors, and what to warn of."""
-    if population.model in SIGMA_DELTA:
-        return *sigma_delta_population(population, latency), []
-    if program := NEURON_PROGRAMS.get(population.model):
-        return program.integers(population, scale, latency, chip)
+    if population.kind.integers:
+        return population.kind.integers(population, scale, latency, chip)
     made, errors = integer_population(population, scale, latency, chip, sender.shift if sender else 0)
     return made, errors, register_warnings(population, made)
 
@@ -284,8 +275,8 @@ def _message_bits(network: Network, inputs: Mapping[str, InputPort], edge: Proje
     source = network.population(edge.source)
     if not source.graded:
         return 0
-    if source.model in SIGMA_DELTA:
-        return MESSAGE_BITS
+    if source.kind.sends_numbers:
+        return source.kind.message_bits
     return COUNT_BITS if source.spiking else MEMBRANE_BITS
 
 

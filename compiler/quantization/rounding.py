@@ -20,7 +20,6 @@ from scipy.signal import lfilter
 from scipy.sparse import issparse
 
 from snn_compile.compiler.network import Float, Population, Projection, Weight, weight_values
-from snn_compile.compiler.neurons.models import NEURON_PROGRAMS
 from snn_compile.compiler.quantization.weight_tables import SplitWeights
 
 METHODS = ("auto", "nearest", "reconstruct")
@@ -104,8 +103,8 @@ def _poles(population: Population) -> list[tuple[complex, ...]]:
     Of leaky neurons it is one, both mean leaks without the resets; resonators of different frequencies
     stand for all by a few.
     """
-    if program := NEURON_PROGRAMS.get(population.model):
-        return [(pole,) for pole in program.poles(population)]
+    if population.kind.poles:
+        return [(pole,) for pole in population.kind.poles(population)]
     return [tuple(1 - float(population.parameters[key].mean()) for key in ("current_decay", "voltage_decay"))]
 
 

@@ -21,7 +21,6 @@ import numpy.typing as npt
 from scipy.sparse import issparse
 
 from snn_compile.compiler.network import (
-    PROGRAMMED,
     Float,
     Network,
     Population,
@@ -30,9 +29,9 @@ from snn_compile.compiler.network import (
     weight_values,
     with_values,
 )
-from snn_compile.compiler.neurons.models import NEURON_PROGRAMS
+from snn_compile.compiler.neurons.base import Peak
 from snn_compile.compiler.quantization.weight_tables import TableFormat, split_weights
-from snn_compile.compiler.reference import Peak, run_float
+from snn_compile.compiler.reference import run_float
 from snn_compile.targets.chips.chip import Chip
 from snn_compile.targets.chips.rounding import round_bias
 from snn_compile.targets.errors import PrecisionLost
@@ -123,11 +122,11 @@ def _worst_case(network: Network) -> dict[str, Peak]:
             peaks[p.name] = Peak(0.0, 0.0, 0.0)
             continue
         drive = np.zeros(p.size) + np.abs(p.parameters["input_bias"])
-        if p.model in PROGRAMMED:
+        if p.kind.bound:
             for edge in network.projections:
                 if edge.target == p.name:
                     drive = drive + abs(edge.weight).sum(axis=1)
-            top = float(NEURON_PROGRAMS[p.model].bound(p, drive).max())
+            top = float(p.kind.bound(p, drive).max())
             peaks[p.name] = Peak(float(drive.max()), top, top)
             continue
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

@@ -15,15 +15,16 @@ from snn_compile.compiler import Options, compile_graph, compile_stages, lower
 from snn_compile.compiler.contract.contract import Contract, Readout, attach
 from snn_compile.compiler.frontends.nir_extensions import ALIF, BRF, RF_IZ
 from snn_compile.compiler.lowering.simplify import simplify
-from snn_compile.compiler.network import PROGRAMMED, Population
+from snn_compile.compiler.network import Population
 from snn_compile.compiler.neurons.brf import polar_registers, resonator_integers
-from snn_compile.compiler.neurons.models import NEURON_PROGRAMS
+from snn_compile.compiler.neurons.models import MODELS
 from snn_compile.compiler.reference import run_reference
 from snn_compile.runtime import compare, diverge
 from snn_compile.targets.chips.chip import load_chip
 from snn_compile.targets.devices.device import execute
 from snn_compile.targets.errors import PrecisionLost, WrongInput
 
+PROGRAMMED = ("brf", "rf_iz", "alif")
 CHIP = load_chip("loihi2")
 STEPS = 60
 
@@ -205,8 +206,8 @@ def test_a_bound_holds_for_every_input() -> None:
     for kind in PROGRAMMED:
         net = graph(kind, 4)
         p = lower(net).population("hidden")
-        group = NEURON_PROGRAMS[kind].group(p, 1)
-        bound = NEURON_PROGRAMS[kind].bound(p, np.full(p.size, 0.3))
+        group = MODELS[kind].group(p, 1)
+        bound = MODELS[kind].bound(p, np.full(p.size, 0.3))
         for t in range(400):
             turn = np.sign(np.cos(np.angle(_poles(p)) * t)) if kind != "alif" else np.sign(rng.normal())
             group.step(0.3 * turn * np.ones((1, p.size)))

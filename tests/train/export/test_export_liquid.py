@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from snn_compile import compiler, runtime, train
 from snn_compile.compiler.frontends.nir import read_nir
 from snn_compile.compiler.frontends.nir_extensions import LSN
-from snn_compile.compiler.neurons.lsn import frozen
+from snn_compile.compiler.lowering.freeze_rates import freeze_rates
 from snn_compile.compiler.pipeline import Options, compile_stages
 from snn_compile.compiler.reference import as_inputs, run_float
 from snn_compile.targets.devices.device import execute
@@ -104,7 +104,7 @@ def test_a_chip_refuses_and_names_node_and_approximation():
 def test_frozen_rates_are_means_and_the_neurons_those_of_the_formula(seed, adaptive):
     net, inputs = network(seed, adaptive=adaptive), inputs_of(seed)
     before = lowered(net, inputs)
-    after, told = frozen(before, as_inputs(before, inputs.numpy()), True)
+    after, told = freeze_rates(before, as_inputs(before, inputs.numpy()), True)
     assert len(told) == 1 and "hidden: liquid rates held" in told[0]
     run = run_float(before, as_inputs(before, inputs.numpy()), probes=("hidden.m", "hidden.rho"))
     m, rho = (run.states[f"hidden.{key}"].mean((0, 1)) for key in ("m", "rho"))
@@ -127,7 +127,7 @@ def test_frozen_rates_are_means_and_the_neurons_those_of_the_formula(seed, adapt
 def test_a_network_without_liquid_neurons_is_left_alone():
     other = RecurrentNetwork(RecurrentConfig(3, 5, 4, neuron="alif")).double()
     before = lowered(other, inputs_of(3))
-    assert frozen(before, None, False) == (before, ())
+    assert freeze_rates(before, None, False) == (before, ())
 
 
 def test_the_approximation_runs_on_the_chip_and_is_told(tmp_path):
