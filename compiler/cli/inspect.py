@@ -71,7 +71,7 @@ def program_json(program: Program, name: str) -> dict[str, Any]:
             for key, value in values.items()
             if key not in head
         },
-        "warnings": [],
+        "warnings": [program.mapping_note] if program.mapping_note else [],
     }
 
 

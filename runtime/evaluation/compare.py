@@ -101,6 +101,7 @@ def report(
         witness=record.witness,
         sizes={p.name: p.size for p in program.populations},
         traffic=count_traffic(program, record.counts),
+        mapping_note=program.mapping_note,
     )
 
 

@@ -37,7 +37,8 @@ class Report:
     `agreement`: share of predictions equal to the float network's. `ties`: share of predictions with a
     tie for the highest value. `input_clipped`: input values outside the range of their messages. `data`:
     the data set's spec.
-    `traffic`: spike messages between cores, None if the program is not placed on any.
+    `traffic`: spike messages between cores, None if the program is not placed on any. `mapping_note`: that
+    the program was mapped under an older version of its chip, "" if it was not.
     """
 
     device: str
@@ -60,6 +61,7 @@ class Report:
     data: Mapping[str, Any] | None = None
     witness: Mapping[str, str] = field(default_factory=dict)
     traffic: Traffic | None = None
+    mapping_note: str = ""
 
     def json(self) -> dict[str, Any]:
         """Return the whole report as plain values, with its schema's name and version."""
@@ -156,7 +158,8 @@ class Report:
 
     def notes(self) -> list[str]:
         """Return what a reader should be warned of, one line each."""
-        found = overflow_notes(self.overflows)
+        found = [self.mapping_note] if self.mapping_note else []
+        found += overflow_notes(self.overflows)
         if self.input_clipped:
             found.append(f"{self.input_clipped} input values were clipped to a message's range")
         if self.ties:

@@ -17,6 +17,8 @@ def describe(program: Program) -> str:
         f"program for {program.chip} version {program.chip_version}, latency {program.latency_steps} steps"
         + (f", {program.period} device steps a logical step" if program.period > 1 else "")
     ]
+    if program.mapping_note:
+        lines.append(program.mapping_note)
     for port in program.inputs:
         coding = (
             f"{'signed ' if port.signed else ''}{port.bits} bits, scale {port.scale:.10g}"

@@ -200,12 +200,12 @@ class Program:
 
     def __post_init__(self) -> None:
         chip = load_chip(self.chip)
-        if chip.version != self.chip_version:
+        if chip.version < self.chip_version:
             raise WrongProgram(
                 f"compiled for {self.chip} version {self.chip_version}; this "
                 f"installation has version {chip.version}; compile again"
             )
-        if chip.formats != self.formats:
+        if chip.version == self.chip_version and chip.formats != self.formats:
             raise WrongProgram(f"its number formats are not those of {chip.title}; compile again")
         if not 1 <= self.period <= PERIOD_MAX:
             raise WrongProgram(
@@ -329,6 +329,18 @@ class Program:
     def latency_steps(self) -> int:
         """Device steps beyond the logical ones that a run takes: the largest start step."""
         return max(node.start_step for node in self.nodes)
+
+    @cached_property
+    def mapping_note(self) -> str:
+        """Return one line if the program was mapped under an older version of its chip, else ""."""
+        version = load_chip(self.chip).version
+        if version == self.chip_version:
+            return ""
+        return (
+            f"mapped under {self.chip} version {self.chip_version}, and this installation has version "
+            f"{version}: results stay the same, cores and costs are those of the old version; compile again "
+            "to map it anew"
+        )
 
     def device_steps(self, steps: int) -> int:
         """Return the device steps of a run of `steps` logical steps, filling and draining included."""
