@@ -1,0 +1,1 @@
+"""What neuron an unknown stateful module is, found by driving it."""
