@@ -27,7 +27,7 @@ from rich.table import Table
 
 from snn_compile import compiler, runtime, train
 
-TALK = Console(stderr=True)
+MESSAGES = Console(stderr=True)
 EXACT = {"oracle": None, "lava-stepped": None, "lava": 60}
 """Devices compared with loihi2-sim, and on how many test samples (None: all)."""
 
@@ -59,7 +59,7 @@ def run(preset: str, seed: int, lava: int, folder: Path | None) -> dict[str, Any
     """Train, compile and run one preset and seed; return the measurements."""
     name = f"{preset}-{seed}"
     config = train.read_config(preset, [f"seed={seed}"])
-    TALK.print(f"{name}: training")
+    MESSAGES.print(f"{name}: training")
     began = time.perf_counter()
     folder = folder or Path(tempfile.mkdtemp(prefix="snn-digits-"))
     train.fit(config, folder / f"{name}.pt")
@@ -68,7 +68,7 @@ def run(preset: str, seed: int, lava: int, folder: Path | None) -> dict[str, Any
     calibration = runtime.load_data(config.data, "calibration", **checkpoint.data["options"])
     test = runtime.load_data(config.data, "test", **checkpoint.data["options"])
 
-    TALK.print(f"{name}: compiling")
+    MESSAGES.print(f"{name}: compiling")
     done = compiler.compile_stages(
         checkpoint.graph,
         "loihi2-sim",
@@ -84,11 +84,11 @@ def run(preset: str, seed: int, lava: int, folder: Path | None) -> dict[str, Any
 
     exact = []
     for device, samples in {**EXACT, "lava": lava}.items():
-        TALK.print(f"{name}: loihi2-sim against {device}")
+        MESSAGES.print(f"{name}: loihi2-sim against {device}")
         exact.append(_exactness(runtime.check(program, test.inputs[:samples], device)))
     row = {"preset": preset, "seed": seed, "train_s": trained, "exact": exact, **report.json()}
     if config.recurrent:
-        TALK.print(f"{name}: training again without recurrent weights")
+        MESSAGES.print(f"{name}: training again without recurrent weights")
         plain = train.read_config(preset, [f"seed={seed}", "recurrent=false"])
         row["without_recurrence"] = train.fit(plain).metrics["test_accuracy"]
     return row

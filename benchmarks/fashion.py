@@ -28,7 +28,7 @@ from rich.table import Table
 from snn_compile import compiler, runtime, train
 from snn_compile.train.networks.feedforward import NetworkConfig, SpikingNetwork
 
-TALK = Console(stderr=True)
+MESSAGES = Console(stderr=True)
 BATCH = 500
 FINE_TUNED = ("weight_bits=4", "epochs=4", "learning_rate=0.001")
 
@@ -67,13 +67,13 @@ def main() -> int:
 
 def trained_by_command(path: Path, settings: list[str]) -> dict[str, Any]:
     """Return what snn-train printed for a checkpoint, training it if it is not there."""
-    said = path.with_suffix(".json")
-    if not (path.exists() and said.exists()):
+    output = path.with_suffix(".json")
+    if not (path.exists() and output.exists()):
         command = [sys.executable, "-m", "snn_compile.train.cli", "fashion-conv", "-o", str(path), "--json"]
         command += [word for setting in settings for word in ("--set", setting)]
-        TALK.print(" ".join(command[1:]))
-        said.write_text(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    found: dict[str, Any] = json.loads(said.read_text())
+        MESSAGES.print(" ".join(command[1:]))
+        output.write_text(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    found: dict[str, Any] = json.loads(output.read_text())
     return found
 
 
@@ -87,7 +87,7 @@ def compiled(path: Path, bits: int) -> tuple[train.Checkpoint, Any]:
 
 def deployed(title: str, path: Path, bits: int) -> dict[str, Any]:
     """Compile a checkpoint and return its program's results on the test images."""
-    TALK.print(f"{title}: compiling and running")
+    MESSAGES.print(f"{title}: compiling and running")
     checkpoint, done = compiled(path, bits)
     test = runtime.load_data("fashion-mnist", "test", **checkpoint.data["options"])
     found = runtime.compare(done.program, done.network, test.inputs, test.labels, data=test.spec()).json()
@@ -104,7 +104,7 @@ def deployed(title: str, path: Path, bits: int) -> dict[str, Any]:
 
 def equality(path: Path) -> dict[str, Any]:
     """Count the spikes that differ between the training graph and its program, on every test image."""
-    TALK.print(f"{path.name}: every spike against the training graph")
+    MESSAGES.print(f"{path.name}: every spike against the training graph")
     checkpoint, done = compiled(path, 4)
     network = SpikingNetwork(NetworkConfig.from_dict(checkpoint.config["network"]))
     network.load_state_dict(dict(checkpoint.state_dict))

@@ -30,7 +30,7 @@ from snn_compile import compiler, runtime, train
 from snn_compile.targets.errors import SnnCompileError, TimingInfeasible
 from snn_compile.train.analysis.equilibrium import accuracy_by_steps, load_feedback
 
-TALK = Console(stderr=True)
+MESSAGES = Console(stderr=True)
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
 SHOWN = 128
 Row = dict[str, Any]
@@ -64,7 +64,7 @@ def measured(arguments: argparse.Namespace, seed: int) -> Row:
     held = train.load_checkpoint(path)
     network = load_feedback(held, path.name)
     test = runtime.load_data("fashion-mnist", "test", **held.data["options"])
-    TALK.print(f"{path.name}: accuracy against steps")
+    MESSAGES.print(f"{path.name}: accuracy against steps")
     curve = accuracy_by_steps(network, test, STEPS)
     timings: dict[str, Row] = {"real time": {}}
     try:
@@ -88,19 +88,19 @@ def measured(arguments: argparse.Namespace, seed: int) -> Row:
 
 def trained_by_command(preset: str, path: Path, settings: list[str]) -> Row:
     """Return what snn-train printed for a checkpoint, training it if it is not there."""
-    said = path.with_suffix(".json")
-    if not (path.exists() and said.exists()):
+    output = path.with_suffix(".json")
+    if not (path.exists() and output.exists()):
         command = [sys.executable, "-m", "snn_compile.train.cli", preset, "-o", str(path), "--json"]
         command += [word for setting in settings for word in ("--set", setting)]
-        TALK.print(" ".join(command[1:]))
-        said.write_text(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    found: Row = json.loads(said.read_text())
+        MESSAGES.print(" ".join(command[1:]))
+        output.write_text(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    found: Row = json.loads(output.read_text())
     return found
 
 
 def deployed(title: str, held: train.Checkpoint, test: Any, bits: int, options: Row) -> Row:
     """Compile a checkpoint and return its program's results on the test images."""
-    TALK.print(f"{title}: compiling and running")
+    MESSAGES.print(f"{title}: compiling and running")
     calibration = runtime.load_data("fashion-mnist", "calibration", **held.data["options"])
     made = compiler.Options(weight_bits=bits, **options)
     done = compiler.compile_stages(held.graph, "loihi2-sim", made, calibration.inputs)
@@ -123,7 +123,7 @@ def approach(network: Any, program: Any, inputs: np.ndarray, steps: int) -> list
     try:
         wanted = network.equilibrium(current[:, 0]).flatten(1).numpy()
     except SnnCompileError as error:
-        TALK.print(str(error))
+        MESSAGES.print(str(error))
         return []
     shown = np.broadcast_to(inputs[:, :1], (len(inputs), steps, *inputs.shape[2:]))
     first = network.layer_names[0]

@@ -85,14 +85,14 @@ def learn(method: str, steps: int, seed: int, updates: int) -> dict[str, Any]:
             schedule.step()
     except SnnCompileError as error:
         stopped = str(error)
-    told = evaluate(network, test, config)
+    metrics = evaluate(network, test, config)
     return {
         "method": method,
         "steps": steps,
         "seed": seed,
         "cpu_seconds": round(time.process_time() - started, 1),
-        "test_mse": told.value,
-        "spike_rate": told.spike_rate,
+        "test_mse": metrics.value,
+        "spike_rate": metrics.spike_rate,
         "stopped": stopped,
         "errors": [round(float(error), 6) for error in errors],
     }

@@ -55,7 +55,7 @@ from snn_compile.train.configs.presets import read_config
 from snn_compile.train.networks.recurrent import RecurrentConfig, RecurrentNetwork
 from snn_compile.train.neurons.rf_brf import damping
 
-TALK = Console(stderr=True)
+MESSAGES = Console(stderr=True)
 SCHEMA = {"name": "snn-compile-resonators", "version": 1}
 
 
@@ -114,7 +114,7 @@ SCALES = (1, 5)
 ABLATED = ("epochs=10",)
 
 
-class Bench:
+class Evaluator:
     """Trains and measures each case and keeps the results in a folder."""
 
     def __init__(self, folder: Path, data: Iterable[str], seeds: Sequence[int], only: str = "") -> None:
@@ -130,25 +130,25 @@ class Bench:
         base, *settings = case.preset, *case.settings, f"seed={seed}"
         plain = read_config(base, settings).plain()
         words = [base, *settings] if until is None else [base, *settings, f"until={until}"]
-        said = self.folder / f"{'-'.join(words).replace('=', '-').replace(',', '-')}.json"
+        file = self.folder / f"{'-'.join(words).replace('=', '-').replace(',', '-')}.json"
         wanted = json.loads(json.dumps({**plain, "until": until}))
-        if said.exists():
-            row: Row = json.loads(said.read_text(encoding="utf-8"))
+        if file.exists():
+            row: Row = json.loads(file.read_text(encoding="utf-8"))
             if row["config"] == wanted:
                 return row
-            TALK.print(f"{said.name}: of another configuration; run again")
-        TALK.print(f"{case.name}, seed {seed}")
+            MESSAGES.print(f"{file.name}: of another configuration; run again")
+        MESSAGES.print(f"{case.name}, seed {seed}")
         place = self.data.get(plain["data"], plain["data"])
         config = read_config(base, [*settings, f"data={place}"])
         row = {
             "name": case.name,
             "seed": seed,
-            "checkpoint": said.with_suffix(".pt").name,
+            "checkpoint": file.with_suffix(".pt").name,
             "config": wanted,
-            **run(config, said.with_suffix(".pt"), until),
+            **run(config, file.with_suffix(".pt"), until),
         }
-        write_report(said, (json.dumps(row) + "\n").encode())
-        TALK.print(f"  best validation accuracy {percent(max(row['accuracies'], default=None))}")
+        write_report(file, (json.dumps(row) + "\n").encode())
+        MESSAGES.print(f"  best validation accuracy {percent(max(row['accuracies'], default=None))}")
         return row
 
     def rows(self, cases: Iterable[Case], until: float | None = None) -> list[Row]:
@@ -216,36 +216,36 @@ def growing(path: Path) -> int | None:
     return int((spectral_radius(omega.numpy(), b.numpy(), network.config.delta) > 1 + 1e-9).sum())
 
 
-def accuracy(bench: Bench) -> None:
+def accuracy(evaluator: Evaluator) -> None:
     """Train the presets; tables of accuracies and of spikes."""
-    rows = bench.rows(CASES)
-    bench.write("accuracy", rows)
+    rows = evaluator.rows(CASES)
+    evaluator.write("accuracy", rows)
     print(accuracy_table(rows))
     print()
     print(spike_table(rows))
 
 
-def convergence(bench: Bench) -> None:
+def convergence(evaluator: Evaluator) -> None:
     """Train the grids; a table of epochs to an accuracy, and the curves of the best rates."""
     rows = []
     for preset, (rates, epochs) in GRIDS.items():
-        rows += bench.rows(Case(preset, (f"learning_rate={rate}", f"epochs={epochs}")) for rate in rates)
-    bench.write("convergence", rows, level=REACHED)
+        rows += evaluator.rows(Case(preset, (f"learning_rate={rate}", f"epochs={epochs}")) for rate in rates)
+    evaluator.write("convergence", rows, level=REACHED)
     print(convergence_table(rows))
     runs = curves(rows)
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     best = {name: rate for name, (rate, _) in best_rates(runs, REACHED).items()}
     draw_convergence(axis, runs, best, REACHED)
-    bench.draw("convergence", figure)
+    evaluator.draw("convergence", figure)
 
 
-def landscape(bench: Bench) -> None:
+def landscape(evaluator: Evaluator) -> None:
     """Train halfway and compute the landscapes; a table, and the contours of the first seed."""
     rows, first = [], {}
     for case in HALFWAY:
-        for row in bench.rows([case], STOPPED_AT):
-            made = surface(bench.folder / row["checkpoint"])
+        for row in evaluator.rows([case], STOPPED_AT):
+            made = surface(evaluator.folder / row["checkpoint"])
             first.setdefault(case.preset, made)
             rows.append(
                 {
@@ -255,13 +255,13 @@ def landscape(bench: Bench) -> None:
                     "loss_here": float(made.losses[POINTS // 2, POINTS // 2]),
                 }
             )
-    bench.write("landscape", rows, points=POINTS, samples=SHOWN)
+    evaluator.write("landscape", rows, points=POINTS, samples=SHOWN)
     print(landscape_table(rows))
     figure = Figure(figsize=(4.2 * len(first), 3.6), layout="constrained")
     axes = figure.subplots(1, len(first), squeeze=False)[0]
     for axis, (preset, made) in zip(axes, first.items(), strict=True):
         draw_landscape(axis, made, preset)
-    bench.draw("landscape", figure)
+    evaluator.draw("landscape", figure)
 
 
 def smoothness(made: Landscape, every: int) -> Row:
@@ -279,7 +279,7 @@ def surface(path: Path) -> Landscape:
     """Return the landscape of a checkpoint, computed unless its file is newer than the checkpoint."""
     kept = path.with_suffix(".npz")
     if not (kept.exists() and kept.stat().st_mtime >= path.stat().st_mtime):
-        TALK.print(f"{path.name}: landscape of {POINTS}x{POINTS} points")
+        MESSAGES.print(f"{path.name}: landscape of {POINTS}x{POINTS} points")
         network, held = restored(path)
         assert held.data is not None
         test = runtime.load_data(held.data["name"], "test", **held.data["options"])
@@ -292,12 +292,12 @@ def surface(path: Path) -> Landscape:
         return Landscape(found["alphas"], found["betas"], found["losses"])
 
 
-def ablations(bench: Bench) -> None:
+def ablations(evaluator: Evaluator) -> None:
     """Train the eight kinds of neuron; a table."""
     kinds = list(product(("true", "false"), repeat=3))
     settings = [tuple(f"{flag}={value}" for flag, value in zip(FLAGS, kind, strict=True)) for kind in kinds]
-    rows = bench.rows(Case("smnist14-brf", (*some, *ABLATED)) for some in settings)
-    bench.write("ablations", rows)
+    rows = evaluator.rows(Case("smnist14-brf", (*some, *ABLATED)) for some in settings)
+    evaluator.write("ablations", rows)
     print(ablation_table(rows))
 
 
@@ -316,7 +316,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", metavar="PATTERN", help="cases by their name")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    PARTS[arguments.part](Bench(arguments.output, arguments.data, arguments.seeds, arguments.only))
+    PARTS[arguments.part](Evaluator(arguments.output, arguments.data, arguments.seeds, arguments.only))
     return 0
 
 

@@ -29,10 +29,10 @@ def accuracy_table(rows: list[Row]) -> str:
     ]
     for name, mine in grouped(rows).items():
         aim = mine[0]["aim"]
-        told = [tested(row) for row in mine]
+        by_seed = [tested(row) for row in mine]
         values = [row["test_accuracy"] for row in mine if row["test_accuracy"] is not None]
         mean = percent(float(np.mean(values))) if len(values) == len(mine) else "none"
-        cells = [f"`{name}`", mine[0]["config"]["epochs"], ", ".join(told), mean]
+        cells = [f"`{name}`", mine[0]["config"]["epochs"], ", ".join(by_seed), mean]
         cells += ["none" if aim is None else f"{aim:.0%}", listed(mine, "spike_rate", ".3f")]
         lines.append(line(*cells, listed(mine, "growing", "d")))
     return "\n".join(lines)
@@ -70,9 +70,9 @@ def convergence_table(rows: list[Row]) -> str:
     ]
     for name, rate in dict.fromkeys((one.name, one.learning_rate) for one in runs):
         mine = [one for one in runs if (one.name, one.learning_rate) == (name, rate)]
-        told = ", ".join(str(one.epochs_to(REACHED) or "never") for one in mine)
+        values = ", ".join(str(one.epochs_to(REACHED) or "never") for one in mine)
         last = ", ".join(percent(one.accuracies[-1]) if one.accuracies else "none" for one in mine)
-        shown = f"**{told}**" if best[name][0] == rate else told
+        shown = f"**{values}**" if best[name][0] == rate else values
         most = max(len(one.accuracies) for one in mine)
         lines.append(line(f"`{name}`", f"{rate:g}", most, shown, last))
     return "\n".join(lines)

@@ -36,42 +36,42 @@ def forbidden(*_: object) -> None:
 
 
 def test_a_finished_run_is_kept_until_its_configuration_changes(script, tmp_path, monkeypatch):
-    (row,) = script.Bench(tmp_path, [], [3]).rows([small(script)])
+    (row,) = script.Evaluator(tmp_path, [], [3]).rows([small(script)])
     assert len(row["accuracies"]) == 2 and 0 < row["test_accuracy"] < 1 and row["growing"] == 0
     assert row["config"]["hidden"] == [8] and (tmp_path / row["checkpoint"]).exists()
     monkeypatch.setattr(script, "fit", forbidden)
-    assert script.Bench(tmp_path, [], [3]).rows([small(script)]) == [row]
+    assert script.Evaluator(tmp_path, [], [3]).rows([small(script)]) == [row]
     with pytest.raises(AssertionError, match="trained again"):
-        script.Bench(tmp_path, [], [4]).rows([small(script)])
+        script.Evaluator(tmp_path, [], [4]).rows([small(script)])
     with pytest.raises(AssertionError, match="trained again"):
-        script.Bench(tmp_path, [], [3]).rows([small(script)], until=0.5)
+        script.Evaluator(tmp_path, [], [3]).rows([small(script)], until=0.5)
     (file,) = tmp_path.glob("*.json")
     file.write_text(json.dumps({**row, "config": {**row["config"], "delta": 0.01}}))
     with pytest.raises(AssertionError, match="trained again"):
-        script.Bench(tmp_path, [], [3]).rows([small(script)])
+        script.Evaluator(tmp_path, [], [3]).rows([small(script)])
 
 
 def test_a_run_until_an_accuracy_stops_at_the_first_epoch_that_has_it(script, tmp_path):
-    (row,) = script.Bench(tmp_path, [], [0]).rows([small(script, "epochs=5")], until=0.0)
+    (row,) = script.Evaluator(tmp_path, [], [0]).rows([small(script, "epochs=5")], until=0.0)
     assert len(row["accuracies"]) == 1 and row["test_accuracy"] is None and row["config"]["until"] == 0.0
 
 
 def test_an_interrupted_run_is_not_kept(script, tmp_path, monkeypatch):
     monkeypatch.setattr(script, "fit", lambda *_: SimpleNamespace(interrupted=True, metrics={}))
     with pytest.raises(KeyboardInterrupt):
-        script.Bench(tmp_path, [], [0]).rows([small(script)])
+        script.Evaluator(tmp_path, [], [0]).rows([small(script)])
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_that_diverges_is_told_and_other_errors_are_raised(script, tmp_path, monkeypatch):
+def test_a_run_that_diverges_is_reported_and_other_errors_are_raised(script, tmp_path, monkeypatch):
     def diverges(*_: object) -> None:
         raise TrainingDiverged("the loss is nan", epoch=2, step=1)
 
     monkeypatch.setattr(script, "fit", diverges)
-    (row,) = script.Bench(tmp_path, [], [0]).rows([small(script)])
+    (row,) = script.Evaluator(tmp_path, [], [0]).rows([small(script)])
     assert row["diverged"] == "the loss is nan" and row["test_accuracy"] is None
-    head, _, told = script.ablation_table([row]).splitlines()
-    assert told.count("|") == head.count("|") and told.startswith(
+    head, _, found = script.ablation_table([row]).splitlines()
+    assert found.count("|") == head.count("|") and found.startswith(
         "| yes | yes | yes | diverged in epoch 1 | none | none |"
     )
     assert "| diverged in epoch 1 | none | none |" in script.accuracy_table([row])
@@ -81,7 +81,7 @@ def test_a_run_that_diverges_is_told_and_other_errors_are_raised(script, tmp_pat
 
     monkeypatch.setattr(script, "fit", fails)
     with pytest.raises(SnnCompileError, match="no such folder"):
-        script.Bench(tmp_path, [], [1]).rows([small(script)])
+        script.Evaluator(tmp_path, [], [1]).rows([small(script)])
 
 
 def test_spikes_are_compared_seed_by_seed(script):
@@ -97,13 +97,13 @@ def test_convergence_names_the_rate_that_was_soonest(script):
         return {"config": config, "accuracies": accuracies, "diverged": ""}
 
     rows = [row(0.1, 0, 0.2, 0.61), row(0.1, 1, 0.6, 0.7), row(0.3, 0, 0.9, 0.9), row(0.3, 1, 0.1, 0.1)]
-    told = script.convergence_table(rows).splitlines()[2:]
-    assert told == [
+    found = script.convergence_table(rows).splitlines()[2:]
+    assert found == [
         "| `p` | 0.1 | 2 | **2, 1** | 61.00 %, 70.00 % |",
         "| `p` | 0.3 | 2 | 1, never | 90.00 %, 10.00 % |",
     ]
 
 
 def test_shares_are_never_rounded_up(script):
-    told = [script.percent(x) for x in (0.92999, 0.93, 0.8405, 1.0, None)]
-    assert told == ["92.99 %", "93.00 %", "84.05 %", "100.00 %", "none"]
+    found = [script.percent(x) for x in (0.92999, 0.93, 0.8405, 1.0, None)]
+    assert found == ["92.99 %", "93.00 %", "84.05 %", "100.00 %", "none"]
