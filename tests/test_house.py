@@ -5,12 +5,8 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
-import shutil
 import subprocess
 import sys
-import tarfile
-import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -18,7 +14,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("targets", "compiler", "runtime", "train")
 FILES = {floor: sorted((ROOT / floor).rglob("*.py")) for floor in FLOORS}
-COMMANDS = [file for floor in FLOORS for file in FILES[floor] if file.parent.name == "cli"]
 
 
 def module_of(file: Path) -> str:
@@ -36,37 +31,114 @@ MODULES = [
 HEAVY = ("torch", "lava", "numba", "matplotlib", "sklearn", "onnx", "onnxruntime")
 
 
-def imports(file: Path, top_level_only: bool) -> set[str]:
-    """Return modules that a file imports; TYPE_CHECKING blocks import nothing at run time."""
-    found: set[str] = set()
+NAMES = {module_of(file).removeprefix("snn_compile."): file for floor in FLOORS for file in FILES[floor]}
+ORDER = {
+    "train": "cli | analysis | algorithms | checkpoints | export | tracing | networks | kernels | neurons"
+    " | convex, configs",
+    "runtime": "cli | divergence | evaluation | data, reports | execution",
+    "compiler": "cli | pipeline | calibration | mapping | quantization, analysis | lowering | frontends"
+    " | onnx | reference | neurons | linear_maps | network | contract",
+    "targets": "oracle, loihi2_sim, lava | devices | program | chips | errors, integer, lazy",
+}
+"""The rooms of each floor: a room imports only from what stands to the right of it."""
 
-    def walk(node: ast.AST) -> None:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.Import):
-                found.update(alias.name for alias in child.names)
-            elif isinstance(child, ast.ImportFrom):
-                found.add(child.module or "")
-            elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-                continue
-            elif top_level_only and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                continue
-            walk(child)
 
-    walk(ast.parse(file.read_text()))
+def imports(module: str) -> set[tuple[str, str]]:
+    """Return the modules that a module imports, each as "run", "lazy" (in a function) or "typed"."""
+    found: set[tuple[str, str]] = set()
+
+    def walk(node: ast.AST, how: str) -> None:
+        if isinstance(node, ast.Import):
+            found.update((alias.name, how) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                found.add((name if name.removeprefix("snn_compile.") in NAMES else str(node.module), how))
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for child in node.body:
+                walk(child, "typed")
+            for child in node.orelse:
+                walk(child, how)
+        else:
+            inner = "lazy" if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else how
+            for child in ast.iter_child_nodes(node):
+                walk(child, inner)
+
+    walk(ast.parse(NAMES[module].read_text()), "run")
     return found
+
+
+IMPORTS = {
+    module: {(name.removeprefix("snn_compile."), how) for name, how in imports(module)} for module in NAMES
+}
+
+
+def floor_of(module: str) -> str:
+    return module.split(".")[0]
+
+
+def room_of(module: str) -> str:
+    """Return the folder of a module below its floor, the module itself if it is in none, or "" of a floor."""
+    return (module.split(".") + [""])[1]
 
 
 @pytest.mark.parametrize("floor", FLOORS)
 def test_imports_go_down_only(floor: str) -> None:
     above = FLOORS[FLOORS.index(floor) + 1 :]
+    for module in (m for m in IMPORTS if floor_of(m) == floor):
+        for name, how in IMPORTS[module]:
+            upwards = floor_of(name) in above
+            # Only a command may reach upwards, and only inside a function or for a type.
+            assert not upwards or (room_of(module) == "cli" and how != "run"), f"{module} imports {name}"
+            assert name != "snn_compile", f"{module} imports the bare namespace"
     for file in FILES[floor]:
-        # Only a command may reach upwards, and only inside a function.
-        found = imports(file, top_level_only=file in COMMANDS)
-        wrong = [m for m in found for up in above if m.startswith(f"snn_compile.{up}")]
-        assert not wrong, f"{file} imports {wrong}"
-        assert "snn_compile" not in found, f"{file} imports the bare namespace"
-        relative = [m for m in found if m.split(".")[0] in FLOORS]
-        assert not relative, f"{file} imports a second copy: {relative}"
+        text = file.read_text()
+        assert not any(f"\n{word} {f}." in text for word in ("import", "from") for f in FLOORS), (
+            f"{file} imports a second copy"
+        )
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_rooms_import_from_the_right_only(floor: str) -> None:
+    ranks = {room: rank for rank, rooms in enumerate(ORDER[floor].split(" | ")) for room in rooms.split(", ")}
+    files = {room_of(m) for m in NAMES if floor_of(m) == floor} - {"", "__main__"}
+    assert files == set(ranks), "ORDER names rooms that are not there, or lacks some"
+    wrong = {
+        f"{floor}.{room_of(module)} -> {floor}.{room_of(name)}"
+        for module in IMPORTS
+        if floor_of(module) == floor and room_of(module) in ranks
+        for name, _ in IMPORTS[module]
+        if floor_of(name) == floor and room_of(name) in ranks and room_of(name) != room_of(module)
+        if ranks[room_of(name)] <= ranks[room_of(module)]
+    }
+    assert not wrong - AGAINST_THE_ORDER, sorted(wrong - AGAINST_THE_ORDER)
+
+
+def circles(*hows: str) -> set[str]:
+    """Return the groups of modules that import each other in a circle by the given kinds of import."""
+    reached: dict[str, set[str]] = {}
+    for start in IMPORTS:
+        seen: set[str] = set()
+        ahead = [start]
+        while ahead:
+            for name, how in IMPORTS[ahead.pop()]:
+                if how in hows and name in IMPORTS and name not in seen:
+                    seen.add(name)
+                    ahead.append(name)
+        reached[start] = seen
+    groups = {frozenset(n for n in reached[m] if m in reached[n]) for m in IMPORTS if m in reached[m]}
+    return {" ".join(sorted(group)) for group in groups}
+
+
+def test_no_imports_go_in_circles() -> None:
+    assert not circles("run")
+    found = {c for c in circles("run", "lazy", "typed") if not any(room in c for room in PRESENT_CIRCLES)}
+    assert found == set(CIRCLES), "a circle without its reason, or a reason without its circle"
+    assert len(CIRCLES) <= 3
+
+
+CIRCLES: dict[str, str] = {}
+"""Circles closed only by imports inside functions or for types, and why they stay."""
 
 
 @pytest.mark.parametrize("floor", FLOORS)
@@ -109,12 +181,43 @@ def test_help_is_light(floor: str) -> None:
     assert not loaded & {*HEAVY, "scipy", "nir", "networkx"}
 
 
-def test_files_are_one_thing() -> None:
-    for floor in FLOORS:
-        for file in FILES[floor]:
-            lines = file.read_text().count("\n")
-            assert lines <= 400, f"{file} has {lines} lines"
-            assert file.stem not in ("utils", "helpers", "common")
+def functions(tree: ast.Module) -> dict[str, int]:
+    """Return the lines of each function by name."""
+    return {
+        node.name: (node.end_lineno or 0) - node.lineno + 1
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+
+
+def test_files_and_functions_are_of_a_size_to_read() -> None:
+    long_files, long_functions = set(), set()
+    for file in [*PACKAGE, *TESTS]:
+        name = str(file.relative_to(ROOT))
+        text = file.read_text()
+        assert file.stem not in ("utils", "helpers", "common"), file
+        if text.count("\n") > 400:
+            long_files.add(name)
+        long_functions |= {f"{name}:{key}" for key, n in functions(ast.parse(text)).items() if n > 60}
+    assert not long_files - PRESENT_LONG - set(LONG_FILES), "a long file without a reason"
+    assert not long_functions - PRESENT_LONG - set(LONG_FUNCTIONS), "a long function without a reason"
+    assert not set(LONG_FILES) - long_files and not set(LONG_FUNCTIONS) - long_functions, "reasons too many"
+
+
+def test_folders_hold_few_modules() -> None:
+    for folder in {file.parent for file in [*PACKAGE, *TESTS]}:
+        modules = [f for f in folder.glob("*.py") if f.stem not in ("__init__", "__main__")]
+        assert len(modules) <= 16, f"{folder} holds {len(modules)} modules"
+
+
+PACKAGE = [file for floor in FLOORS for file in FILES[floor]]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+LONG_FILES: dict[str, str] = {}
+"""Files of more than 400 lines, and why they are one."""
+LONG_FUNCTIONS = {
+    "targets/loihi2_sim/network_kernel.py:run_network": "one compiled loop over all steps of a program"
+}
+"""Functions of more than 60 lines, and why they are one."""
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if ".lava." not in m])
@@ -122,56 +225,11 @@ def test_doctests(module: str) -> None:
     assert doctest.testmod(importlib.import_module(module)).failed == 0
 
 
-def test_every_folder_is_a_package_with_a_line_that_says_what_lives_there() -> None:
+def test_every_room_says_what_lives_there() -> None:
     for floor in FLOORS:
         for folder in {file.parent for file in FILES[floor]}:
             text = (folder / "__init__.py").read_text()
             assert ast.get_docstring(ast.parse(text)), f"{folder}/__init__.py has no docstring"
-            assert len(list(folder.glob("*.py"))) <= 17, f"{folder} holds more than 16 modules"
-
-
-def test_constraints_pin_every_dependency() -> None:
-    lines = [line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines()]
-    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines if line}
-    assert all("==" in line for line in lines if line)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
-    for requirement in wanted:
-        name = requirement.split(";")[0].split(">=")[0].split("==")[0].strip().lower()
-        assert name in pinned or "python_version" in requirement, f"{name} is not pinned"
-    assert "torch==2.13.0" in lines
-
-
-def built(kind: str, folder: Path) -> set[str]:
-    """Return the package's files in a distribution built from this checkout, without its build folders."""
-    source = folder / "source"
-    kept = shutil.ignore_patterns(
-        "__pycache__", ".*", "build", "dist", "*.egg-info", "tests", "docs", "benchmarks"
-    )
-    shutil.copytree(ROOT, source, symlinks=True, ignore=kept)
-    code = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(folder)!r}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    file = folder / done.stdout.strip().splitlines()[-1]
-    if kind == "wheel":
-        with zipfile.ZipFile(file) as archive:
-            names = set(archive.namelist())
-        return {n for n in names if ".dist-info/" not in n}
-    with tarfile.open(file) as archive:
-        members = [m for m in archive.getmembers() if "/src/snn_compile/" in m.name and not m.isdir()]
-        assert all(m.isreg() for m in members), "the sdist holds links"
-        return {m.name.split("/src/", 1)[1] for m in members}
-
-
-@pytest.mark.parametrize("kind", ("wheel", "sdist"))
-def test_distributions_hold_every_room_and_nothing_else(tmp_path: Path, kind: str) -> None:
-    wanted = {
-        f"snn_compile/{file.relative_to(ROOT)}"
-        for floor in FLOORS
-        for file in (ROOT / floor).rglob("*")
-        if file.suffix in (".py", ".toml", ".typed")
-    }
-    assert built(kind, tmp_path) == wanted | {"snn_compile/__init__.py", "snn_compile/__main__.py"}
 
 
 def test_types() -> None:
@@ -188,3 +246,37 @@ def test_nothing_speaks_of_this_machine() -> None:
         if file.suffix in (".py", ".md", ".toml", ".txt", "") and file.is_file():
             text = file.read_text(errors="replace")
             assert str(ROOT) not in text, f"{name} names this checkout's folder"
+
+
+# What work in progress still breaks; each of these goes when its room is mended.
+AGAINST_THE_ORDER = {"compiler.neurons -> compiler.reference"}
+PRESENT_CIRCLES = (
+    "compiler.contract.",
+    "compiler.neurons.",
+    "runtime.divergence.",
+    "runtime.reports.",
+    "targets.program.",
+    "train.cli.",
+    "train.export.",
+    "train.tracing.",
+)
+PRESENT_LONG = {
+    "compiler/cli/arguments.py:compile_parser",
+    "compiler/quantization/quantize.py:quantize",
+    "compiler/quantization/scales.py:choose_scale",
+    "targets/lava/recorder.py:make_recorder",
+    "targets/program/limits.py:chip_violations",
+    "targets/program/program.py:_check_names",
+    "tests/compiler/frontends/test_nir_broken.py",
+    "tests/conformance/cases.py",
+    "tests/conformance/cases.py:conventions",
+    "tests/conformance/cases.py:primitives",
+    "tests/conformance/cases.py:topologies",
+    "tests/support/random_programs.py",
+    "tests/support/snntorch_networks.py",
+    "tests/targets/devices/test_conformance.py:test_the_random_programs_show_everything",
+    "tests/targets/lava/test_lava.py",
+    "tests/targets/lava/test_lava.py:random_program",
+    "train/analysis/euler_maruyama.py:_paths",
+    "train/kernels/fused.py",
+}
