@@ -150,7 +150,8 @@ def compile_stages(
     routes = stage("route", route, quantized, cores)
     parts = (quantized.populations, quantized.projections, quantized.inputs, quantized.outputs)
     origin = _provenance(network, options, data)
-    program = Program(chip.name, chip.version, *parts, cores, routes, origin, retimed.period, chip.formats)
+    facts = (chip.formats, chip.profile)
+    program = Program(chip.name, chip.version, *parts, cores, routes, origin, retimed.period, *facts)
     return Compilation(network, retimed, quantized, split, cores, program, precision)
 
 

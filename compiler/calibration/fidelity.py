@@ -94,6 +94,7 @@ def unplaced(made: QuantizedNetwork, chip: Chip, retimed: RetimedNetwork) -> Pro
         made.outputs,
         period=retimed.period,
         formats=chip.formats,
+        profile=chip.profile,
     )
 
 

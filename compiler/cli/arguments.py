@@ -67,7 +67,9 @@ def compile_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "model", nargs="?", help="a checkpoint (.pt), NIR graph (.nir), lava-dl .net or .onnx"
     )
-    parser.add_argument("--target", default="loihi2-sim", help="chip profile (default: %(default)s)")
+    parser.add_argument(
+        "--target", default="loihi2-sim", help="chip: a name, or its .toml file (default: %(default)s)"
+    )
     parser.add_argument("-o", "--output", metavar="FILE", help="write the program here, for snn-run")
     _add_factory(parser)
     parser.add_argument(

@@ -9,7 +9,6 @@ from snn_compile.compiler.cli.pareto import front_text
 from snn_compile.compiler.cli.sensitivity_text import sensitivity_text
 from snn_compile.compiler.cli.text_table import Row, table_text
 from snn_compile.compiler.pipeline import Compilation
-from snn_compile.targets.chips.chip import load_chip
 from snn_compile.targets.program.program import Program
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ RESOURCES = ("neurons", "memory_bits", "in_axons", "out_axons")
 
 def resources_json(program: Program) -> dict[str, Any]:
     """Return each resource's use against its limit, over the chip and in the fullest core."""
-    chip = load_chip(program.chip)
+    chip = program.target
     limits = {
         "neurons": chip.core_neurons,
         "memory_bits": chip.core_memory_bits,

@@ -30,7 +30,8 @@ def advise(
     `stated`: words that every command needs for the model to be read, such as --convention dt=1e-4. Of
     rounding that no option lessens there is none: compiled again, the program would be the same.
     """
-    words = ["snn-compile", model, "--target", f"{program.chip}-sim", "--calibrate", data, *stated]
+    target = f"{program.chip}.toml" if program.profile else f"{program.chip}-sim"
+    words = ["snn-compile", model, "--target", target, "--calibrate", data, *stated]
     slow = ["--c-slow", str(program.period)] if program.period > 1 else []
     if any(cause.kind == "relaxed timing" for cause in causes):
         slow = ["--c-slow"]

@@ -28,7 +28,6 @@ from snn_compile.runtime.execution.run import (
 from snn_compile.runtime.reports.accuracy import score
 from snn_compile.runtime.reports.energy import count_traffic, energy
 from snn_compile.runtime.reports.report import Report
-from snn_compile.targets.chips.chip import load_chip
 from snn_compile.targets.devices.device import Device
 from snn_compile.targets.devices.record import RunRecord
 from snn_compile.targets.errors import WrongInput
@@ -83,7 +82,7 @@ def report(
     return Report(
         device=record.device,
         digest=record.digest,
-        chip=load_chip(program.chip).title,
+        chip=program.target.title,
         provenance=dict(program.provenance),
         data=data,
         samples=record.samples,

@@ -7,7 +7,7 @@
 
 No operation energies of Loihi 2 are public. The first two apply those of Loihi 1 (pre-silicon,
 Davies et al. 2018) to the mapping at hand. Coefficients and their sources stand in
-`targets/costs.toml`. The three answer different questions and are never blended into one number.
+`targets/costs/`. The three answer different questions and are never blended into one number.
 None is a measurement.
 
 One spike sent to k destination cores is k messages; a message to another tile takes |dx| hops
@@ -19,18 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from snn_compile.targets.chips.chip import energy_coefficients, load_chip
+from snn_compile.targets.costs.tables import ArithmeticCosts, CostTable, arithmetic_costs
 from snn_compile.targets.devices.counts import Counts
 from snn_compile.targets.integer import DECAY_ONE
 from snn_compile.targets.program.population import Population
 from snn_compile.targets.program.program import Program, Projection
-
-_PUBLISHED = {"loihi1": ("davies2018", "Loihi 1", "Davies 2018")}
-"""Energy table of a chip file to (proxy name, hardware, publication)."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +63,15 @@ class Traffic:
 
 def energy(program: Program, counts: Counts) -> tuple[Energy, ...]:
     """Return the proxies for the counted run, in the order of this file's table."""
-    chip = load_chip(program.chip)
-    table = energy_coefficients(chip.energy_table)
-    name, hardware, paper = _PUBLISHED.get(chip.energy_table, (chip.energy_table,) * 3)
-    per_synop = table["synaptic_op_pj"]
+    chip = program.target
+    table = chip.cost_table
+    per_synop = table.synaptic_op_pj
     host = "messages from the host, draining of the pipeline, static power"
     synops = Energy(
         "synops",
-        f"synaptic operations x {per_synop:g} pJ, a {hardware} coefficient: "
+        f"synaptic operations x {per_synop:g} pJ, a {table.hardware} coefficient: "
         "synapses only, graded synops priced as spikes: a proxy, not a measurement",
-        table["source"],
+        table.source,
         f"neuron updates, spike messages, {host}",
         counts.samples,
         {"synaptic operations": counts.total_synops * per_synop},
@@ -84,19 +79,19 @@ def energy(program: Program, counts: Counts) -> tuple[Energy, ...]:
     traffic = count_traffic(program, counts)
     missing = "" if traffic else "spike messages and hops (not placed on cores), "
     operations = Energy(
-        name,
-        f"{paper} table: {hardware} coefficients applied to a mapping on {chip.title}: "
+        table.proxy,
+        f"{table.publication} table: {table.hardware} coefficients applied to a mapping on {chip.title}: "
         "a proxy, not a measurement",
-        table["source"],
+        table.source,
         missing + host,
         counts.samples,
         _operation_parts(counts, traffic, table),
     )
-    cmos = energy_coefficients("cmos45")
+    cmos = arithmetic_costs()
     arithmetic = Energy(
         "cmos45",
         "integer additions and multiplications in 45 nm CMOS: a proxy, not a measurement",
-        cmos["source"],
+        cmos.source,
         "memory, routing, control, the encoding of inputs",
         counts.samples,
         _arithmetic_parts(program, counts, cmos),
@@ -124,23 +119,23 @@ def count_traffic(program: Program, counts: Counts) -> Traffic | None:
     return Traffic(messages, within, east_west, north_south)
 
 
-def _operation_parts(counts: Counts, traffic: Traffic | None, table: Mapping[str, Any]) -> dict[str, float]:
+def _operation_parts(counts: Counts, traffic: Traffic | None, table: CostTable) -> dict[str, float]:
     active = counts.total_active_updates
     parts = {
-        "synaptic operations": counts.total_synops * table["synaptic_op_pj"],
-        "active neuron updates": active * table["neuron_update_active_pj"],
-        "inactive neuron updates": (counts.total_updates - active) * table["neuron_update_inactive_pj"],
+        "synaptic operations": counts.total_synops * table.synaptic_op_pj,
+        "active neuron updates": active * table.neuron_update_active_pj,
+        "inactive neuron updates": (counts.total_updates - active) * table.neuron_update_inactive_pj,
     }
     if traffic:
         parts |= {
-            "spikes within a tile": traffic.within_tile * table["spike_within_tile_pj"],
-            "hops east-west": traffic.hops_east_west * table["hop_east_west_pj"],
-            "hops north-south": traffic.hops_north_south * table["hop_north_south_pj"],
+            "spikes within a tile": traffic.within_tile * table.spike_within_tile_pj,
+            "hops east-west": traffic.hops_east_west * table.hop_east_west_pj,
+            "hops north-south": traffic.hops_north_south * table.hop_north_south_pj,
         }
     return parts
 
 
-def _arithmetic_parts(program: Program, counts: Counts, table: Mapping[str, Any]) -> dict[str, float]:
+def _arithmetic_parts(program: Program, counts: Counts, table: ArithmeticCosts) -> dict[str, float]:
     """Price each synop as one 32-bit addition (the accumulators have 24 bits).
 
     A synop of a graded message is also a multiplication: 8-bit if the message fits 8 bits, else
@@ -161,10 +156,10 @@ def _arithmetic_parts(program: Program, counts: Counts, table: Mapping[str, Any]
         per_spike = _SPIKE_ADDITIONS.get(population.model, population.reset == "subtract")
         additions += per_spike * counts.spikes.get(population.name, 0)
     return {
-        "synapse additions": counts.total_synops * table["add_int32_pj"],
+        "synapse additions": counts.total_synops * table.add_int32_pj,
         "graded synapse multiplications": graded,
-        "neuron multiplications": multiplies * table["multiply_int32_pj"],
-        "neuron additions": additions * table["add_int32_pj"],
+        "neuron multiplications": multiplies * table.multiply_int32_pj,
+        "neuron additions": additions * table.add_int32_pj,
     }
 
 
@@ -172,13 +167,12 @@ _SPIKE_ADDITIONS = {"atrlif": 2, "alif": 2, "brf": 1}
 """Additions of a spike, by model."""
 
 
-def _multiply_pj(program: Program, edge: Projection, table: Mapping[str, Any]) -> float:
+def _multiply_pj(program: Program, edge: Projection, table: ArithmeticCosts) -> float:
     bits = max((t.message_bits for t in edge.tables), default=0)
     if not bits:
         return 0.0
     signed = any(port.name == edge.source and port.signed for port in program.inputs)
-    key = "multiply_int8_pj" if bits + signed <= 8 else "multiply_int32_pj"
-    return float(table[key])
+    return table.multiply_int8_pj if bits + signed <= 8 else table.multiply_int32_pj
 
 
 def _update_operations(population: Population) -> tuple[float, float]:

@@ -1,62 +1,91 @@
-"""A chip as data: limits, number formats and cost tables, read from a `.toml` file in this folder.
+"""A chip as data: limits, number formats and cost table, read from a `.toml` file.
 
-Passes ask the chip; they do not know it. A new file is a new `--target`.
+Files in this folder are chips by name; any other file is one by its path. Passes ask the chip; they do not
+know it.
 """
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from snn_compile.targets.chips.formats import LOIHI, Formats
+from snn_compile.targets.costs.tables import CostTable, load_cost_table
 from snn_compile.targets.errors import ChipError
+from snn_compile.targets.schema import entry, near, read_toml
+
+_SUFFIX = ".toml"
 
 
 @dataclass(frozen=True)
 class Chip:
-    """Limits and formats of one chip; memory in bits, delays in steps. Sources stand in its file."""
+    """Limits and formats of one chip; memory in bits, delays in steps. Sources stand in its file.
 
-    name: str
-    version: int
-    title: str
-    default_device: str
-    cores: int
-    core_neurons: int
-    core_memory_bits: int
-    core_in_axons: int
-    core_out_axons: int
-    grid: tuple[int, int]
-    cores_per_tile: int
-    neuron_state_bits: int
-    programmable_neurons: bool
-    axon_bits: int
-    delay_bits: int
-    voltage_decay_max: int
-    delay_max: int
-    graded_messages: bool
-    message_bits_max: int
-    energy_table: str
+    `costs` is None where `energy_table` names a cost table of this installation.
+    """
+
+    name: str = entry()
+    version: int = entry(low=1)
+    title: str = entry()
+    default_device: str = entry()
+    cores: int = entry("cores.count", 1, 1 << 20)
+    core_neurons: int = entry("cores.neurons", 1)
+    core_memory_bits: int = entry("cores.memory_bits", 1)
+    core_in_axons: int = entry("cores.in_axons", 1)
+    core_out_axons: int = entry("cores.out_axons", 1)
+    grid: tuple[int, int] = entry("cores.grid", 1, 1 << 20)
+    cores_per_tile: int = entry("cores.cores_per_tile", 1)
+    neuron_state_bits: int = entry("memory.neuron_state_bits", 0)
+    programmable_neurons: bool = entry("neuron.programmable")
+    axon_bits: int = entry("memory.axon_bits", 0)
+    delay_bits: int = entry("memory.delay_bits", 0, 62)
+    voltage_decay_max: int = entry("neuron.voltage_decay_max", 1)
+    delay_max: int = entry("synapse.delay_max", 0, 62)
+    graded_messages: bool = entry("messages.graded")
+    message_bits_max: int = entry("messages.bits_max", 1, 24)
+    energy_table: str = entry("energy.table")
     formats: Formats = LOIHI
+    costs: CostTable | None = entry(None, default=None)
+
+    def __post_init__(self) -> None:
+        columns, rows = self.grid
+        if self.cores > columns * rows * self.cores_per_tile:
+            raise ChipError(
+                f"cores is {self.cores}; {columns} x {rows} tiles of {self.cores_per_tile} cores hold fewer",
+                key="cores",
+            )
+        if self.delay_max >= 1 << self.delay_bits:
+            raise ChipError(
+                f"delay_max is {self.delay_max}; {self.delay_bits} bits per delay hold less", key="delay_max"
+            )
+        if self.voltage_decay_max > self.formats.decay_one:
+            raise ChipError(
+                f"voltage_decay_max is {self.voltage_decay_max}; it must be at most "
+                f"{self.formats.decay_one}, a decay of 1 in {self.formats.decay_bits} bits",
+                key="voltage_decay_max",
+            )
+
+    @property
+    def profile(self) -> Chip | None:
+        """The chip itself if this installation does not know it by name, else None."""
+        return None if self.name in chip_names() else self
+
+    @property
+    def cost_table(self) -> CostTable:
+        """Energies per operation that reports apply; raises ChipError if the table is not there."""
+        return self.costs or load_cost_table(self.energy_table)
 
 
-def _read(name: str) -> dict[str, Any]:
-    file = resources.files("snn_compile.targets.chips").joinpath(f"{name}.toml")
-    if not file.is_file():
-        raise ChipError(f"no chip named {name!r}; there are: {', '.join(chip_names())}", name=name)
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ChipError(f"chip file {name}.toml: {error}", file=name) from error
+def _folder() -> Path:
+    return Path(str(resources.files("snn_compile.targets.chips")))
 
 
 def chip_names() -> list[str]:
     """Return the names of the chips this installation knows, sorted."""
-    files = resources.files("snn_compile.targets.chips").iterdir()
-    names = [f.name for f in files if f.name.endswith(".toml") and f.name != "costs.toml"]
-    return sorted(name.removesuffix(".toml") for name in names)
+    return sorted(file.stem for file in _folder().glob(f"*{_SUFFIX}"))
 
 
 def target_names() -> dict[str, str]:
@@ -64,58 +93,48 @@ def target_names() -> dict[str, str]:
     return {f"{name}-sim": name for name in chip_names()} | {name: name for name in chip_names()}
 
 
-@cache
 def load_chip(target: str) -> Chip:
-    """Return the chip behind a target or chip name; raises ChipError on an unknown name or bad file."""
+    """Return the chip behind a target or chip name, or the path of a `.toml` file.
+
+    Raises ChipError on an unknown name, and on a file that is missing or wrong.
+    """
+    if target.endswith(_SUFFIX):
+        return _outside(Path(target))
     targets = target_names()
     if target not in targets:
         names = ", ".join(f"{chip}-sim" for chip in chip_names())
-        raise ChipError(f"unknown target {target!r}; targets are: {names}", target=target)
-    table = _read(targets[target])
-    try:
-        cores, memory, neuron = table["cores"], table["memory"], table["neuron"]
-        synapse, messages = table["synapse"], table["messages"]
-        return Chip(
-            name=table["name"],
-            version=table["version"],
-            title=table["title"],
-            default_device=table["default_device"],
-            cores=cores["count"],
-            core_neurons=cores["neurons"],
-            core_memory_bits=cores["memory_bits"],
-            core_in_axons=cores["in_axons"],
-            core_out_axons=cores["out_axons"],
-            grid=(cores["grid"][0], cores["grid"][1]),
-            cores_per_tile=cores["cores_per_tile"],
-            programmable_neurons=neuron["programmable"],
-            neuron_state_bits=memory["neuron_state_bits"],
-            axon_bits=memory["axon_bits"],
-            delay_bits=memory["delay_bits"],
-            voltage_decay_max=neuron["voltage_decay_max"],
-            delay_max=synapse["delay_max"],
-            graded_messages=messages["graded"],
-            message_bits_max=messages["bits_max"],
-            energy_table=table["energy"]["table"],
-            formats=Formats(
-                state_bits=neuron["state_bits"],
-                decay_bits=neuron["decay_bits"],
-                accumulator_bits=synapse["accumulator_bits"],
-                synaptic_shift=synapse["shift"],
-                threshold_bits=neuron["threshold_bits"],
-                bias_mantissa_bits=neuron["bias_mantissa_bits"],
-                bias_exponent=tuple(neuron["bias_exponent"]),
-                weight_bits=tuple(synapse["weight_bits"]),
-                weight_exponent=tuple(synapse["weight_exponent"]),
-            ),
+        raise ChipError(
+            f"unknown target {target!r}; targets are: {names}, or the path of a chip's {_SUFFIX} file"
+            f"{near(target, targets)}",
+            target=target,
         )
-    except KeyError as error:
-        raise ChipError(f"chip file of {target}: key {error} is missing", key=str(error)) from error
+    return _installed(targets[target])
 
 
 @cache
-def energy_coefficients(table: str) -> dict[str, Any]:
-    """Return a table of energies per operation (picojoules) with its `source`, by name."""
-    tables = _read("costs")
-    if table not in tables:
-        raise ChipError(f"no energy table named {table!r}; there are: {', '.join(sorted(tables))}")
-    return dict(tables[table])
+def _installed(name: str) -> Chip:
+    return _read(_folder() / f"{name}{_SUFFIX}")
+
+
+def _outside(file: Path) -> Chip:
+    """Return the chip of a user's file, which may name a cost table by a path beside it."""
+    if not file.is_file():
+        raise ChipError(f"no chip file at {file}", file=str(file))
+    chip = _read(file)
+    if chip.name in chip_names():
+        raise ChipError(
+            f"{file.name}: name is {chip.name!r}, which is a chip of this installation; give it another",
+            file=str(file),
+            key="name",
+        )
+    return chip
+
+
+def _read(file: Path) -> Chip:
+    chip = read_toml(Chip, file, ChipError)
+    if not chip.energy_table.endswith(_SUFFIX):
+        load_cost_table(chip.energy_table)  # an unknown name is known at once
+        return chip
+    table = load_cost_table(chip.energy_table, file.parent)
+    facts: dict[str, Any] = {**vars(chip), "energy_table": table.name, "costs": table}
+    return Chip(**facts)

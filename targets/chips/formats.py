@@ -6,14 +6,10 @@ Lava 0.10.0's fixed-point process models have them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields
 
 from snn_compile.targets.errors import ChipError
-
-
-def _within(default: int | tuple[int, int], low: int, high: int) -> Any:
-    return field(default=default, metadata={"range": (low, high)})
+from snn_compile.targets.schema import entry
 
 
 @dataclass(frozen=True)
@@ -29,15 +25,15 @@ class Formats:
     `weight_bits`, `weight_exponent`: lowest and highest width and exponent of a weight table.
     """
 
-    state_bits: int = _within(24, 8, 24)
-    decay_bits: int = _within(12, 1, 12)
-    accumulator_bits: int = _within(32, 16, 32)
-    synaptic_shift: int = _within(6, 0, 8)
-    threshold_bits: int = _within(17, 1, 23)
-    bias_mantissa_bits: int = _within(13, 2, 24)
-    bias_exponent: tuple[int, int] = _within((0, 7), 0, 16)
-    weight_bits: tuple[int, int] = _within((1, 8), 1, 8)
-    weight_exponent: tuple[int, int] = _within((-8, 7), -16, 16)
+    state_bits: int = entry("neuron.state_bits", 8, 24, 24)
+    decay_bits: int = entry("neuron.decay_bits", 1, 12, 12)
+    accumulator_bits: int = entry("synapse.accumulator_bits", 16, 32, 32)
+    synaptic_shift: int = entry("synapse.shift", 0, 8, 6)
+    threshold_bits: int = entry("neuron.threshold_bits", 1, 23, 17)
+    bias_mantissa_bits: int = entry("neuron.bias_mantissa_bits", 2, 24, 13)
+    bias_exponent: tuple[int, int] = entry("neuron.bias_exponent", 0, 16, (0, 7))
+    weight_bits: tuple[int, int] = entry("synapse.weight_bits", 1, 8, (1, 8))
+    weight_exponent: tuple[int, int] = entry("synapse.weight_exponent", -16, 16, (-8, 7))
 
     def __post_init__(self) -> None:
         for item in fields(self):

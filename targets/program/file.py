@@ -20,12 +20,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from snn_compile.targets.chips.formats import Formats
+from snn_compile.targets.chips.chip import Chip
+from snn_compile.targets.chips.formats import LOIHI, Formats
 from snn_compile.targets.errors import SnnCompileError, WrongProgram
 from snn_compile.targets.program.digest import content_digest, encode
 from snn_compile.targets.program.population import Population
 from snn_compile.targets.program.program import Core, InputPort, OutputPort, Program, Projection, Route
 from snn_compile.targets.program.weights import WeightTable
+from snn_compile.targets.schema import build
 
 SCHEMA = "snn-compile-program"
 VERSION = 3
@@ -154,8 +156,8 @@ def _program(body: dict[str, Any], arrays: list[npt.NDArray[Any]]) -> Program:
         slices = tuple((name, start, stop) for name, start, stop in b["slices"])
         return Core(b["index"], (b["tile"][0], b["tile"][1]), slices, b["use"])
 
-    widths: Any = {key: tuple(v) if isinstance(v, list) else v for key, v in body.get("formats", {}).items()}
-    formats = Formats(**widths)
+    formats = build(Formats, body["formats"], "formats", WrongProgram) if "formats" in body else LOIHI
+    profile = build(Chip, body["profile"], "profile", WrongProgram) if "profile" in body else None
     return Program(
         chip=body["chip"],
         chip_version=body["chip_version"],
@@ -168,6 +170,7 @@ def _program(body: dict[str, Any], arrays: list[npt.NDArray[Any]]) -> Program:
         provenance=body["provenance"],
         period=body["period"],
         formats=formats,
+        profile=profile,
     )
 
 

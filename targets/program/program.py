@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_compile.targets.chips.chip import load_chip
+from snn_compile.targets.chips.chip import Chip, load_chip
 from snn_compile.targets.chips.formats import LOIHI, Formats
 from snn_compile.targets.errors import DoesNotFit, WrongInput, WrongProgram
 from snn_compile.targets.program.digest import content_digest, encode
@@ -183,7 +183,8 @@ class Program:
     """An integer network mapped onto a chip.
 
     `provenance` leads back to what it was made from. `period`: device steps per logical step. `formats`: the
-    widths of the chip's integers, with which every device computes.
+    widths of the chip's integers, with which every device computes. `profile`: the chip itself, where it is
+    none of this installation's.
     """
 
     chip: str
@@ -197,9 +198,10 @@ class Program:
     provenance: Mapping[str, str] = field(default_factory=dict)
     period: int = 1
     formats: Formats = field(default=LOIHI, metadata={"later": True})
+    profile: Chip | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
-        chip = load_chip(self.chip)
+        chip = self.target
         if chip.version < self.chip_version:
             raise WrongProgram(
                 f"compiled for {self.chip} version {self.chip_version}; this "
@@ -285,6 +287,11 @@ class Program:
         if not self.inputs or not self.outputs:
             raise WrongProgram("a program needs at least one input and one output")
 
+    @cached_property
+    def target(self) -> Chip:
+        """The chip that the program was compiled for."""
+        return self.profile or load_chip(self.chip)
+
     @property
     def nodes(self) -> tuple[Population | InputPort, ...]:
         """Everything that can be a projection's source: populations, then inputs."""
@@ -333,7 +340,7 @@ class Program:
     @cached_property
     def mapping_note(self) -> str:
         """Return one line if the program was mapped under an older version of its chip, else ""."""
-        version = load_chip(self.chip).version
+        version = self.target.version
         if version == self.chip_version:
             return ""
         return (

@@ -8,7 +8,7 @@ import pytest
 
 from snn_compile.runtime.execution.run import simulate
 from snn_compile.runtime.reports.energy import Traffic, count_traffic, energy
-from snn_compile.targets.chips.chip import energy_coefficients
+from snn_compile.targets.costs.tables import arithmetic_costs, load_cost_table
 from snn_compile.targets.program.program import (
     InputPort,
     OutputPort,
@@ -65,8 +65,8 @@ def test_labels_say_proxy_and_whose_coefficients(relay: Program, relay_inputs: n
     assert ["Loihi 1" in p.label for p in proxies] == [True, True, False]
     assert all("proxy, not a measurement" in p.label for p in proxies)
     assert all("messages from the host" in p.excluded for p in proxies[:2])
-    assert proxies[0].source == energy_coefficients("loihi1")["source"]
-    assert proxies[2].source == energy_coefficients("cmos45")["source"]
+    assert proxies[0].source == load_cost_table("loihi1").source
+    assert proxies[2].source == arithmetic_costs().source
 
 
 def test_unplaced_program_has_no_hops_and_says_so(relay: Program, relay_inputs: np.ndarray) -> None:

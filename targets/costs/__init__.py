@@ -1,0 +1,1 @@
+"""Cost tables: energies per operation, one TOML file each, with their sources."""
