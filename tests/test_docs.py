@@ -125,6 +125,19 @@ def test_spelling_is_american(file: Path) -> None:
     assert not found, f"{file.name}: {sorted(found)}"
 
 
+def test_the_architecture_gives_the_order_of_rooms_that_is_kept() -> None:
+    house = ast.parse((ROOT / "tests" / "test_house.py").read_text(encoding="utf-8"))
+    (order,) = (
+        n.value for n in house.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "ORDER"
+    )
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    for floor, rooms in ast.literal_eval(order).items():
+        (line,) = re.findall(rf"^ +{floor} +(.* · .*)$", text, re.MULTILINE)
+        assert line.split(" · ") == rooms.split(" | "), f"ARCHITECTURE.md has another order in {floor}"
+        for room in filter(os.path.isdir, (ROOT / floor / name for name in re.split(" · |, ", line))):
+            assert f"`{room.name}`" in text, f"ARCHITECTURE.md says nothing of {floor}/{room.name}"
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= README_WORDS
 

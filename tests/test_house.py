@@ -33,8 +33,8 @@ HEAVY = ("torch", "lava", "numba", "matplotlib", "sklearn", "onnx", "onnxruntime
 
 NAMES = {module_of(file).removeprefix("snn_compile."): file for floor in FLOORS for file in FILES[floor]}
 ORDER = {
-    "train": "cli | analysis | algorithms | checkpoints | export | tracing | networks | kernels | neurons"
-    " | convex, configs",
+    "train": "cli | analysis | algorithms | checkpoints | export | tracing | probing | networks | kernels"
+    " | neurons | convex, configs",
     "runtime": "cli | divergence | evaluation | data, reports | execution",
     "compiler": "cli | pipeline | calibration | mapping | quantization, analysis | lowering | frontends"
     " | onnx | reference | neurons | linear_maps | network | contract",
