@@ -110,10 +110,12 @@ def planted(mutant: Mutant, group: tuple[str, ...]) -> tuple[Path, ast.Module]:
 
 def put(node: ast.AST, field: str, start: int | None, old: Piece, new: Piece) -> None:
     """Put a piece where `occurrences` found another one."""
+    block = getattr(node, field)
+    if isinstance(new, ast.expr):
+        new.ctx = getattr(block if start is None else block[start], "ctx", ast.Load())
     if start is None:
         setattr(node, field, new)
         return
-    block = getattr(node, field)
     block[start : start + len(statements(old))] = new if isinstance(new, list) else [new]
     if not block and field == "body":
         block.append(ast.Pass())
