@@ -1,21 +1,33 @@
-"""The pipeline: straight-line code that calls the stages in order."""
+"""The compiler's pipeline: from a model to a Program, one named stage after the other.
+
+| stage | makes |
+|---|---|
+| lower | the Network that a model means; an ONNX model is first converted to rates on calibration data |
+| freeze_rates | liquid neurons with their rates held at the mean (`Options.approximate`) |
+| release_fixed_integers | integers from training made free again, where other bits are asked for |
+| simplify | fewer populations with the same spikes |
+| retime | delays and start steps in device time |
+| quantize | integers, chosen on calibration data |
+| partition | slices of populations packed into cores |
+| place | tiles of cores |
+| route | routes between cores, and with them the Program |
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
 from snn_compile.compiler.calibration.calibrate import TABLES, Precision, choose_precision
-from snn_compile.compiler.frontends.read import read_graph
-from snn_compile.compiler.lowering.fixed_integers import released, trained_bits, unheard
+from snn_compile.compiler.frontends.read import naming, read_graph
+from snn_compile.compiler.lowering.fixed_integers import ignored_options, release_fixed_integers, trained_bits
 from snn_compile.compiler.lowering.freeze_rates import freeze_rates
 from snn_compile.compiler.lowering.lower import lower
 from snn_compile.compiler.lowering.retime import RetimedNetwork, retime
@@ -34,22 +46,39 @@ from snn_compile.targets.chips.chip import Chip, load_chip
 from snn_compile.targets.errors import CompileError
 from snn_compile.targets.program.program import Core, Program
 
-STAGES = ("lower", "simplify", "retime", "quantize", "partition", "place", "route")
+STAGES = (
+    "lower",
+    "freeze_rates",
+    "release_fixed_integers",
+    "simplify",
+    "retime",
+    "quantize",
+    "partition",
+    "place",
+    "route",
+)
+"""Names of the stages, in the order in which they run."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a compilation may be asked for.
+    """Settings of a compilation.
 
-    `weight_bits`: 1 to 8. `tables` of a projection: "one", "sign", "group", "residual"
-    (`quantization/weight_tables.py`), or "auto": by sign where that takes no more cores, two that add up
-    where calibration data shows that predictions need them. `rounding`: "nearest", "reconstruct", or "auto",
-    the better of the two on calibration data. `plan`: what a search found, projection by projection; it
-    replaces these three. `input_bits`: of graded input messages. `c_slow`: device steps a logical step takes,
-    for cycles that are too short for the chip; None is the least that they need. `relax_timing`: add delay to
-    such cycles instead. `conventions`: answers to what the graph leaves open. `provenance`: text that travels
-    in the program (model file, data set). `conversion`: how an ONNX model becomes rates (None: the defaults).
-    `approximate`: liquid spiking neurons as adaptive ones, see `lowering/freeze_rates.py`.
+    - `weight_bits`: 1 to 8.
+    - `tables`: weight tables per projection, "one", "sign", "group" or "residual" (per-tensor, sign-split,
+      row-grouped, residual; see `quantization/weight_tables.py`), or "auto": sign-split where that takes no
+      more cores, residual where calibration data shows that predictions need it.
+    - `rounding`: "nearest", "reconstruct" (calibrated rounding, as AdaRound), or "auto": the better of the
+      two on calibration data.
+    - `plan`: formats per projection, as a search found them; replaces the three above.
+    - `input_bits`: bits per graded input message.
+    - `c_slow`: device steps per logical step, for cycles that are too short for the chip; None takes the
+      fewest that work.
+    - `relax_timing`: add delay to such cycles instead.
+    - `conventions`: contract items that the graph leaves open.
+    - `provenance`: text stored in the program (model file, data set).
+    - `conversion`: how an ONNX model is converted to rates (None: the defaults).
+    - `approximate`: compile liquid spiking neurons as adaptive ones, see `lowering/freeze_rates.py`.
     """
 
     weight_bits: int = 8
@@ -67,7 +96,11 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Compilation:
-    """Everything a compilation made, stage by stage; what was not reached is None."""
+    """The result of every stage of a compilation; None for stages that did not run.
+
+    `network` is the lowered network, which is the float reference; after a stop at one of the stages that
+    rewrite it (`freeze_rates` to `simplify`) it is the rewritten one.
+    """
 
     network: Network
     retimed: RetimedNetwork | None = None
@@ -79,21 +112,23 @@ class Compilation:
 
 
 Observer = Callable[[str, Any, float], None]
-"""Called after each stage with its name, value and duration in seconds."""
+"""Called after each stage with its name, its result and its duration in seconds."""
+
+Calibration = npt.ArrayLike | Mapping[str, npt.ArrayLike]
 
 
 def compile_graph(
     graph: Any,
     target: str = "loihi2-sim",
     options: Options | None = None,
-    calibration: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None,
+    calibration: Calibration | None = None,
     observe: Observer | None = None,
 ) -> Program:
     """Compile a NIR graph, a path to one, a Network or an ONNX model (RectifierNetwork) for `target`.
 
-    `calibration`: inputs (batch, steps, *shape), or a mapping of input name to such arrays; scales are
-    chosen on them. For an ONNX model: still inputs (batch, *shape), on which it is converted. Raises
-    CompileError and its kinds.
+    `calibration`: inputs (batch, steps, *shape), or a mapping of input name to such arrays, on which scales
+    are chosen. For an ONNX model: static inputs (batch, *shape), on which it is converted. Raises
+    CompileError and its subclasses.
     """
     program = compile_stages(graph, target, options, calibration, observe).program
     assert program is not None
@@ -104,84 +139,99 @@ def compile_stages(
     graph: Any,
     target: str = "loihi2-sim",
     options: Options | None = None,
-    calibration: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None,
+    calibration: Calibration | None = None,
     observe: Observer | None = None,
     stop_after: str | None = None,
 ) -> Compilation:
-    """As `compile_graph`, and return what every stage made; stop after the stage named."""
+    """Compile as `compile_graph` does and return the result of every stage, up to the stage `stop_after`."""
     options = options or Options()
     if stop_after is not None and stop_after not in STAGES:
         raise CompileError(f"no stage {stop_after!r}; stages are {', '.join(STAGES)}")
     chip = load_chip(target)
     _check(options, chip)
-
-    def stage(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        began = time.perf_counter()
-        value = function(*arguments)
+    began = time.perf_counter()
+    for name, result, done in _stages(graph, chip, options, calibration):
         if observe:
-            made = value.quantized if isinstance(value, Precision) else value
-            observe(name, made, time.perf_counter() - began)
-        return value
+            observe(name, result, time.perf_counter() - began)
+        if name == stop_after:
+            return done
+        began = time.perf_counter()
+    return done
 
-    graph, calibration = _converted(graph, calibration, options)
-    network = stage("lower", lower, graph, options.conventions)
+
+def _stages(
+    graph: Any, chip: Chip, options: Options, calibration: Calibration | None
+) -> Iterator[tuple[str, Any, Compilation]]:
+    """Run one stage per iteration; yield its name, its result, and the compilation so far."""
+    network, calibration = _lower(graph, calibration, options)
+    yield "lower", network, Compilation(network)
     data = as_inputs(network, calibration) if calibration is not None else None
-    if stop_after == "lower":
-        return Compilation(network)
-    steady, held = freeze_rates(network, data, options.approximate)
-    free, told = released(steady, None if options.plan else options.weight_bits)
-    told += held + unheard(free, {"tables": options.tables, "rounding": options.rounding})
-    simple = stage("simplify", simplify, free)
-    if stop_after == "simplify":
-        return Compilation(simple)
-    retimed = stage("retime", retime, simple, chip.delay_max, options.relax_timing, options.c_slow)
-    if stop_after == "retime":
-        return Compilation(network, retimed)
-    precision = stage("quantize", _quantize, retimed, chip, options, data, told)
+
+    steady, freezing = freeze_rates(network, data, options.approximate)
+    yield "freeze_rates", steady, Compilation(steady)
+
+    free, releasing = release_fixed_integers(steady, None if options.plan else options.weight_bits)
+    yield "release_fixed_integers", free, Compilation(free)
+
+    simple = simplify(free)
+    yield "simplify", simple, Compilation(simple)
+
+    retimed = retime(simple, chip.delay_max, options.relax_timing, options.c_slow)
+    done = Compilation(network, retimed)
+    yield "retime", retimed, done
+
+    ignored = ignored_options(free, {"tables": options.tables, "rounding": options.rounding})
+    precision = _quantize(retimed, chip, options, data, (*releasing, *freezing, *ignored))
     quantized = precision.quantized
-    if stop_after == "quantize":
-        return Compilation(network, retimed, quantized, precision=precision)
-    split = stage("partition", partition, quantized, chip)
-    if stop_after == "partition":
-        return Compilation(network, retimed, quantized, split, precision=precision)
-    cores = stage("place", place, split, chip)
-    if stop_after == "place":
-        return Compilation(network, retimed, quantized, split, cores, precision=precision)
-    routes = stage("route", route, quantized, cores)
+    done = replace(done, quantized=quantized, precision=precision)
+    yield "quantize", quantized, done
+
+    split = partition(quantized, chip)
+    done = replace(done, partition=split)
+    yield "partition", split, done
+
+    cores = place(split, chip)
+    done = replace(done, cores=cores)
+    yield "place", cores, done
+
+    routes = route(quantized, cores)
     parts = (quantized.populations, quantized.projections, quantized.inputs, quantized.outputs)
     origin = _provenance(network, options, data)
     facts = (chip.formats, chip.profile)
     program = Program(chip.name, chip.version, *parts, cores, routes, origin, retimed.period, *facts)
-    return Compilation(network, retimed, quantized, split, cores, program, precision)
+    yield "route", routes, replace(done, program=program)
 
 
 def _check(options: Options, chip: Chip) -> None:
-    asked = TableFormat(options.weight_bits, options.tables)
-    for how in (asked, options.plan.format, *options.plan.formats.values()) if options.plan else (asked,):
-        if how.tables not in TABLES:
-            raise CompileError(f"tables {how.tables!r}; use one of {', '.join(TABLES)}")
-        low, high = chip.formats.weight_bits
-        if not low <= how.bits <= high:
-            raise CompileError(f"{how.bits} weight bits; {chip.title} has {low} to {high}")
+    formats = [TableFormat(options.weight_bits, options.tables)]
+    if options.plan:
+        formats += [options.plan.format, *options.plan.formats.values()]
+    low, high = chip.formats.weight_bits
+    for form in formats:
+        if form.tables not in TABLES:
+            raise CompileError(f"tables {form.tables!r}; use one of {', '.join(TABLES)}")
+        if not low <= form.bits <= high:
+            raise CompileError(f"{form.bits} weight bits; {chip.title} has {low} to {high}")
     if options.c_slow is not None and options.c_slow < 1:
-        raise CompileError(f"{options.c_slow} device steps a logical step; 1 or more are possible")
+        raise CompileError(f"{options.c_slow} device steps per logical step; use 1 or more")
     if options.rounding not in METHODS:
         raise CompileError(f"rounding {options.rounding!r}; use one of {', '.join(METHODS)}")
     # A chip without graded messages refuses a graded input itself, by name.
     if options.input_bits < 1 or (chip.graded_messages and options.input_bits > chip.message_bits_max):
         raise CompileError(
-            f"{options.input_bits} bits an input message; {chip.title} has 1 to {chip.message_bits_max}"
+            f"{options.input_bits} bits per input message; {chip.title} has 1 to {chip.message_bits_max}"
         )
 
 
-def _converted(graph: Any, calibration: Any, options: Options) -> tuple[Any, Any]:
-    """Convert an ONNX model on its still calibration inputs; return anything else as it is."""
-    if isinstance(graph, (str, os.PathLike)) and Path(graph).suffix.lower() == ".onnx":
-        graph = read_graph(graph)
-    if not isinstance(graph, RectifierNetwork) or calibration is None:
-        return graph, calibration
-    conversion = convert(graph, calibration, options.conversion)
-    return conversion.network, conversion.shown_calibration()
+def _lower(model: Any, calibration: Any, options: Options) -> tuple[Network, Any]:
+    """Return the network that a model means, and its calibration inputs with an axis of steps."""
+    with naming(model):
+        if isinstance(model, (str, os.PathLike)):
+            model = read_graph(model)
+        if isinstance(model, RectifierNetwork) and calibration is not None:
+            conversion = convert(model, calibration, options.conversion)
+            model, calibration = conversion.network, conversion.shown_calibration()
+        return lower(model, options.conventions), calibration
 
 
 def _quantize(
@@ -189,11 +239,12 @@ def _quantize(
     chip: Chip,
     options: Options,
     data: Mapping[str, Float] | None,
-    told: tuple[str, ...],
+    warnings: tuple[str, ...],
 ) -> Precision:
+    """Choose the integers of a network; `warnings` of earlier stages come before those of this one."""
     form = TableFormat(options.weight_bits, options.tables)
-    made = choose_precision(retimed, chip, form, options.input_bits, options.rounding, data, options.plan)
-    return replace(made, quantized=replace(made.quantized, warnings=(*told, *made.quantized.warnings)))
+    found = choose_precision(retimed, chip, form, options.input_bits, options.rounding, data, options.plan)
+    return replace(found, quantized=replace(found.quantized, warnings=(*warnings, *found.quantized.warnings)))
 
 
 def _provenance(network: Network, options: Options, data: Mapping[str, Float] | None) -> dict[str, str]:

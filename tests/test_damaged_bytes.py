@@ -18,7 +18,7 @@ from support.netx_files import write as write_net
 
 MODEL = """
 from snn_compile.compiler import lower
-from snn_compile.compiler.cli.main import load_model
+from snn_compile.compiler.cli.model import load_model
 
 def read(path, stated):
     lower(load_model(path).graph, stated)

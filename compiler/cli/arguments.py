@@ -7,7 +7,17 @@ from math import isfinite, nan
 
 STEPS_MAX = 1024
 
-STAGE_NAMES = ("lower", "simplify", "retime", "quantize", "partition", "place", "route")
+STAGE_NAMES = (
+    "lower",
+    "freeze_rates",
+    "release_fixed_integers",
+    "simplify",
+    "retime",
+    "quantize",
+    "partition",
+    "place",
+    "route",
+)
 """As in `pipeline.STAGES`, which takes too long to import for --help; a test compares the two."""
 
 

@@ -1,4 +1,4 @@
-"""What the commands share around their work: what was stated, where output goes, what is told and when."""
+"""Helpers shared by the commands: convention parsing, output checks, deferred warnings."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from snn_compile.targets.errors import CompileError
 
 
 @contextmanager
-def remarks_at_the_end() -> Iterator[None]:
-    """Tell what the libraries logged once the work is done; where it fails, the error alone is told."""
-    told = logging.StreamHandler(sys.stderr)
-    told.setFormatter(logging.Formatter("snn-compile: %(message)s"))
-    held = MemoryHandler(1 << 10, flushLevel=logging.CRITICAL, target=told, flushOnClose=False)
-    held.setLevel(logging.WARNING)
-    logging.getLogger().addHandler(held)
+def deferred_warnings() -> Iterator[None]:
+    """Print logged warnings once the work is done; after a failure only the error is printed."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("snn-compile: %(message)s"))
+    buffer = MemoryHandler(1 << 10, flushLevel=logging.CRITICAL, target=handler, flushOnClose=False)
+    buffer.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(buffer)
     try:
         yield
-        held.flush()
+        buffer.flush()
     finally:
-        logging.getLogger().removeHandler(held)
-        held.close()
+        logging.getLogger().removeHandler(buffer)
+        buffer.close()
 
 
 def closed_pipe() -> int:
-    """Return the exit code for a reader that went away, with nothing left to flush into the pipe."""
+    """Return the exit code for a closed stdout, and drop what is not flushed yet."""
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it stays open until the process ends
     return 141
 
 
 def is_program(path: str | Path) -> bool:
-    """Whether a file is a program rather than a model: by its suffix, or else by what it holds."""
+    """Whether a file is a program rather than a model, by its suffix, else by its content."""
     file = Path(path)
     if file.suffix.lower() in (".snn", ".pt", ".pth", ".nir", ".net"):
         return file.suffix.lower() == ".snn"
@@ -49,7 +49,7 @@ def is_program(path: str | Path) -> bool:
         return False
 
 
-def conventions(stated: Sequence[str]) -> dict[str, Any]:
+def parse_conventions(stated: Sequence[str]) -> dict[str, Any]:
     """Parse `--convention key=value`; delays are written SOURCE:TARGET:STEPS and may be repeated."""
     found: dict[str, Any] = {}
     for item in stated:
@@ -70,7 +70,7 @@ def conventions(stated: Sequence[str]) -> dict[str, Any]:
 
 
 def check_output(path: str | None, model: str) -> None:
-    """Raise CompileError if nothing can, or should, be written to `path`."""
+    """Raise CompileError if `path` cannot be written, or is the model itself."""
     if path is None:
         return
     if Path(path).resolve() == Path(model).resolve():
@@ -83,7 +83,7 @@ def check_output(path: str | None, model: str) -> None:
 
 @contextmanager
 def writing(path: str) -> Iterator[None]:
-    """Turn what the file system says while `path` is written into a CompileError."""
+    """Raise errors of the file system, while `path` is written, as CompileError."""
     try:
         yield
     except OSError as error:

@@ -9,8 +9,8 @@ from snn_compile.targets.errors import WrongInput
 
 if TYPE_CHECKING:
     from snn_compile.compiler.calibration.mixed_precision import Search
+    from snn_compile.compiler.cli.protocols import Report
     from snn_compile.compiler.pipeline import Compilation
-    from snn_compile.runtime.reports.report import Report
 
 
 def failures(

@@ -1,62 +1,13 @@
-"""What `snn-compile` prints: plain values for scripts, tables for people."""
+"""The text output of `snn-compile`: its results as tables."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from snn_compile.compiler.cli.pareto import front_text
+from snn_compile.compiler.cli.protocols import Report
 from snn_compile.compiler.cli.sensitivity_text import sensitivity_text
 from snn_compile.compiler.cli.text_table import Row, table_text
-from snn_compile.compiler.pipeline import Compilation
-from snn_compile.targets.program.program import Program
-
-if TYPE_CHECKING:
-    from snn_compile.runtime.reports.report import Report
-
-RESOURCES = ("neurons", "memory_bits", "in_axons", "out_axons")
-
-
-def resources_json(program: Program) -> dict[str, Any]:
-    """Return each resource's use against its limit, over the chip and in the fullest core."""
-    chip = program.target
-    limits = {
-        "neurons": chip.core_neurons,
-        "memory_bits": chip.core_memory_bits,
-        "in_axons": chip.core_in_axons,
-        "out_axons": chip.core_out_axons,
-    }
-    found: dict[str, Any] = {"cores": {"used": len(program.cores), "limit": chip.cores}}
-    for key in RESOURCES:
-        values = [core.use[key] for core in program.cores]
-        found[key] = {"used": sum(values), "fullest_core": max(values), "core_limit": limits[key]}
-    found["synapse_bits"] = {"used": sum(core.use["synapse_bits"] for core in program.cores)}
-    return found
-
-
-def quantization_json(done: Compilation) -> dict[str, Any]:
-    """Return the error of every tensor in last bits of its format, and what was tried for it."""
-    quantized, precision = done.quantized, done.precision
-    assert quantized is not None and precision is not None
-    return {
-        "rounding": precision.plan.rounding,
-        "too_large_to_reconstruct": list(precision.too_large),
-        "trials": [
-            {
-                "name": trial.name.strip(),
-                "kept": trial.kept,
-                **{key: value for key, value in asdict(trial.fidelity).items() if key != "overflows"},
-            }
-            for trial in precision.trials
-        ],
-        "saturation": [asdict(item) for item in precision.saturations],
-        "tensors": [asdict(error) for error in quantized.errors],
-        "scales": {p.name: p.scale for p in quantized.populations},
-        "inputs": {
-            p.name: {"kind": p.kind, "scale": p.scale, "bits": p.bits, "signed": p.signed}
-            for p in quantized.inputs
-        },
-    }
 
 
 def compilation_text(result: dict[str, Any], report: Report | None) -> str:
@@ -141,51 +92,6 @@ def precision_text(found: dict[str, Any]) -> str:
     ]
     heads = ("population", "scale, times", "float spikes changed by it", "neuron steps on calibration data")
     return text + (table_text("Membranes that saturate when deeply inhibited", heads, rows) if rows else "")
-
-
-def stage_json(done: Compilation, stage: str) -> dict[str, Any]:
-    """Return what a compilation knew after a stage."""
-    found: dict[str, Any] = {"schema": {"name": "snn-compile-stage", "version": 1}, "stage": stage}
-    network = done.network
-    latency = done.retimed.latency if done.retimed else {}
-    delays = done.retimed.delay_steps if done.retimed else {}
-    found["populations"] = [
-        {
-            "name": p.name,
-            "model": p.model,
-            "shape": list(p.shape),
-            "reset": p.reset,
-            "start_step": latency.get(p.name),
-        }
-        for p in (done.retimed.network if done.retimed else network).populations
-    ]
-    found["projections"] = [
-        {
-            "name": e.name,
-            "source": e.source,
-            "target": e.target,
-            "shape": list(e.weight.shape),
-            "delay_steps": e.delay_steps,
-            "device_delay_steps": delays.get(e.name),
-        }
-        for e in (done.retimed.network if done.retimed else network).projections
-    ]
-    if done.quantized:
-        found["quantization"] = quantization_json(done)
-    if done.partition:
-        tiles = [list(core.tile) for core in done.cores] if done.cores else [None] * len(done.partition.cores)
-        found["cores"] = [
-            {
-                "index": index,
-                "tile": tile,
-                "slices": [f"{name}[{start}:{stop}]" for name, start, stop in slices],
-                **use,
-            }
-            for index, (tile, slices, use) in enumerate(
-                zip(tiles, done.partition.cores, done.partition.use, strict=True)
-            )
-        ]
-    return found
 
 
 def stage_text(result: dict[str, Any]) -> str:

@@ -1,11 +1,9 @@
-"""Front ends by file suffix: what comes in becomes a NIR graph, a Network where it leaves nothing open, or a
-network of rectifiers, which `onnx/rate_coding.py` converts.
-"""
+"""Readers of model files, chosen by suffix."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,39 +13,46 @@ from snn_compile.compiler.frontends.nir import read_nir
 from snn_compile.compiler.onnx.graph import read_onnx
 from snn_compile.targets.errors import CompileError
 
-SUFFIXES = {".nir": read_nir, ".net": read_netx, ".onnx": read_onnx}
-"""Suffixes that the compiler reads itself; `.pt` checkpoints go through `train`, from the commands."""
+Reader = Callable[[Path], Any]
+
+READERS: Mapping[str, Reader] = {".nir": read_nir, ".net": read_netx, ".onnx": read_onnx}
+"""Suffix to reader. The commands add `.pt`, whose reader needs torch."""
+
+
+def read_graph(path: str | os.PathLike[str], readers: Mapping[str, Reader] = READERS) -> Any:
+    """Return the model in a file, read by the reader of its suffix.
+
+    With the default `readers` this is a NIR graph (`.nir`), a Network (`.net`, which leaves nothing open) or
+    a RectifierNetwork (`.onnx`, which `onnx/rate_coding.py` converts). Raises CompileError for other suffixes
+    and for files that cannot be read.
+    """
+    file = Path(path)
+    suffix = file.suffix.lower()
+    if suffix in readers:
+        return readers[suffix](file)
+    hints = {
+        ".pt": "; load a checkpoint with train.load_checkpoint(path).graph",
+        ".snn": "; snn-run runs a program, snn-compile inspect describes it",
+    }
+    known = ", ".join([*READERS, ".pt"])
+    raise CompileError(
+        f"{file}: files with suffix {file.suffix!r} are not read; known are {known}{hints.get(suffix, '')}",
+        path=str(file),
+    )
 
 
 @contextmanager
-def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Put a file's name in front of compile errors that do not say it: what is wrong with a node is found
-    where nobody knows the file any more.
+def naming(model: Any) -> Iterator[None]:
+    """Prefix compile errors with the path of the model's file, unless they name it; no-op for a model that
+    is no path.
     """
-    file = os.fspath(path)
+    if not isinstance(model, (str, os.PathLike)):
+        yield
+        return
+    file = os.fspath(model)
     try:
         yield
     except CompileError as error:
         if file in str(error):
             raise
         raise type(error)(f"{file}: {error}", **{**error.facts, "path": file}) from error
-
-
-def read_graph(path: str | os.PathLike[str]) -> Any:
-    """Return the NIR graph, Network (`.net`) or RectifierNetwork (`.onnx`) in a file, by its suffix."""
-    file = Path(path)
-    reader = SUFFIXES.get(file.suffix.lower())
-    if reader is None:
-        known = ", ".join([*SUFFIXES, ".pt"])
-        hint = (
-            "; load a checkpoint with train.load_checkpoint(path).graph"
-            if file.suffix.lower() == ".pt"
-            else "; snn-run runs a program, snn-compile inspect describes it"
-            if file.suffix.lower() == ".snn"
-            else ""
-        )
-        raise CompileError(
-            f"{file}: files with suffix {file.suffix!r} are not read; known are {known}" + hint,
-            path=str(file),
-        )
-    return reader(file)

@@ -17,14 +17,14 @@ Known = Mapping[str, Mapping[str, Any]]
 """What a contract says of nodes whose integers were trained; see `Contract.integers`."""
 
 
-def settled_population(population: Population, integers: Known) -> Population:
+def apply_fixed_scale(population: Population, integers: Known) -> Population:
     """Return a population with the scale and bits that a contract gives it."""
     if not (known := integers.get(population.name)):
         return population
     return replace(population, fixed_scale=float(known["scale"]), weight_bits=known.get("weight_bits"))
 
 
-def settled_input(port: Port, integers: Known) -> Port:
+def apply_fixed_encoding(port: Port, integers: Known) -> Port:
     """Return an input with the encoding that a contract gives it."""
     if not (known := integers.get(port.name)):
         return port
@@ -45,7 +45,7 @@ def trained_bits(network: Network) -> int:
     return max((p.weight_bits or 0 for p in network.populations), default=0)
 
 
-def released(network: Network, weight_bits: int | None) -> tuple[Network, tuple[str, ...]]:
+def release_fixed_integers(network: Network, weight_bits: int | None) -> tuple[Network, tuple[str, ...]]:
     """Return a network whose integers are free again where fewer bits are asked for than they were trained
     with, or where a search chooses them (None), and a line that says so; any other network as it is.
     """
@@ -64,7 +64,7 @@ def released(network: Network, weight_bits: int | None) -> tuple[Network, tuple[
     return replace(network, populations=populations, inputs=inputs), (note,)
 
 
-def unheard(network: Network, asked: Mapping[str, str]) -> tuple[str, ...]:
+def ignored_options(network: Network, asked: Mapping[str, str]) -> tuple[str, ...]:
     """Return a line for what is asked of integers, option to word, that training chose already."""
     words = [f"{option} {word}" for option, word in asked.items() if word != "auto"]
     if not words or not trained_bits(network):

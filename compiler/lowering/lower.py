@@ -22,7 +22,7 @@ from snn_compile.compiler.contract.contract import Contract, Readout, graph_dige
 from snn_compile.compiler.frontends.read import naming, read_graph
 from snn_compile.compiler.linear_maps import LinearMap
 from snn_compile.compiler.lowering import extensions as extension_rules  # noqa: F401 - tells `lower_node` of our nodes
-from snn_compile.compiler.lowering.fixed_integers import settled_input, settled_population
+from snn_compile.compiler.lowering.fixed_integers import apply_fixed_encoding, apply_fixed_scale
 from snn_compile.compiler.lowering.nodes import DELAY_MAX, Linear, Neuron, lower_node
 from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
 from snn_compile.compiler.onnx.relu_network import RectifierNetwork
@@ -176,7 +176,7 @@ class _Lowering:
         return Network(
             tuple(populations),
             tuple(projections),
-            tuple(settled_input(Port(n, self.shapes[n]), self.contract.integers) for n in self.inputs),
+            tuple(apply_fixed_encoding(Port(n, self.shapes[n]), self.contract.integers) for n in self.inputs),
             outputs,
             self.contract,
             self.decided,
@@ -187,7 +187,7 @@ class _Lowering:
         self, name: str, item: Neuron, populations: list[Population], projections: list[Projection]
     ) -> None:
         population, arriving = item.population, self._arriving(name, (name,))
-        population = settled_population(population, self.contract.integers)
+        population = apply_fixed_scale(population, self.contract.integers)
         size = population.size
         if arriving.constant is not None:
             if arriving.constant.size != size:

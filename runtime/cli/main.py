@@ -183,8 +183,8 @@ _SUBCOMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"diverge": _diverge, 
 
 
 def _load_network(options: argparse.Namespace, program: Program) -> Network | RectifierNetwork:
-    from snn_compile.compiler.cli.console import conventions
-    from snn_compile.compiler.cli.main import load_model
+    from snn_compile.compiler.cli.console import parse_conventions
+    from snn_compile.compiler.cli.model import load_model
     from snn_compile.compiler.frontends.read import naming
     from snn_compile.compiler.lowering.lower import lower
     from snn_compile.compiler.onnx.relu_network import RectifierNetwork
@@ -204,7 +204,7 @@ def _load_network(options: argparse.Namespace, program: Program) -> Network | Re
         digest, expected = network.digest, program.provenance.get("graph")
     else:
         with naming(file):
-            network = lower(model.graph, conventions(options.convention))
+            network = lower(model.graph, parse_conventions(options.convention))
         digest, expected = network.digest(), program.provenance.get("network")
     if expected and digest != expected:
         _talk(

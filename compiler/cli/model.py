@@ -1,0 +1,63 @@
+"""Models and data sets as the commands take them: by path or by name."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from snn_compile.compiler.cli.protocols import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model's graph, its name, and the spec of the data it was trained on, if the file has one."""
+
+    graph: Any
+    name: str
+    data: dict[str, Any] | None = None
+
+
+def load_model(path: str | Path, factory: str | None = None, max_pool: str | None = None) -> LoadedModel:
+    """Read a checkpoint (.pt), graph (.nir), lava-dl network (.net) or ONNX model (.onnx).
+
+    No code in the file is run. With `factory` ("package.module:factory") the file is a state dict of the
+    network that the factory builds. `max_pool` is for ONNX: see `onnx.graph.read_onnx`.
+    """
+    from snn_compile.compiler.frontends.read import READERS, read_graph
+    from snn_compile.compiler.onnx.graph import read_onnx
+
+    file = Path(path)
+    onnx = partial(read_onnx, max_pool=max_pool or "refuse")
+    if factory is not None and file.suffix.lower() != ".onnx":
+        from snn_compile.train.checkpoints.state_dict import load_foreign
+
+        return LoadedModel(load_foreign(file, factory).graph, file.name)
+    found = read_graph(file, {**READERS, ".onnx": onnx, ".pt": _read_checkpoint, ".pth": _read_checkpoint})
+    return found if isinstance(found, LoadedModel) else LoadedModel(found, file.name)
+
+
+def _read_checkpoint(file: Path) -> LoadedModel:
+    from snn_compile.train.checkpoints.checkpoint import load_checkpoint
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of files that are refused anyway
+        checkpoint = load_checkpoint(file)
+    data = checkpoint.data
+    return LoadedModel(checkpoint.checked_graph(str(file)), file.name, dict(data) if data else None)
+
+
+def model_data(name: str | None, split: str, spec: dict[str, Any] | None) -> Dataset | None:
+    """Return the data set `name`, or the model's own if None.
+
+    Options come from the model's `spec` when that names the same set.
+    """
+    from snn_compile.runtime.data.registry import load_data, same_set
+
+    if name is None and spec is None:
+        return None
+    own = spec is not None and (name is None or same_set(name, spec["name"]))
+    options = dict(spec["options"]) if own and spec is not None else {}
+    return load_data(name if name is not None else spec["name"] if spec else "", split, **options)
