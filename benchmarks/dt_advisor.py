@@ -18,7 +18,8 @@ import numpy as np
 
 from snn_compile.compiler.analysis.dt_refinement import inputs_at, network_at
 from snn_compile.compiler.analysis.dt_sensitivity import sensitivity
-from snn_compile.compiler.contract.contract import Contract, attach, resolve
+from snn_compile.compiler.contract.contract import Contract, attach
+from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.compiler.reference import run_float
 
 DT = 1e-3

@@ -178,7 +178,7 @@ def compared(folder: Path, line: Mapping[str, Any]) -> tuple[str, str, str]:
     import nir
 
     from snn_compile.compiler import lower
-    from snn_compile.compiler.contract.fingerprints import detect
+    from snn_compile.compiler.contract.detect import detect
     from snn_compile.runtime import reference
     from snn_compile.targets.errors import SnnCompileError
 

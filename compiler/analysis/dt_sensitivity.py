@@ -24,7 +24,7 @@ from snn_compile.compiler.analysis.crossings import Crossings, Watch
 from snn_compile.compiler.analysis.dt_refinement import has_spikes, inputs_at, network_at, tied_to_steps
 from snn_compile.compiler.analysis.mismatch import MismatchModel, event_rate, fit_nearest
 from snn_compile.compiler.analysis.slopes import Slope, bootstrap_slope
-from snn_compile.compiler.contract.contract import resolve
+from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.compiler.network import Float, Network
 from snn_compile.compiler.reference import as_inputs, run_float
 from snn_compile.targets.errors import CompileError, SnnCompileError

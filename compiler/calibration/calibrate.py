@@ -108,16 +108,16 @@ class Precision:
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
-    """An integer network, the plan it was made by, and how it follows the float one."""
+class Candidate:
+    """A quantized network that was tried: its plan, and how closely it follows the float network."""
 
     plan: Plan
-    made: QuantizedNetwork
+    quantized: QuantizedNetwork
     fidelity: Fidelity
 
 
 @dataclass(eq=False)
-class Bench:
+class Evaluator:
     """Quantizes plans and measures them, on the same data."""
 
     retimed: RetimedNetwork
@@ -127,7 +127,7 @@ class Bench:
     observed: Observation
     trials: list[Trial] = field(default_factory=list)
 
-    def attempt(self, title: str, plan: Plan) -> Made:
+    def attempt(self, title: str, plan: Plan) -> Candidate:
         """Quantize so that no state that matters leaves 24 bits on the data in integers either.
 
         The scales leave headroom over what the float network showed; where integers go further than that,
@@ -141,7 +141,7 @@ class Bench:
             overflows = self._refused(plan, fidelity.overflows)
             if not overflows:
                 self.trials.append(Trial(title, fidelity))
-                return Made(plan, made, fidelity)
+                return Candidate(plan, made, fidelity)
             plan = replace(
                 plan, headroom={**plan.headroom, **{n: 2 * plan.headroom.get(n, 1.0) for n in overflows}}
             )
@@ -181,15 +181,15 @@ def choose_precision(
     plan = given or _basis(retimed, chip, Plan(format), input_bits, data, observed)
     if data is None or retimed.network.fixed:
         return Precision(quantize(retimed, chip, plan, input_bits, data, observed), plan)
-    bench = Bench(retimed, chip, input_bits, data, observed)
-    best = bench.attempt(given.title() if given else TITLES[plan.format.tables], plan)
+    evaluator = Evaluator(retimed, chip, input_bits, data, observed)
+    best = evaluator.attempt(given.title() if given else TITLES[plan.format.tables], plan)
     if not given:
-        best = _rounded(bench, best, rounding)
-        if _lacking(best.fidelity):
-            best = _finer(bench, best, format.tables == "auto", rounding)
-    trials = tuple(replace(t, kept=t.fidelity is best.fidelity) for t in bench.trials)
+        best = _calibrate_rounding(evaluator, best, rounding)
+        if _needs_refinement(best.fidelity):
+            best = _refine(evaluator, best, format.tables == "auto", rounding)
+    trials = tuple(replace(t, kept=t.fidelity is best.fidelity) for t in evaluator.trials)
     large = _too_large(retimed) if rounding != "nearest" else ()
-    return Precision(best.made, best.plan, trials, _saturations(bench, best), large)
+    return Precision(best.quantized, best.plan, trials, _saturations(evaluator, best), large)
 
 
 def _basis(
@@ -210,14 +210,14 @@ def _basis(
     return one if cores[0] is None or cores[1] is None or cores[1] > cores[0] else sign
 
 
-def _lacking(found: Fidelity) -> bool:
+def _needs_refinement(found: Fidelity) -> bool:
     """Whether finer tables and scales are worth a try."""
     if found.disagreements is None:
         return found.error > REGRESSION_TOLERATED
     return found.disagreements > max(1, ceil(TOLERATED * found.predictions))
 
 
-def _pays(fine: Fidelity, coarse: Fidelity) -> bool:
+def _worthwhile(fine: Fidelity, coarse: Fidelity) -> bool:
     """Whether a finer network mends enough of one that lacks to be worth its price.
 
     Predictions are few, spikes many: those that follow the float network clearly better count as well.
@@ -229,48 +229,50 @@ def _pays(fine: Fidelity, coarse: Fidelity) -> bool:
     return mended >= max(2, ceil(TOLERATED * fine.predictions)) or (mended >= 0 and closer)
 
 
-def _finer(bench: Bench, best: Made, auto: bool, rounding: str) -> Made:
+def _refine(evaluator: Evaluator, best: Candidate, auto: bool, rounding: str) -> Candidate:
     """Return what larger scales and, if `auto`, two tables a projection make of a network that lacks.
 
     Two tables only where one holds no more bits: who asks for fewer asks for less memory, and one table of
     twice the bits is better than two.
     """
-    floors = _floors(bench)
-    auto = auto and best.plan.format.bits == bench.chip.formats.weight_bits[1]
+    floors = _floors(evaluator)
+    auto = auto and best.plan.format.bits == evaluator.chip.formats.weight_bits[1]
     if not auto and not floors:
         return best
     kind = "residual" if auto else best.plan.format.tables
     form = replace(best.plan.format, tables=kind)
     # Trials are of nearest values, which cost least to try.
     plan = replace(best.plan, format=form, floors=floors, rounding="nearest")
-    fine = bench.attempt(TITLES[kind] + (", v saturating below" if floors else ""), plan)
-    if not _pays(fine.fidelity, best.fidelity):
+    fine = evaluator.attempt(TITLES[kind] + (", v saturating below" if floors else ""), plan)
+    if not _worthwhile(fine.fidelity, best.fidelity):
         return best
     if auto:
-        fine = _sparing(bench, fine, best.plan.format)
-    return _rounded(bench, fine, rounding)
+        fine = _drop_second_tables(evaluator, fine, best.plan.format)
+    return _calibrate_rounding(evaluator, fine, rounding)
 
 
-def _sparing(bench: Bench, fine: Made, cheap: TableFormat) -> Made:
+def _drop_second_tables(evaluator: Evaluator, fine: Candidate, cheap: TableFormat) -> Candidate:
     """Give back the second table of each projection that does not need it, the largest first."""
-    size = {e.name: sum(t.synapses * t.bits for t in e.tables) for e in fine.made.projections}
-    two = [e.name for e in fine.made.projections if len(e.tables) > 1 and e.name not in fine.plan.formats]
+    size = {e.name: sum(t.synapses * t.bits for t in e.tables) for e in fine.quantized.projections}
+    two = [
+        e.name for e in fine.quantized.projections if len(e.tables) > 1 and e.name not in fine.plan.formats
+    ]
     best = fine
     for name in sorted(two, key=lambda n: -size[n])[:PROJECTIONS_TRIED]:
         plan = replace(best.plan, formats={**best.plan.formats, name: cheap})
-        tried = bench.attempt(f"  {TITLES[cheap.tables]} for {name}", plan)
+        tried = evaluator.attempt(f"  {TITLES[cheap.tables]} for {name}", plan)
         mine, kept = tried.fidelity, fine.fidelity
         if mine.changed <= SPARED * kept.changed and mine.error <= SPARED * kept.error:
             best = tried
     return best
 
 
-def _rounded(bench: Bench, best: Made, rounding: str) -> Made:
+def _calibrate_rounding(evaluator: Evaluator, best: Candidate, rounding: str) -> Candidate:
     if rounding == "nearest":
         return best
-    tried = bench.attempt("  rounding reconstructed", replace(best.plan, rounding="reconstruct"))
-    if _same_weights(tried.made, best.made):
-        bench.trials.pop()
+    tried = evaluator.attempt("  rounding reconstructed", replace(best.plan, rounding="reconstruct"))
+    if _same_weights(tried.quantized, best.quantized):
+        evaluator.trials.pop()
         return best
     return best if rounding == "auto" and tried.fidelity.worse(best.fidelity) else tried
 
@@ -291,29 +293,29 @@ def _same_weights(a: QuantizedNetwork, b: QuantizedNetwork) -> bool:
     )
 
 
-def _full_and_open(bench: Bench) -> dict[str, tuple[float, float]]:
+def _full_and_open(evaluator: Evaluator) -> dict[str, tuple[float, float]]:
     """Return, where the inhibited side of the membrane alone keeps a scale small, the largest scale with
     all of v inside 24 bits, and with its upper side alone.
     """
-    found, network = {}, bench.retimed.network
+    found, network = {}, evaluator.retimed.network
     read = {p.population for p in network.outputs if p.readout.signal == "membrane"}
     for p in network.populations:
         if p.model != "lif" or p.name in read or p.fixed_scale is not None:
             continue
-        bound = bench.observed.bounds[p.name]
-        full = min(largest_scales(p, bound, bench.chip), default=0.0)
-        opened = min(largest_scales(p, replace(bound, v=bound.v_high), bench.chip), default=0.0)
+        bound = evaluator.observed.bounds[p.name]
+        full = min(largest_scales(p, bound, evaluator.chip), default=0.0)
+        opened = min(largest_scales(p, replace(bound, v=bound.v_high), evaluator.chip), default=0.0)
         if opened > WORTHWHILE * full and full * float(p.parameters["threshold"].max()) < FINE:
             found[p.name] = (full, opened)
     return found
 
 
-def _floors(bench: Bench) -> dict[str, float]:
+def _floors(evaluator: Evaluator) -> dict[str, float]:
     """Return how deep inhibited membranes have to fit for the float network to keep its spikes."""
-    unit, scales = 1 << STATE_SHIFT, _full_and_open(bench)
+    unit, scales = 1 << STATE_SHIFT, _full_and_open(evaluator)
     floors = {name: (M - 1) / (unit * opened) for name, (_, opened) in scales.items()}
     while floors:
-        if clip_changes(bench.retimed, bench.data, bench.observed, floors) <= HARMLESS:
+        if clip_changes(evaluator.retimed, evaluator.data, evaluator.observed, floors) <= HARMLESS:
             return floors
         floors = {
             name: floor * FLOOR_STEP
@@ -323,14 +325,14 @@ def _floors(bench: Bench) -> dict[str, float]:
     return {}
 
 
-def _saturations(bench: Bench, best: Made) -> tuple[Saturation, ...]:
-    scales = _full_and_open(bench)
-    made = {p.name: p for p in best.made.populations if p.name in best.plan.floors}
+def _saturations(evaluator: Evaluator, best: Candidate) -> tuple[Saturation, ...]:
+    scales = _full_and_open(evaluator)
+    made = {p.name: p for p in best.quantized.populations if p.name in best.plan.floors}
     if not made:
         return ()
     floors = {name: (M - 1) / p.scale for name, p in made.items()}
-    changed = clip_changes(bench.retimed, bench.data, bench.observed, floors)
-    steps = int(np.prod(next(iter(bench.data.values())).shape[:2]))
+    changed = clip_changes(evaluator.retimed, evaluator.data, evaluator.observed, floors)
+    steps = int(np.prod(next(iter(evaluator.data.values())).shape[:2]))
     found = [
         Saturation(
             name,

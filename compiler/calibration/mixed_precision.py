@@ -22,7 +22,7 @@ from math import ceil, log2
 
 import numpy as np
 
-from snn_compile.compiler.calibration.calibrate import Bench, choose_precision
+from snn_compile.compiler.calibration.calibrate import Evaluator, choose_precision
 from snn_compile.compiler.calibration.fidelity import unplaced
 from snn_compile.compiler.lowering.retime import RetimedNetwork
 from snn_compile.compiler.network import Float, Weight, weight_values, with_values
@@ -121,7 +121,7 @@ def search(
     measure: Measure | None,
     max_drop: float | None = None,
     max_cores: int | None = None,
-    tell: Callable[[str], None] = lambda text: None,
+    report: Callable[[str], None] = lambda text: None,
 ) -> Search:
     """Return the cheapest program whose drop stays within `max_drop` points, on `max_cores` at most.
 
@@ -140,8 +140,8 @@ def search(
     chosen = choose_precision(
         retimed, chip, TableFormat(8, "auto"), input_bits, rounding, data, observed=observed
     )
-    bench = Bench(retimed, chip, input_bits, data, observed)
-    found = _Searcher(bench, chosen.plan, measure, max_drop, max_cores, tell)
+    evaluator = Evaluator(retimed, chip, input_bits, data, observed)
+    found = _Searcher(evaluator, chosen.plan, measure, max_drop, max_cores, report)
     levels = found.levels(chosen.plan)
     if not found.point(levels).holds:
         found.point(levels := found.levels(replace(chosen.plan, format=FINEST, formats={})))
@@ -164,19 +164,19 @@ class _Searcher:
 
     def __init__(
         self,
-        bench: Bench,
+        evaluator: Evaluator,
         start: Plan,
         measure: Measure | None,
         max_drop: float | None,
         max_cores: int | None,
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
-        self.bench, self.start, self.measure, self.tell = bench, start, measure, tell
+        self.evaluator, self.start, self.measure, self.report = evaluator, start, measure, report
         self.max_drop, self.max_cores = max_drop, max_cores
         self.points: list[Point] = []
-        network = bench.retimed.network
+        network, delays = evaluator.retimed.network, evaluator.retimed.delay_steps
         self.ladders = {
-            e.name: _ladder(e.weight, start.of(e.name), bench.chip, bool(bench.retimed.delay_steps[e.name]))
+            e.name: _ladder(e.weight, start.of(e.name), evaluator.chip, bool(delays[e.name]))
             for e in network.projections
         }
 
@@ -202,28 +202,27 @@ class _Searcher:
         for known in self.points:
             if known.plan.formats == plan.formats:
                 return known
-        made = self.bench.attempt("search", plan)
-        accuracy = (
-            self.measure(unplaced(made.made, self.bench.chip, self.bench.retimed)) if self.measure else None
-        )
-        price = made.fidelity
+        chip, retimed = self.evaluator.chip, self.evaluator.retimed
+        tried = self.evaluator.attempt("search", plan)
+        accuracy = self.measure(unplaced(tried.quantized, chip, retimed)) if self.measure else None
+        price = tried.fidelity
         holds = self.max_drop is None or (accuracy is not None and accuracy.upper <= self.max_drop + 1e-9)
-        limit = min(self.bench.chip.cores, self.max_cores or self.bench.chip.cores)
+        limit = min(chip.cores, self.max_cores or chip.cores)
         fits = price.cores is not None and price.cores <= limit
-        found = Point(made.plan, price.synapse_bits, price.cores, price.changed, accuracy, holds, fits)
+        found = Point(tried.plan, price.synapse_bits, price.cores, price.changed, accuracy, holds, fits)
         self.points.append(found)
         said = "" if accuracy is None else f", drop {accuracy.drop:.2f}, at most {accuracy.upper:.2f} points"
-        self.tell(f"{found.plan.title()}: {found.synapse_bits:,} synapse bits{said}")
+        self.report(f"{found.plan.title()}: {found.synapse_bits:,} synapse bits{said}")
         return found
 
-    def harm(self, levels: Mapping[str, int]) -> float:
+    def degradation(self, levels: Mapping[str, int]) -> float:
         """Return by how much formats change spikes and outputs on calibration data; 2 if they do not work.
 
         To the nearest values, which are quicker to find.
         """
         try:
             plan = replace(self.plan(levels), rounding="nearest")
-            found = self.bench.attempt("probe", plan).fidelity
+            found = self.evaluator.attempt("probe", plan).fidelity
         except PrecisionLost:
             return 2.0
         return found.changed + found.error
@@ -272,12 +271,12 @@ def _path(found: _Searcher, levels: Mapping[str, int]) -> list[dict[str, int]]:
     """Return places on the ladders from `levels` down, the bits that change least for their memory first."""
     memory = {name: found.ladders[name][level].bits for name, level in levels.items()}
     lowered = [name for name in levels if memory[name] >= TINY * sum(memory.values())]
-    rest = found.harm(levels)
+    rest = found.degradation(levels)
     sensitivity = {}
     for name in lowered:
         ladder = found.ladders[name]
         at = next((i for i, rung in enumerate(ladder) if rung.format.bits == PROBE_BITS), len(ladder) - 1)
-        more = max(found.harm({**levels, name: at}) - rest, 1e-6)
+        more = max(found.degradation({**levels, name: at}) - rest, 1e-6)
         sensitivity[name] = more / max(ladder[at].step, 1e-300)
     path, current = [dict(levels)], dict(levels)
     while True:
@@ -286,8 +285,8 @@ def _path(found: _Searcher, levels: Mapping[str, int]) -> list[dict[str, int]]:
             ladder, level = found.ladders[name], current[name]
             lower = next((i for i in range(level + 1, len(ladder)) if ladder[i].bits < ladder[level].bits), 0)
             if lower:
-                harm = sensitivity[name] * max(ladder[lower].step - ladder[level].step, 0.0)
-                steps.append((harm / (ladder[level].bits - ladder[lower].bits), name, lower))
+                loss = sensitivity[name] * max(ladder[lower].step - ladder[level].step, 0.0)
+                steps.append((loss / (ladder[level].bits - ladder[lower].bits), name, lower))
         if not steps:
             return path
         _, name, lower = min(steps)

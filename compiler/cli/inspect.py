@@ -9,7 +9,8 @@ from typing import Any
 from snn_compile.compiler.analysis.ambiguities import READERS, assumptions, differences
 from snn_compile.compiler.cli.sensitivity_text import sensitivity_text
 from snn_compile.compiler.cli.text_table import Row, table_text
-from snn_compile.compiler.contract.contract import MEANING, Contract, resolve
+from snn_compile.compiler.contract.contract import MEANING, Contract
+from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.compiler.network import Network
 from snn_compile.compiler.onnx.relu_network import RectifierNetwork
 from snn_compile.targets.errors import AmbiguousConvention, WrongProgram

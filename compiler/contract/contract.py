@@ -2,9 +2,8 @@
 
 NIR states continuous-time equations. How a step of length dt discretises them, what a spike resets and
 when, and how long an edge takes, is the reader's choice unless the file says so. This module defines the
-vocabulary, stores a contract as one JSON string under the graph metadata key `snn_compile`, binds it to
-the graph's parameters by a digest, and resolves it at import: from the metadata, else from the habits of
-its exporter (`fingerprints.py`); what the user states wins over both; never by guessing.
+vocabulary and stores a contract as one JSON string under the graph metadata key `snn_compile`, bound to the
+graph's parameters by a digest. `resolve.py` reads it back.
 """
 
 from __future__ import annotations
@@ -12,13 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from snn_compile.compiler.contract.fingerprints import Detection, detect
-from snn_compile.targets.errors import AmbiguousConvention, CompileError
+from snn_compile.targets.errors import CompileError
 from snn_compile.targets.program.program import REDUCED
 from snn_compile.targets.program.rule import CHOICES as RULE_CHOICES
 
@@ -192,10 +190,6 @@ def _check_choice(item: str, value: object, where: str = "contract") -> None:
         )
 
 
-PARAMETRIC = frozenset({"dt", "rule", "reset", "reset_timing", "comparison"})
-"""Items that say what a graph's numbers mean; they are asked for again when the numbers were edited."""
-
-
 def graph_digest(graph: Any) -> str:
     """Return the SHA-256 of a NIR graph's nodes, parameters and edges, metadata left out.
 
@@ -227,116 +221,3 @@ def graph_digest(graph: Any) -> str:
 def attach(graph: Any, contract: Contract) -> None:
     """Write `contract` into the graph's metadata, bound to its present parameters."""
     graph.metadata[METADATA_KEY] = contract.to_json(graph_digest(graph))
-
-
-def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contract, dict[str, str]]:
-    """Return the contract of a NIR graph and, per item, how it was decided.
-
-    `stated` holds what the user says; it wins over the metadata and what is detected (without metadata;
-    `maker` in it says whose file this is). Decisions read "stated", "metadata", "detected (norse)",
-    "default of norse", or "default" (items on which released exporters agree). Raises
-    AmbiguousConvention when what the maker leaves open, or dt or, with spiking nodes, the reset and
-    comparison are not stated, and CompileError on stale or unreadable metadata.
-    """
-    stated = dict(stated or {})
-    maker = {key: stated.pop(key) for key in ("maker",) if key in stated}
-    if stated.get("v_min") == "none":
-        stated["v_min"] = None
-    known = {f.name for f in fields(Contract)}
-    if unknown := stated.keys() - known:
-        raise CompileError(
-            f"unknown convention {', '.join(map(repr, sorted(unknown)))}; known are "
-            f"{', '.join(sorted(known | {'maker'}))}"
-        )
-    _made({"dt": 1.0, **stated})  # wrong words are told before what is missing is asked for
-    from_file = _from_metadata(graph, stated)
-    if isinstance(from_file.get("nodes"), Mapping):  # what is stated holds for every node
-        from_file["nodes"] = {
-            name: {key: value for key, value in items.items() if key not in stated}
-            for name, items in from_file["nodes"].items()
-        }
-    found = None if METADATA_KEY in (graph.metadata or {}) else detect(graph, {**stated, **maker})
-    values = {**(found.values if found else from_file), **stated}
-    decided = {f.name: "default" for f in fields(Contract)}
-    decided |= {key: "metadata" for key in from_file} | (_detected(found) if found else {})
-    decided |= {key: "stated" for key in stated}
-    for key in stated.keys() & from_file.keys() - {"delays", "readouts", "nodes"}:
-        if stated[key] != from_file[key]:
-            decided[key] = f"stated, against the file's {from_file[key]}"
-    kinds = {type(node).__name__ for node in graph.nodes.values()}
-    needed = ["dt", "rule"] if kinds & {"LI", "CubaLI", "LIF", "CubaLIF", "IF", "I", "Delay", "ALIF"} else []
-    needed += ["dt"] if "BRF" in kinds and not needed else []
-    needed += ["reset", "reset_timing", "comparison"] if kinds & {"LIF", "CubaLIF", "IF"} else []
-    missing = {item: CHOICES.get(item, ("a number",)) for item in needed if item not in values}
-    if found and found.open and (missing or not found.candidates):
-        missing = {o.item: tuple(o.readings) for o in found.open}
-        raise AmbiguousConvention(f"the graph was {found.describe()}", missing=missing, detection=found)
-    if missing:
-        lines = "; ".join(f"{item} ({MEANING[item]})" for item in missing)
-        flags = " ".join(f"--convention {item}=..." for item in missing)
-        raise AmbiguousConvention(f"the graph does not say: {lines}. Settle it with {flags}", missing=missing)
-    values.setdefault("dt", 1.0)
-    return _made(values), decided
-
-
-def _made(values: dict[str, Any]) -> Contract:
-    try:
-        return Contract(**_typed(values))
-    except (TypeError, ValueError, AttributeError) as error:
-        raise CompileError(f"contract: {error}") from error
-
-
-def _detected(found: Detection) -> dict[str, str]:
-    said = {item: f"detected ({found.maker})" for item in found.values}
-    return said | {item: f"default of {found.maker}" for item in found.defaults}
-
-
-def _typed(values: dict[str, Any]) -> dict[str, Any]:
-    typed = dict(values)
-    for item in ("readouts", "nodes", "integers"):
-        if not isinstance(typed.get(item, {}), Mapping):
-            raise CompileError(f"contract: {item} is {typed[item]!r}; it maps node names to items", item=item)
-    delays = typed.get("delays", {})
-    if not isinstance(delays, Mapping):
-        delays = {(str(a), str(b)): n for a, b, n in delays}
-    typed["delays"] = delays
-    typed["readouts"] = {
-        name: item if isinstance(item, Readout) else Readout(**item)
-        for name, item in typed.get("readouts", {}).items()
-    }
-    for item in ("dt", "spike_amplitude"):
-        try:
-            typed[item] = float(typed.get(item, 1.0))
-        except (TypeError, ValueError):
-            raise CompileError(
-                f"contract: {item} is {typed[item]!r}; it must be a number", item=item, value=typed[item]
-            ) from None
-    return typed
-
-
-def _from_metadata(graph: Any, stated: Mapping[str, Any]) -> dict[str, Any]:
-    raw = (graph.metadata or {}).get(METADATA_KEY)
-    if raw is None:
-        return {}
-    try:
-        body = json.loads(raw.decode() if isinstance(raw, bytes) else str(raw))
-        schema, version, parameters = body.pop("schema"), body.pop("version"), body.pop("parameters")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CompileError(f"graph metadata {METADATA_KEY!r} is not a contract: {error}") from error
-    if schema != SCHEMA or not isinstance(version, int) or version > SCHEMA_VERSION:
-        raise CompileError(
-            f"graph metadata holds {schema} version {version}; this reads {SCHEMA} up to "
-            f"version {SCHEMA_VERSION}; a newer snn-compile wrote it"
-        )
-    if parameters != graph_digest(graph):
-        open_items = PARAMETRIC - stated.keys()
-        if open_items:
-            raise AmbiguousConvention(
-                "the graph was edited after its contract was written, so the contract is stale; state "
-                + " ".join(f"--convention {item}=..." for item in sorted(open_items)),
-                missing={item: CHOICES.get(item, ("a number",)) for item in sorted(open_items)},
-                stale=body,
-            )
-        # What does not depend on the parameters (edges, read-outs, the rest) still holds.
-        return {key: value for key, value in body.items() if key not in PARAMETRIC | {"integers"}}
-    return dict(body)

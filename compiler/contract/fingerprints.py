@@ -1,25 +1,13 @@
-"""Who wrote a NIR file, recognised from the file alone, and what that settles.
-
-Released exporters leave the step, the reset and the gain out of their files, but each has its own habits:
-r = tau/dt, tau in steps, names of nodes. `detect` compares a graph with the habits of every maker in
-`exporters.py`. One match gives the items of the contract that this maker's files mean, and the items that
-are nowhere in the file (snnTorch's reset, for example), which stay open until they are stated. Two
-matches stay open as well: they differ in the item `maker`. No match is None.
-
-`maker` is no item of the contract: it may be stated to choose between matches, and it takes the maker's
-defaults for what the file does not hold. With `maker=none` nothing is detected.
-"""
+"""Fingerprints of exporters in a NIR graph: the traits that rules look at, and what a match settles."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from snn_compile.targets.errors import CompileError
 
 Float = npt.NDArray[np.float64]
 
@@ -187,78 +175,3 @@ def traits(graph: Any) -> Traits | None:
     except (TypeError, ValueError, AttributeError, RecursionError):
         return None  # what is wrong with it is said where the graph is lowered
     return Traits(nodes, edges, neurons) if neurons else None
-
-
-def detect(graph: Any, stated: Mapping[str, Any] | None = None) -> Detection | None:
-    """Return who wrote a NIR graph and what that settles, or None.
-
-    `stated` are the user's answers: an item that is stated is not open any more, what follows from it is
-    among the values, and {"maker": name} takes that maker's defaults for everything open. Raises
-    CompileError if the stated maker is unknown or the graph does not look like its files.
-    """
-    from snn_compile.compiler.contract.exporters import MAKERS
-
-    stated = dict(stated or {})
-    wanted = stated.pop("maker", None)
-    if wanted == "none":
-        return None
-    if wanted is not None and wanted not in MAKERS:
-        names = ", ".join((*MAKERS, "none"))
-        raise CompileError(f"unknown maker {wanted!r}; known are {names}", maker=wanted)
-    seen, matches = traits(graph), {}
-    for name in MAKERS if wanted is None else (wanted,):
-        found = _match(name, seen, stated)
-        if found is not None and wanted is not None:
-            usual = {o.item: o.usual for o in found.open if o.usual is not None}
-            found = _match(name, seen, {**usual, **stated})
-            found = replace(found, defaults=tuple(usual)) if found else None
-        if found is not None:
-            matches[name] = _for_every_node(found, stated)
-    if wanted is not None and not matches:
-        raise CompileError(f"the graph does not look like a file written by {wanted}", maker=wanted)
-    if len(matches) < 2:
-        return next(iter(matches.values()), None)
-    return _undecided(matches)
-
-
-def _match(name: str, seen: Traits | None, stated: Mapping[str, Any]) -> Detection | None:
-    from snn_compile.compiler.contract.exporters import MAKERS
-
-    try:
-        with np.errstate(all="ignore"):
-            return None if seen is None else MAKERS[name](seen, stated)
-    except (TypeError, ValueError, KeyError, AttributeError):
-        return None  # parameters of odd shapes: nobody's habit, and lowering says what is wrong
-
-
-def _for_every_node(found: Detection, stated: Mapping[str, Any]) -> Detection:
-    """Take out of the values of single nodes what the user stated: that holds for every node."""
-    nodes = {
-        name: kept
-        for name, items in found.values.get("nodes", {}).items()
-        if (kept := {key: value for key, value in items.items() if key not in stated})
-    }
-    values = {key: value for key, value in found.values.items() if key != "nodes"}
-    return replace(found, values={**values, **({"nodes": nodes} if nodes else {})})
-
-
-def _undecided(matches: Mapping[str, Detection]) -> Detection:
-    """Return what several makers agree on, with the maker open."""
-    first, *rest = matches.values()
-    agreed = {
-        item: value
-        for item, value in first.values.items()
-        if all(item in other.values and other.values[item] == value for other in rest)
-    }
-    readings = {
-        name: ", ".join(f"{k} {v}" for k, v in found.values.items() if k not in agreed and k != "nodes")
-        or "the same items, other open ones"
-        for name, found in matches.items()
-    }
-    return Detection(
-        " or ".join(matches),
-        agreed,
-        tuple(f"{name}: {'; '.join(found.evidence)}" for name, found in matches.items()),
-        open=(Open("maker", readings),),
-        candidates=tuple(matches.values()),
-    )

@@ -1,17 +1,12 @@
-"""Integers that training chose already: how they come back from the floats that a graph holds of them."""
+"""Restore quantized integers from a graph trained with quantization-aware training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import floor, log2
 from typing import Any
 
-import numpy as np
-
-from snn_compile.compiler.network import Float, Network, Population, Port, Weight, weight_values, with_values
-from snn_compile.targets.chips.rounding import FLOAT_NOISE
-from snn_compile.targets.program.program import InputPort
+from snn_compile.compiler.network import Network, Population, Port
 
 Known = Mapping[str, Mapping[str, Any]]
 """What a contract says of nodes whose integers were trained; see `Contract.integers`."""
@@ -30,14 +25,6 @@ def apply_fixed_encoding(port: Port, integers: Known) -> Port:
         return port
     bits, signed = known.get("message_bits", 0), known.get("signed", False)
     return replace(port, fixed_scale=float(known["scale"]), message_bits=bits, signed=signed)
-
-
-def whole(weight: Weight) -> Weight:
-    """Return weights that are whole numbers but for float noise as just those; any others as they are."""
-    exact = weight_values(weight)
-    rounded = np.rint(exact)
-    near = np.max(np.abs(rounded - exact), initial=0.0) < FLOAT_NOISE
-    return with_values(weight, rounded) if near else weight
 
 
 def trained_bits(network: Network) -> int:
@@ -73,28 +60,3 @@ def ignored_options(network: Network, asked: Mapping[str, str]) -> tuple[str, ..
         f"the network was trained as integers, which stay as they are: {', '.join(words)} changes nothing; "
         "fewer bits choose them anew",
     )
-
-
-def trained_input(port: Port, start_step: int) -> InputPort | None:
-    """Return how an input is encoded if training settled that, else None."""
-    if port.fixed_scale is None:
-        return None
-    if not port.message_bits:
-        return InputPort(port.name, port.shape, start_step=start_step)
-    return InputPort(
-        port.name, port.shape, "graded", port.fixed_scale, port.message_bits, port.signed, start_step
-    )
-
-
-def message_scale(data: Float, bits: int) -> float:
-    """Return the messages a unit of graded input.
-
-    Of the two scales that fill the range, the largest value on the highest message or a power of two,
-    the one with the smaller error is taken: images of k/16 are exact with the second, k/255 with the
-    first.
-    """
-    top, largest = (1 << bits) - 1, float(np.abs(data).max())
-    values = np.unique(np.abs(data))
-    scales = [top / largest, 2.0 ** floor(log2(top / largest))]
-    error = [float(np.mean((np.rint(values * s) / s - values) ** 2)) for s in scales]
-    return scales[1] if error[1] <= error[0] else scales[0]

@@ -18,7 +18,8 @@ import nir
 import numpy as np
 from scipy.sparse import csr_array, diags_array, eye_array, issparse
 
-from snn_compile.compiler.contract.contract import Contract, Readout, graph_digest, resolve
+from snn_compile.compiler.contract.contract import Contract, Readout, graph_digest
+from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.compiler.frontends.read import naming, read_graph
 from snn_compile.compiler.linear_maps import LinearMap
 from snn_compile.compiler.lowering import extensions as extension_rules  # noqa: F401 - tells `lower_node` of our nodes

@@ -1,15 +1,5 @@
 """Partition: populations are cut into slices of neurons, and slices are packed into neurocores.
 
-The memory of a core (docs in the chip file) holds neuron state, synapses and axon entries:
-
-    neurons  n * neuron_state_bits, a third of it for every state of the model, one for its bias, and one for
-             each other register of which programmable neurons have a value of their own (microcode reads it
-             from the neuron's memory, so there is no limit to the number of different values)
-    synapses of a table dense n_in * rows * (bits + delay bits), rows the targets that it reaches, or sparse
-             nnz * (bits + delay bits + log2 n) if smaller
-    axons    axon_bits each: one input axon a source neuron that a core has a weight from, one output axon
-             a neuron and core that hears it
-
 A slice goes into the first core with room. Splitting by target neurons repeats input axons, not weights. The
 weights of a convolution are stored for every target; a kernel that a core holds once is not modelled.
 """
@@ -18,20 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, log2, prod
+from math import ceil, prod
 
 import numpy as np
-import numpy.typing as npt
 
+from snn_compile.compiler.mapping.core_memory import CoreMemory, Present, Slice
 from snn_compile.compiler.quantization.quantize import QuantizedNetwork
 from snn_compile.targets.chips.chip import Chip
 from snn_compile.targets.errors import DoesNotFit
-from snn_compile.targets.program.population import Population
-
-Slice = tuple[str, int, int]
-Indices = npt.NDArray[np.int64]
-Present = dict[str, npt.NDArray[np.bool_]]
-"""The source neurons, by population or input, that a core has an input axon for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +59,7 @@ def _partition(network: QuantizedNetwork, chip: Chip, together: bool) -> Partiti
     sizes = {p.name: p.size for p in network.populations}
     shapes = {p.name: p.shape for p in network.populations}
     parts = {name: ceil(n / chip.core_neurons) for name, n in sizes.items()}
-    measure = _Measure(network, chip)
+    measure = CoreMemory(network, chip)
     while True:
         pieces = {name: _slices(name, shapes[name], count) for name, count in parts.items()}
         too_large = [
@@ -135,7 +119,7 @@ def _cut(name: str, low: int, high: int, count: int) -> list[Slice]:
     return [(name, start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
 
 
-def _widest(slices: list[Slice], shape: tuple[int, ...], measure: _Measure) -> int:
+def _widest(slices: list[Slice], shape: tuple[int, ...], measure: CoreMemory) -> int:
     """Return the most input axons that the slices of one part of an image need, in all channels."""
     if len(shape) != 3 or len(slices) == 1:
         return 0
@@ -148,7 +132,7 @@ def _widest(slices: list[Slice], shape: tuple[int, ...], measure: _Measure) -> i
     return most
 
 
-def _impossible(name: str, measure: _Measure, limits: Mapping[str, int], chip: Chip) -> DoesNotFit:
+def _impossible(name: str, measure: CoreMemory, limits: Mapping[str, int], chip: Chip) -> DoesNotFit:
     alone = [(name, 0, 1)]
     used = measure.core(alone, measure.reached([alone]))
     lines = [f"{key} {used[key]} of {limits[key]}" for key in limits if used[key] > limits[key]]
@@ -159,7 +143,7 @@ def _impossible(name: str, measure: _Measure, limits: Mapping[str, int], chip: C
     )
 
 
-def _too_small(found: str, measure: _Measure, limits: Mapping[str, int], chip: Chip) -> DoesNotFit:
+def _too_small(found: str, measure: CoreMemory, limits: Mapping[str, int], chip: Chip) -> DoesNotFit:
     """Return the error for a chip with too few cores: what was found, and what any cut would need."""
     names = list(measure.reach)
     bits = {name: measure.least_bits(name) / limits["memory_bits"] for name in names}
@@ -181,7 +165,7 @@ def _too_small(found: str, measure: _Measure, limits: Mapping[str, int], chip: C
 
 def _pack(
     pieces: Mapping[str, list[Slice]],
-    measure: _Measure,
+    measure: CoreMemory,
     limits: Mapping[str, int],
     chip: Chip,
     together: bool,
@@ -211,134 +195,3 @@ def _pack(
         if len(cores) > 4 * chip.cores:
             raise _too_small(f"more than {4 * chip.cores} needed", measure, limits, chip)
     return cores
-
-
-def _words(p: Population) -> int:
-    """Return the words that a neuron's states, bias and own registers take."""
-    own = [key for key, array in p.parameters.items() if array.size > 1 and not key.startswith("bias")]
-    return len(p.kind.states) + 1 + (len(own) if p.kind.programmable else 0)
-
-
-class _Measure:
-    """What slices use of a core."""
-
-    def __init__(self, network: QuantizedNetwork, chip: Chip) -> None:
-        self.network, self.chip = network, chip
-        self._sizes = {p.name: p.size for p in network.nodes}
-        self._words = {p.name: _words(p) for p in network.populations}
-        self._arriving = {
-            p.name: [edge for edge in network.projections if edge.target == p.name]
-            for p in network.populations
-        }
-        self._bits: dict[Slice, int] = {}
-        self._heard: dict[Slice, dict[str, Indices]] = {}
-        # Up to each target: synapses, and targets that have any.
-        self._nonzero = {
-            (edge.name, i): np.cumsum([[0, 0], *np.stack([table.fan_in, table.fan_in > 0], axis=1)], axis=0)
-            for edge in network.projections
-            for i, table in enumerate(edge.tables)
-        }
-        # How many cores hear each neuron: at least one, if anybody does; learnt while packing.
-        self.reach = {p.name: np.zeros(p.size, np.int64) for p in network.populations}
-        for p in network.populations:
-            for source, index in self.heard((p.name, 0, p.size)).items():
-                if source in self.reach:
-                    self.reach[source][index] = 1
-
-    def heard(self, piece: Slice) -> dict[str, Indices]:
-        """Return the neurons of each source that a slice has a weight from, by index."""
-        if piece not in self._heard:
-            name, start, stop = piece
-            masks: dict[str, npt.NDArray[np.bool_]] = {}
-            for edge in self._arriving[name]:
-                mask = masks.setdefault(edge.source, np.zeros(self._sizes[edge.source], bool))
-                for table in edge.tables:
-                    rows = table.nonzero.indptr
-                    mask[table.nonzero.indices[rows[start] : rows[stop]]] = True
-            self._heard[piece] = {source: np.flatnonzero(mask) for source, mask in masks.items()}
-        return self._heard[piece]
-
-    def forget(self, pieces: list[Slice]) -> None:
-        """Drop what is known of slices that were cut further."""
-        for piece in pieces:
-            self._heard.pop(piece, None)
-            self._bits.pop(piece, None)
-
-    def synapse_bits(self, piece: Slice) -> int:
-        """Memory of the synapses onto a slice, each table dense or sparse, whichever is smaller."""
-        if piece in self._bits:
-            return self._bits[piece]
-        name, start, stop = piece
-        n, total = stop - start, 0
-        for edge in self._arriving[name]:
-            for i, table in enumerate(edge.tables):
-                word = table.bits + (self.chip.delay_bits if edge.delay_steps else 0)
-                upto = self._nonzero[edge.name, i]
-                synapses, reached = (int(count) for count in upto[stop] - upto[start])
-                sparse = synapses * (word + ceil(log2(max(n, 2))))
-                total += min(reached * table.shape[1] * word, sparse)
-        self._bits[piece] = total
-        return total
-
-    def _state_bits(self, name: str, n: int) -> int:
-        # The chip's figure is for two states and a bias.
-        return n * self.chip.neuron_state_bits * self._words[name] // 3
-
-    def least_bits(self, name: str) -> int:
-        """Memory that a population's state and synapses take at the least, however it is cut."""
-        total = self._state_bits(name, self._sizes[name])
-        for edge in self._arriving[name]:
-            for table in edge.tables:
-                word = table.bits + (self.chip.delay_bits if edge.delay_steps else 0)
-                total += int(np.minimum(table.shape[1] * word, table.fan_in * (word + 1)).sum())
-        return total
-
-    def piece(self, piece: Slice, present: Present) -> dict[str, int]:
-        """What a slice adds to a core that already has the input axons of `present`."""
-        name, start, stop = piece
-        n = stop - start
-        in_axons = 0
-        for source, index in self.heard(piece).items():
-            there = present.get(source)
-            in_axons += len(index) if there is None else int(np.count_nonzero(~there[index]))
-        out_axons = int(self.reach[name][start:stop].sum())
-        bits = self._state_bits(name, n) + self.synapse_bits(piece)
-        bits += (in_axons + out_axons) * self.chip.axon_bits
-        return {"neurons": n, "memory_bits": bits, "in_axons": in_axons, "out_axons": out_axons}
-
-    def add(self, piece: Slice, present: Present) -> None:
-        """Note in `present` the input axons that a slice brings to its core."""
-        for source, index in self.heard(piece).items():
-            present.setdefault(source, np.zeros(self._sizes[source], bool))[index] = True
-
-    def reached(self, cores: list[list[Slice]]) -> dict[str, npt.NDArray[np.int64]]:
-        """Return how many cores hear each neuron of each population."""
-        found = {name: np.zeros_like(reach) for name, reach in self.reach.items()}
-        for core in cores:
-            present: Present = {}
-            for piece in core:
-                self.add(piece, present)
-            for source, mask in present.items():
-                if source in found:
-                    found[source] += mask
-        return found
-
-    def learn(self, reached: Mapping[str, npt.NDArray[np.int64]]) -> None:
-        """Raise the number of cores that hear each neuron to what a packing has."""
-        self.reach = {name: np.maximum(reach, reached[name]) for name, reach in self.reach.items()}
-
-    def core(self, slices: list[Slice], reached: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, int]:
-        """Use of one core when all are packed."""
-        used = dict.fromkeys(("neurons", "memory_bits", "in_axons", "out_axons", "synapse_bits"), 0)
-        present: Present = {}
-        for piece in slices:
-            for key, value in self.piece(piece, present).items():
-                used[key] += value
-            self.add(piece, present)
-            used["synapse_bits"] += self.synapse_bits(piece)
-            # The packing's assumption is replaced by what came out.
-            name, start, stop = piece
-            surplus = int((self.reach[name] - reached[name])[start:stop].sum())
-            used["out_axons"] -= surplus
-            used["memory_bits"] -= surplus * self.chip.axon_bits
-        return used

@@ -10,11 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field, replace
-from math import log2
 
-import numpy as np
-
-from snn_compile.compiler.lowering.fixed_integers import message_scale, trained_input, whole
 from snn_compile.compiler.lowering.retime import RetimedNetwork
 from snn_compile.compiler.network import (
     Float,
@@ -27,6 +23,7 @@ from snn_compile.compiler.network import (
 )
 from snn_compile.compiler.neurons.base import Peak
 from snn_compile.compiler.neurons.sigma_delta import MESSAGE_BITS
+from snn_compile.compiler.quantization.inputs import input_error, input_port, whole
 from snn_compile.compiler.quantization.registers import integer_population, register_warnings
 from snn_compile.compiler.quantization.rounding import affordable, moments, reconstructed
 from snn_compile.compiler.quantization.scales import (
@@ -126,13 +123,13 @@ def quantize(
     observed = observed or observe(network, calibration)
     warnings = _general_warnings(retimed, calibration)
     inputs = {
-        p.name: _input_port(p.name, p.shape, retimed, input_bits, calibration, chip) for p in network.inputs
+        p.name: input_port(p.name, p.shape, retimed, input_bits, calibration, chip) for p in network.inputs
     }
     bounds = {name: plan.bound(name, bound) for name, bound in observed.bounds.items()}
     errors: list[TensorError] = []
     if calibration:
         errors += [
-            _input_error(port, calibration[name]) for name, port in inputs.items() if port.kind == "graded"
+            input_error(port, calibration[name]) for name, port in inputs.items() if port.kind == "graded"
         ]
     populations, projections = [], []
     senders = membrane_senders(network, bounds, chip)
@@ -242,32 +239,6 @@ def _refuse(network: Network) -> None:
             )
 
 
-def _input_port(
-    name: str,
-    shape: tuple[int, ...],
-    retimed: RetimedNetwork,
-    bits: int,
-    calibration: Mapping[str, Float] | None,
-    chip: Chip,
-) -> InputPort:
-    """Choose how an input is encoded: spikes if the data holds only 0 and 1, else graded messages.
-
-    Only a power of two as scale leaves weights exact that are integers already.
-    """
-    start = retimed.latency[name]
-    if settled := trained_input(next(p for p in retimed.network.inputs if p.name == name), start):
-        return settled
-    data = calibration[name] if calibration else np.zeros((1, 1, 1))
-    if np.isin(data, (0.0, 1.0)).all():
-        return InputPort(name, shape, start_step=start)
-    best = message_scale(data, bits)
-    targets = [retimed.network.population(e.target) for e in retimed.network.projections if e.source == name]
-    if any(p.fixed_scale is not None for p in targets):
-        power = 2.0 ** np.floor(log2(((1 << bits) - 1) / float(np.abs(data).max())))
-        best = min(power, 2.0 ** -chip.formats.weight_exponent[0])
-    return InputPort(name, shape, "graded", best, bits, bool((data < 0).any()), start)
-
-
 def _message_bits(network: Network, inputs: Mapping[str, InputPort], edge: Projection) -> int:
     """Return how many bits a projection's messages have, 0 for spikes."""
     if edge.source in inputs:
@@ -335,10 +306,3 @@ def _weight_error(name: str, exact: Float, split: SplitWeights) -> TensorError:
     text = f"{split.parts[0].bits} bits "
     text += " + ".join(f"{part.sign_mode}, exponent {part.exponent}" for part in split.parts)
     return tensor_error(name, text, exact, split.values(), split.lsb, split.clipped(exact))
-
-
-def _input_error(port: InputPort, data: Float) -> TensorError:
-    low, high = port.limits
-    exact = data.reshape(-1) * port.scale
-    kept = np.clip(np.rint(exact), low, high)
-    return tensor_error(port.name, f"{port.bits} bits graded, scale {port.scale:g}", exact, kept, 1.0)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from snn_compile.compiler.contract.contract import Contract, attach, resolve
+from snn_compile.compiler.contract.contract import Contract, attach
+from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.runtime.cli import main as run_main
 from snn_compile.train import load_checkpoint
 

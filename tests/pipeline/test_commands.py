@@ -14,7 +14,8 @@ import pytest
 
 from snn_compile.compiler import STAGES, lower
 from snn_compile.compiler.cli.arguments import STAGE_NAMES
-from snn_compile.compiler.contract.contract import Contract, attach, resolve
+from snn_compile.compiler.contract.contract import Contract, attach
+from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.compiler.reference import run_reference
 from snn_compile.targets import load_program
 from snn_compile.train import load_checkpoint

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from snn_compile.compiler.lowering.fixed_integers import message_scale
+from snn_compile.compiler.quantization.inputs import message_scale
 from snn_compile.runtime.data.registry import Dataset, load_data
 from snn_compile.targets.errors import SnnCompileError, TrainingDiverged
 from snn_compile.train.algorithms.batches import (

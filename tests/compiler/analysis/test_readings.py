@@ -15,7 +15,8 @@ import pytest
 from snn_compile.compiler import lower
 from snn_compile.compiler.analysis.ambiguities import READERS, differences
 from snn_compile.compiler.cli.main import main
-from snn_compile.compiler.contract.contract import Contract, attach, resolve
+from snn_compile.compiler.contract.contract import Contract, attach
+from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.compiler.frontends.nir import read_nir
 from snn_compile.targets.errors import AmbiguousConvention, SnnCompileError
 

@@ -18,7 +18,8 @@ from snn_compile.compiler.analysis.dt_refinement import inputs_at, network_at, t
 from snn_compile.compiler.analysis.dt_sensitivity import Sensitivity, sensitivity
 from snn_compile.compiler.analysis.mismatch import MismatchModel, fit_mismatch
 from snn_compile.compiler.cli.main import main
-from snn_compile.compiler.contract.contract import Contract, attach, resolve
+from snn_compile.compiler.contract.contract import Contract, attach
+from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.compiler.lowering.lower import lower
 from snn_compile.compiler.reference import as_inputs, run_float
 from snn_compile.targets.errors import CompileError, SnnCompileError

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from snn_compile.compiler import lower
-from snn_compile.compiler.contract.contract import CHOICES, Contract, attach, resolve
+from snn_compile.compiler.contract.contract import CHOICES, Contract, attach
+from snn_compile.compiler.contract.detect import detect
 from snn_compile.compiler.contract.exporters import MAKERS
-from snn_compile.compiler.contract.fingerprints import detect
+from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.compiler.reference import run_reference
 from snn_compile.targets.errors import AmbiguousConvention, CompileError
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from snn_compile.compiler import lower
-from snn_compile.compiler.contract.fingerprints import detect
+from snn_compile.compiler.contract.detect import detect
 from snn_compile.runtime import reference
 from snn_compile.targets.errors import UnsupportedNode
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from snn_compile.compiler import Options, compile_graph, lower
-from snn_compile.compiler.contract.fingerprints import detect
+from snn_compile.compiler.contract.detect import detect
 from snn_compile.compiler.frontends.nir import read_nir
 from snn_compile.runtime import check, reference
 from snn_compile.targets.devices.device import execute

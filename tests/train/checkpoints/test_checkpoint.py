@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from snn_compile.compiler.contract.contract import METADATA_KEY, resolve
+from snn_compile.compiler.contract.contract import METADATA_KEY
+from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.targets.errors import ExportError
 from snn_compile.train import (
     LayerConfig,

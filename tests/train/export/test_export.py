@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from snn_compile.compiler.contract.contract import Readout, resolve
+from snn_compile.compiler.contract.contract import Readout
+from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.targets.errors import ExportError
 from snn_compile.train import LI, LIF, CubaLIF, Firing, LayerConfig, NetworkConfig, SpikingNetwork, to_nir
 

@@ -7,7 +7,8 @@ from support import feedback_networks
 from torch import nn
 
 from snn_compile import compiler, runtime
-from snn_compile.compiler.contract.contract import graph_digest, resolve
+from snn_compile.compiler.contract.contract import graph_digest
+from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.targets.errors import ExportError
 from snn_compile.train import load_checkpoint, save_checkpoint, to_nir
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from snn_compile import compiler, runtime
-from snn_compile.compiler.contract.contract import resolve
+from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.targets.errors import TimingInfeasible
 from snn_compile.train import load_checkpoint, load_foreign, save_checkpoint, to_nir
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from snn_compile import compiler, runtime
-from snn_compile.compiler.contract.contract import resolve
+from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.train import to_nir
 
 snn = pytest.importorskip("snntorch", reason="snntorch is in the extra train")

@@ -1,0 +1,142 @@
+"""Resolve the contract of a NIR graph.
+
+An item is taken from what the user states, else from the graph's metadata, else from the conventions of the
+exporter that wrote the file (`detect.py`). Nothing is guessed: an item that stays open is an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from snn_compile.compiler.contract.contract import (
+    CHOICES,
+    MEANING,
+    METADATA_KEY,
+    SCHEMA,
+    SCHEMA_VERSION,
+    Contract,
+    Readout,
+    graph_digest,
+)
+from snn_compile.compiler.contract.detect import detect
+from snn_compile.compiler.contract.fingerprints import Detection
+from snn_compile.targets.errors import AmbiguousConvention, CompileError
+
+PARAMETRIC = frozenset({"dt", "rule", "reset", "reset_timing", "comparison"})
+"""Items that say what a graph's numbers mean; they are asked for again when the numbers were edited."""
+
+
+def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contract, dict[str, str]]:
+    """Return the contract of a NIR graph and, per item, how it was decided.
+
+    `stated` holds what the user says; it wins over the metadata and what is detected (without metadata;
+    `maker` in it says whose file this is). Decisions read "stated", "metadata", "detected (norse)",
+    "default of norse", or "default" (items on which released exporters agree). Raises
+    AmbiguousConvention when what the maker leaves open, or dt or, with spiking nodes, the reset and
+    comparison are not stated, and CompileError on stale or unreadable metadata.
+    """
+    stated = dict(stated or {})
+    maker = {key: stated.pop(key) for key in ("maker",) if key in stated}
+    if stated.get("v_min") == "none":
+        stated["v_min"] = None
+    known = {f.name for f in fields(Contract)}
+    if unknown := stated.keys() - known:
+        raise CompileError(
+            f"unknown convention {', '.join(map(repr, sorted(unknown)))}; known are "
+            f"{', '.join(sorted(known | {'maker'}))}"
+        )
+    _contract({"dt": 1.0, **stated})  # wrong words are told before what is missing is asked for
+    from_file = _from_metadata(graph, stated)
+    if isinstance(from_file.get("nodes"), Mapping):  # what is stated holds for every node
+        from_file["nodes"] = {
+            name: {key: value for key, value in items.items() if key not in stated}
+            for name, items in from_file["nodes"].items()
+        }
+    found = None if METADATA_KEY in (graph.metadata or {}) else detect(graph, {**stated, **maker})
+    values = {**(found.values if found else from_file), **stated}
+    decided = {f.name: "default" for f in fields(Contract)}
+    decided |= {key: "metadata" for key in from_file} | (_detected(found) if found else {})
+    decided |= {key: "stated" for key in stated}
+    for key in stated.keys() & from_file.keys() - {"delays", "readouts", "nodes"}:
+        if stated[key] != from_file[key]:
+            decided[key] = f"stated, against the file's {from_file[key]}"
+    kinds = {type(node).__name__ for node in graph.nodes.values()}
+    needed = ["dt", "rule"] if kinds & {"LI", "CubaLI", "LIF", "CubaLIF", "IF", "I", "Delay", "ALIF"} else []
+    needed += ["dt"] if "BRF" in kinds and not needed else []
+    needed += ["reset", "reset_timing", "comparison"] if kinds & {"LIF", "CubaLIF", "IF"} else []
+    missing = {item: CHOICES.get(item, ("a number",)) for item in needed if item not in values}
+    if found and found.open and (missing or not found.candidates):
+        missing = {o.item: tuple(o.readings) for o in found.open}
+        raise AmbiguousConvention(f"the graph was {found.describe()}", missing=missing, detection=found)
+    if missing:
+        lines = "; ".join(f"{item} ({MEANING[item]})" for item in missing)
+        flags = " ".join(f"--convention {item}=..." for item in missing)
+        raise AmbiguousConvention(f"the graph does not say: {lines}. Settle it with {flags}", missing=missing)
+    values.setdefault("dt", 1.0)
+    return _contract(values), decided
+
+
+def _contract(values: dict[str, Any]) -> Contract:
+    try:
+        return Contract(**_typed(values))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CompileError(f"contract: {error}") from error
+
+
+def _detected(found: Detection) -> dict[str, str]:
+    decided = {item: f"detected ({found.maker})" for item in found.values}
+    return decided | {item: f"default of {found.maker}" for item in found.defaults}
+
+
+def _typed(values: dict[str, Any]) -> dict[str, Any]:
+    typed = dict(values)
+    for item in ("readouts", "nodes", "integers"):
+        if not isinstance(typed.get(item, {}), Mapping):
+            raise CompileError(f"contract: {item} is {typed[item]!r}; it maps node names to items", item=item)
+    delays = typed.get("delays", {})
+    if not isinstance(delays, Mapping):
+        delays = {(str(a), str(b)): n for a, b, n in delays}
+    typed["delays"] = delays
+    typed["readouts"] = {
+        name: item if isinstance(item, Readout) else Readout(**item)
+        for name, item in typed.get("readouts", {}).items()
+    }
+    for item in ("dt", "spike_amplitude"):
+        try:
+            typed[item] = float(typed.get(item, 1.0))
+        except (TypeError, ValueError):
+            raise CompileError(
+                f"contract: {item} is {typed[item]!r}; it must be a number", item=item, value=typed[item]
+            ) from None
+    return typed
+
+
+def _from_metadata(graph: Any, stated: Mapping[str, Any]) -> dict[str, Any]:
+    raw = (graph.metadata or {}).get(METADATA_KEY)
+    if raw is None:
+        return {}
+    try:
+        body = json.loads(raw.decode() if isinstance(raw, bytes) else str(raw))
+        schema, version, parameters = body.pop("schema"), body.pop("version"), body.pop("parameters")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CompileError(f"graph metadata {METADATA_KEY!r} is not a contract: {error}") from error
+    if schema != SCHEMA or not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise CompileError(
+            f"graph metadata holds {schema} version {version}; this reads {SCHEMA} up to "
+            f"version {SCHEMA_VERSION}; a newer snn-compile wrote it"
+        )
+    if parameters != graph_digest(graph):
+        open_items = PARAMETRIC - stated.keys()
+        if open_items:
+            raise AmbiguousConvention(
+                "the graph was edited after its contract was written, so the contract is stale; state "
+                + " ".join(f"--convention {item}=..." for item in sorted(open_items)),
+                missing={item: CHOICES.get(item, ("a number",)) for item in sorted(open_items)},
+                stale=body,
+            )
+        # What does not depend on the parameters (edges, read-outs, the rest) still holds.
+        return {key: value for key, value in body.items() if key not in PARAMETRIC | {"integers"}}
+    return dict(body)

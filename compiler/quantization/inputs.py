@@ -1,0 +1,81 @@
+"""Encoding of a network's inputs as spikes or graded messages, and of values that are integers already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import floor, log2
+
+import numpy as np
+
+from snn_compile.compiler.lowering.retime import RetimedNetwork
+from snn_compile.compiler.network import Float, Port, Weight, weight_values, with_values
+from snn_compile.targets.chips.chip import Chip
+from snn_compile.targets.chips.rounding import FLOAT_NOISE, TensorError, tensor_error
+from snn_compile.targets.program.program import InputPort
+
+
+def input_port(
+    name: str,
+    shape: tuple[int, ...],
+    retimed: RetimedNetwork,
+    bits: int,
+    calibration: Mapping[str, Float] | None,
+    chip: Chip,
+) -> InputPort:
+    """Choose how an input is encoded: spikes if the data holds only 0 and 1, else graded messages.
+
+    Only a power of two as scale leaves weights exact that are integers already.
+    """
+    start = retimed.latency[name]
+    if settled := trained_input(next(p for p in retimed.network.inputs if p.name == name), start):
+        return settled
+    data = calibration[name] if calibration else np.zeros((1, 1, 1))
+    if np.isin(data, (0.0, 1.0)).all():
+        return InputPort(name, shape, start_step=start)
+    best = message_scale(data, bits)
+    targets = [retimed.network.population(e.target) for e in retimed.network.projections if e.source == name]
+    if any(p.fixed_scale is not None for p in targets):
+        power = 2.0 ** np.floor(log2(((1 << bits) - 1) / float(np.abs(data).max())))
+        best = min(power, 2.0 ** -chip.formats.weight_exponent[0])
+    return InputPort(name, shape, "graded", best, bits, bool((data < 0).any()), start)
+
+
+def trained_input(port: Port, start_step: int) -> InputPort | None:
+    """Return how an input is encoded if training settled that, else None."""
+    if port.fixed_scale is None:
+        return None
+    if not port.message_bits:
+        return InputPort(port.name, port.shape, start_step=start_step)
+    return InputPort(
+        port.name, port.shape, "graded", port.fixed_scale, port.message_bits, port.signed, start_step
+    )
+
+
+def message_scale(data: Float, bits: int) -> float:
+    """Return the messages a unit of graded input.
+
+    Of the two scales that fill the range, the largest value on the highest message or a power of two,
+    the one with the smaller error is taken: images of k/16 are exact with the second, k/255 with the
+    first.
+    """
+    top, largest = (1 << bits) - 1, float(np.abs(data).max())
+    values = np.unique(np.abs(data))
+    scales = [top / largest, 2.0 ** floor(log2(top / largest))]
+    error = [float(np.mean((np.rint(values * s) / s - values) ** 2)) for s in scales]
+    return scales[1] if error[1] <= error[0] else scales[0]
+
+
+def whole(weight: Weight) -> Weight:
+    """Return weights that are whole numbers but for float noise as just those; any others as they are."""
+    exact = weight_values(weight)
+    rounded = np.rint(exact)
+    near = np.max(np.abs(rounded - exact), initial=0.0) < FLOAT_NOISE
+    return with_values(weight, rounded) if near else weight
+
+
+def input_error(port: InputPort, data: Float) -> TensorError:
+    """Return the rounding error of data as graded messages."""
+    low, high = port.limits
+    exact = data.reshape(-1) * port.scale
+    kept = np.clip(np.rint(exact), low, high)
+    return tensor_error(port.name, f"{port.bits} bits graded, scale {port.scale:g}", exact, kept, 1.0)
