@@ -1,4 +1,4 @@
-"""What can be typed after `snn-compile`: its parsers, without anything heavy."""
+"""Command lines of `snn-compile`: its argument parsers, without heavy imports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STAGE_NAMES = (
     "place",
     "route",
 )
-"""As in `pipeline.STAGES`, which takes too long to import for --help; a test compares the two."""
+"""Equal to `pipeline.STAGES`, which takes too long to import for --help; a test compares the two."""
 
 
 def _points(text: str) -> float:
@@ -52,15 +52,23 @@ def _share(text: str) -> float:
     except ValueError:
         value = nan
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share over 0 and below 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction between 0 and 1")
     return value
 
 
-def _whole(text: str) -> int:
+def _period(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a whole number from 1 on (the model stands before --c-slow)"
+            f"{text!r} is not a positive integer (write the model before --c-slow)"
         )
+    return int(text)
+
+
+def _steps(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if not text.isdigit() or not 1 <= int(text) <= STEPS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 'auto' nor a number from 1 to {STEPS_MAX}")
     return int(text)
 
 
@@ -82,80 +90,12 @@ def compile_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="write the program here, for snn-run")
     _add_factory(parser)
-    parser.add_argument(
-        "--calibrate",
-        metavar="DATA",
-        help="data to choose scales on: a data set's name or an .npz (default: the checkpoint's own)",
-    )
-    parser.add_argument(
-        "--check",
-        metavar="DATA",
-        help="labelled data to compare with the float network on (default: the checkpoint's own test split)",
-    )
-    parser.add_argument(
-        "--max-drop",
-        type=_points,
-        metavar="PP",
-        help="exit with 3 if accuracy drops by more percentage points; with --bits auto, if the upper "
-        "end of the drop's 95 %% interval does",
-    )
-    parser.add_argument(
-        "--max-cores", type=_cores, metavar="N", help="exit with 3 if the program takes more cores"
-    )
-    parser.add_argument(
-        "--bits",
-        type=_bits,
-        default=8,
-        metavar="N",
-        help="weight bits, 1-8 (default: 8), or auto: search bits and tables of each projection for the "
-        "cheapest program (synapse memory, then cores) within --max-drop and --max-cores, and print "
-        "accuracy against memory; needs calibration data, and --check DATA decides: test on other data",
-    )
-    parser.add_argument(
-        "--tables",
-        choices=("auto", "one", "sign", "group", "residual"),
-        default="auto",
-        help="weight tables a projection: one; one for each sign (a bit finer, the same synops); one for "
-        "each group of targets of like weights; a coarse and a residual one (twice the bits, memory and "
-        "synops); auto (default): by sign where that takes no more cores, residual where predictions on "
-        "the calibration data need it",
-    )
-    parser.add_argument(
-        "--rounding",
-        choices=("auto", "nearest", "reconstruct"),
-        default="auto",
-        help="round each weight to the nearest value, or up or down so that what neurons receive on the "
-        "calibration data stays; auto (default): the better of the two",
-    )
-    parser.add_argument(
-        "--c-slow",
-        nargs="?",
-        type=_whole,
-        const=None,
-        default=1,
-        metavar="C",
-        help="spend C device steps on each logical step, so that cycles which are too short for the chip run "
-        "exactly, C times slower; without C as few as they need",
-    )
-    parser.add_argument(
-        "--relax-timing",
-        action="store_true",
-        help="add delay to cycles that are too short for the chip; the result is then no longer the "
-        "network's, and the report says so",
-    )
-    parser.add_argument(
-        "--approximate",
-        action="store_true",
-        help="hold the rates of liquid spiking neurons at their means over the calibration data, which makes "
-        "adaptive neurons of them; the result is then no longer the network's, and the report compares",
-    )
-    parser.add_argument(
-        "--convention",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="answer what the graph leaves open, e.g. dt=1e-4, reset=subtract",
-    )
+    _add_data(parser)
+    _add_gates(parser)
+    _add_quantization(parser)
+    _add_timing(parser)
+    _add_approximation(parser)
+    _add_convention(parser)
     _add_mismatch(parser)
     parser.add_argument(
         "--stop-after",
@@ -173,9 +113,9 @@ def inspect_parser() -> argparse.ArgumentParser:
     """Return the parser of `snn-compile inspect MODEL`."""
     parser = argparse.ArgumentParser(
         prog="snn-compile inspect",
-        description="Print what a model's graph means: its nodes and its contract, how each item was "
-        "decided, and where popular readings of it differ; with --data, how its spikes depend on dt. "
-        "Of a program (.snn) print what it holds.",
+        description="Print what a model's graph means: its nodes, its contract, how each item of it was "
+        "decided, and where common interpretations differ; with --data, how its spikes depend on dt. "
+        "For a program (.snn), print its contents.",
     )
     parser.add_argument(
         "model", help="a checkpoint (.pt), NIR graph (.nir), lava-dl .net, .onnx, or a program (.snn)"
@@ -185,12 +125,12 @@ def inspect_parser() -> argparse.ArgumentParser:
         "--data",
         "--calibrate",
         metavar="DATA",
-        help="compare the network's spikes with those at finer steps on this data: a data set's name or an "
-        ".npz, and advise the largest dt that keeps them",
+        help="compare the network's spikes with those at finer steps on this data (a data set's name or an "
+        ".npz), and advise the largest dt that keeps them",
     )
     _add_mismatch(parser)
-    parser.add_argument("--convention", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--json", action="store_true")
+    _add_convention(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     return parser
 
 
@@ -201,37 +141,122 @@ def export_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model", help="a checkpoint (.pt)")
     _add_factory(parser)
-    parser.add_argument("-o", "--output", required=True, metavar="FILE.nir")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE.nir", help="write the graph here")
     return parser
 
 
-def _steps(text: str) -> int | str:
-    if text == "auto":
-        return text
-    if not text.isdigit() or not 1 <= int(text) <= STEPS_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither 'auto' nor a number from 1 to {STEPS_MAX}")
-    return int(text)
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--calibrate",
+        metavar="DATA",
+        help="data to choose scales on: a data set's name or an .npz (default: the checkpoint's own)",
+    )
+    parser.add_argument(
+        "--check",
+        metavar="DATA",
+        help="labelled data to compare with the float network on (default: the checkpoint's own test split)",
+    )
+
+
+def _add_gates(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-drop",
+        type=_points,
+        metavar="PP",
+        help="exit with 3 if accuracy drops by more percentage points; with --bits auto, if the upper "
+        "end of the drop's 95 %% interval does",
+    )
+    parser.add_argument(
+        "--max-cores", type=_cores, metavar="N", help="exit with 3 if the program takes more cores"
+    )
+
+
+def _add_quantization(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bits",
+        type=_bits,
+        default=8,
+        metavar="N",
+        help="weight bits, 1-8 (default: 8), or auto: search bits and tables per projection for the "
+        "cheapest program (synapse memory, then cores) within --max-drop and --max-cores, and print "
+        "accuracy against memory; needs calibration data. --check DATA decides, so test on other data",
+    )
+    parser.add_argument(
+        "--tables",
+        choices=("auto", "one", "sign", "group", "residual"),
+        default="auto",
+        help="weight tables per projection. one: per-tensor; sign: one table per sign (slightly finer, "
+        "the same synops); group: one table per group of rows with similar weights; residual: a coarse and "
+        "a residual table (twice the bits, memory and synops); auto (default): sign where that takes no "
+        "more cores, residual where predictions on the calibration data need it",
+    )
+    parser.add_argument(
+        "--rounding",
+        choices=("auto", "nearest", "reconstruct"),
+        default="auto",
+        help="nearest: round each weight to the nearest value; reconstruct: calibrated rounding (as "
+        "AdaRound), up or down per weight to keep what neurons receive on the calibration data; auto "
+        "(default): the better of the two",
+    )
+
+
+def _add_timing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--c-slow",
+        nargs="?",
+        type=_period,
+        const=None,
+        default=1,
+        metavar="C",
+        help="spend C device steps per logical step, so that cycles that are too short for the chip run "
+        "exactly, C times slower; without C: the fewest that they need",
+    )
+    parser.add_argument(
+        "--relax-timing",
+        action="store_true",
+        help="add delay to cycles that are too short for the chip; this changes the network, and the report "
+        "says so",
+    )
+
+
+def _add_approximation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--approximate",
+        action="store_true",
+        help="hold the rates of liquid spiking neurons at their means over the calibration data, which turns "
+        "them into adaptive neurons; this changes the network, and the report compares the two",
+    )
+
+
+def _add_convention(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--convention",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="state what the graph leaves open, e.g. dt=1e-4, reset=subtract",
+    )
 
 
 def _add_conversion(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "ONNX models", "networks of rectifiers, converted to rates on --calibrate DATA of still samples"
+        "ONNX models", "ReLU networks, converted to rates on --calibrate DATA of static samples"
     )
     group.add_argument(
         "--steps",
         type=_steps,
         metavar="N|auto",
-        help="steps that a sample is shown (default: 64); auto: the fewest that meet --max-drop on --check",
+        help="steps per sample (default: 64); auto: the fewest that meet --max-drop on --check",
     )
     group.add_argument(
         "--balance",
         metavar="error|PERCENTILE",
-        help="ranges of the rates: of least square error (default), or a percentile such as 99.9",
+        help="ranges of the rates: those of least squared error (default), or a percentile such as 99.9",
     )
     group.add_argument(
         "--max-pool",
         choices=("refuse", "rectify", "average"),
-        help="what becomes of MaxPool: refused (default), max(a, b) = b + relu(a - b), or the average",
+        help="conversion of MaxPool: refuse (default), rectify as max(a, b) = b + relu(a - b), or average",
     )
     group.add_argument("--curve", metavar="FILE.png", help="draw accuracy and energy against steps")
 
@@ -242,8 +267,8 @@ def _add_mismatch(parser: argparse.ArgumentParser) -> None:
         type=_share,
         default=0.01,
         metavar="SHARE",
-        help="for the advice on dt: share of neurons and samples whose spike count may differ from that at "
-        "much finer steps (default: %(default)s)",
+        help="for the advice on dt: fraction of neurons and samples whose spike count may differ from that "
+        "at much finer steps (default: %(default)s)",
     )
 
 
@@ -252,6 +277,6 @@ def _add_factory(parser: argparse.ArgumentParser) -> None:
         "--model",
         dest="factory",
         metavar="MODULE:FACTORY",
-        help="for a state dict (.pt) of a network of your own: what builds it, as package.module:factory; "
-        "it returns the module and a sample input",
+        help="for a state dict (.pt) of a custom network: the function that builds it, as "
+        "package.module:factory, and returns the module and a sample input",
     )

@@ -215,15 +215,6 @@ def choose_scale(
             f"threshold that the threshold would round to 0 (largest scale {limit:g}); give {way}",
             tensor=p.name,
         )
-    tops = [(256 - 2) * 2.0 ** -ceil(log2(254 / (w * limit))) / w for w, _ in spans]
-    candidates = [limit * 2 ** (-k / SCALES_TRIED) for k in range(SCALES_TRIED)]
-    if limit * top >= SNAP_FROM:
-        # The largest threshold, often that of all neurons, is then exact.
-        candidates = [floor(s * top) / top for s in candidates]
-    candidates += [s for s in tops if limit / 2 < s <= limit]
-    # First among equals: it loses nothing of a network made of binary fractions, not even in sums.
-    candidates.insert(0, 2.0 ** floor(log2(limit)))
-
     sampled = [(edge, *_sample(weight)) for edge, weight in arriving]
 
     def loss(scale: float) -> float:
@@ -242,7 +233,22 @@ def choose_scale(
             total += float((with_values(weight, error) @ activity[edge.source]).sum()) / share
         return total
 
-    return min(candidates, key=loss)
+    return min(_candidate_scales(limit, top, [w for w, _ in spans]), key=loss)
+
+
+def _candidate_scales(limit: float, threshold: float, largest: Sequence[float]) -> list[float]:
+    """Return scales within the octave below `limit`, the preferred one among equals first.
+
+    `threshold`: the largest one; `largest`: the largest weight of each projection.
+    """
+    found = [limit * 2 ** (-k / SCALES_TRIED) for k in range(SCALES_TRIED)]
+    if limit * threshold >= SNAP_FROM:
+        # The largest threshold, often that of all neurons, is then exact.
+        found = [floor(s * threshold) / threshold for s in found]
+    # At these the largest weight fills its table.
+    tops = [(256 - 2) * 2.0 ** -ceil(log2(254 / (w * limit))) / w for w in largest]
+    # A power of two comes first: binary fractions stay exact under it, also in sums.
+    return [2.0 ** floor(log2(limit)), *found, *(s for s in tops if limit / 2 < s <= limit)]
 
 
 def _register_loss(p: Population, scale: float, chip: Chip) -> float:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snn_compile.compiler.cli.text_table import table_text, wrapped_text
 from snn_compile.runtime.reports.accuracy import Accuracy
 from snn_compile.runtime.reports.accuracy_tables import Table, accuracy_json, accuracy_tables
 from snn_compile.runtime.reports.energy import Energy, Traffic
@@ -201,28 +202,11 @@ def write_report(file: Path, body: bytes) -> None:
 
 def render(headline: str, tables: Sequence[Table], notes: Sequence[str], width: int = 100) -> str:
     """Return a headline, tables and notes as text of `width` characters."""
-    from io import StringIO
-
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table as RichTable
-
-    out = StringIO()
-    console = Console(file=out, width=width, color_system=None, highlight=False)
-    console.print(escape(headline))
+    text = wrapped_text(headline, width)
     for title, heads, rows in tables:
-        console.print(f"\n{escape(title)}")
-        drawn = RichTable(box=box.SIMPLE_HEAD)
-        for i, head in enumerate(heads):
-            # Nothing of a long name is lost.
-            drawn.add_column(escape(head), justify="right" if 0 < i and head else "left", overflow="fold")
-        for row in rows:
-            drawn.add_row(*(escape(cell) for cell in row))
-        console.print(drawn)
-    for note in notes:
-        console.print(escape(note), soft_wrap=note.startswith(COMMAND))  # a command stays one line
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+        text += table_text(title, heads, rows, width, right=[i > 0 and bool(h) for i, h in enumerate(heads)])
+    # A command stays one line.
+    return text + "".join(wrapped_text(note, width, wrap=not note.startswith(COMMAND)) for note in notes)
 
 
 def check_format(path: str | os.PathLike[str]) -> None:
