@@ -25,6 +25,15 @@ from snn_compile.compiler.contract.detect import detect
 from snn_compile.compiler.contract.fingerprints import Detection
 from snn_compile.targets.errors import AmbiguousConvention, CompileError
 
+ITEMS = ("dt", "rule", "reset", "reset_timing", "comparison")
+"""Items without a default, in the order in which errors list them."""
+
+NEEDED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("LIF", "CubaLIF", "IF"), ITEMS),
+    **dict.fromkeys(("LI", "CubaLI", "I", "Delay"), ("dt", "rule")),
+}
+"""Items that the nodes of NIR need to have a meaning; extension nodes say it themselves (`needs`)."""
+
 PARAMETRIC = frozenset({"dt", "rule", "reset", "reset_timing", "comparison"})
 """Items that say what a graph's numbers mean; they are asked for again when the numbers were edited."""
 
@@ -63,11 +72,12 @@ def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contra
     for key in stated.keys() & from_file.keys() - {"delays", "readouts", "nodes"}:
         if stated[key] != from_file[key]:
             decided[key] = f"stated, against the file's {from_file[key]}"
-    kinds = {type(node).__name__ for node in graph.nodes.values()}
-    needed = ["dt", "rule"] if kinds & {"LI", "CubaLI", "LIF", "CubaLIF", "IF", "I", "Delay", "ALIF"} else []
-    needed += ["dt"] if "BRF" in kinds and not needed else []
-    needed += ["reset", "reset_timing", "comparison"] if kinds & {"LIF", "CubaLIF", "IF"} else []
-    missing = {item: CHOICES.get(item, ("a number",)) for item in needed if item not in values}
+    needed = {
+        item
+        for node in graph.nodes.values()
+        for item in NEEDED.get(type(node).__name__, getattr(node, "needs", ()))
+    }
+    missing = {i: CHOICES.get(i, ("a number",)) for i in ITEMS if i in needed and i not in values}
     if found and found.open and (missing or not found.candidates):
         missing = {o.item: tuple(o.readings) for o in found.open}
         raise AmbiguousConvention(f"the graph was {found.describe()}", missing=missing, detection=found)

@@ -1,9 +1,9 @@
-"""`.nir` files to NIR graphs: every entry checked before nir sees it, so that each error names file and node.
+"""Reader of `.nir` files; every entry is checked before nir sees it, so that errors name file and node.
 
-The format: a group `node` that is a NIRGraph: `type`, `edges` as pairs of names, and a group `nodes` with a
-sub-group a node, which holds `type` and its parameters (`ENTRIES`), or is a graph again. A node's own sizes
-must agree. Whether edges join shapes that agree is nir's type check; a file that fails only this is read,
-the mismatch said, and the lowering checks shapes its own way.
+The format: a group `node` that is a NIRGraph: `type`, `edges` as pairs of names, and a group `nodes` with one
+sub-group per node, which holds `type` and its parameters (`ENTRIES`), or is a graph again. The sizes within a
+node must agree. Whether edges join equal shapes is nir's type check; a file that fails only this check is
+read with a warning, and lowering checks the shapes again.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import logging
 import os
 from math import prod
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
+import nir
 import numpy as np
 
 from snn_compile.compiler.frontends.checked import Entries
 from snn_compile.compiler.frontends.hdf5 import opened
+from snn_compile.compiler.frontends.nir_extensions import EXTENSIONS
 from snn_compile.targets.errors import CompileError, UnsupportedNode, one_line
 
 NEURONS_MAX = 1 << 22
@@ -37,44 +39,56 @@ SIZE_MAX = 1 << 20
 METADATA_MAX = 1 << 20
 """Bytes of a string, and values of an array, of metadata."""
 
-NEURON = {"r", "v_leak", "v_threshold", "v_reset", "tau", "tau_mem", "tau_syn", "theta"}
-NEURON |= {"omega", "b_offset", "gamma", "delta", "smooth_reset", "refractory"}
-NEURON |= {"tau_adaptation", "adaptation", "reset", "b_membrane", "b_adaptation", "rise"}
-ENTRIES: dict[str, tuple[set[str], set[str]]] = {
-    "Input": ({"shape"}, set()),
-    "Output": ({"shape"}, set()),
-    "Affine": ({"weight", "bias"}, set()),
-    "Linear": ({"weight"}, set()),
-    "Scale": ({"scale"}, set()),
-    "Conv1d": ({"weight", "bias", "stride", "padding", "dilation", "groups"}, {"input_shape"}),
-    "Conv2d": ({"weight", "bias", "stride", "padding", "dilation", "groups"}, {"input_shape"}),
-    "SumPool2d": ({"kernel_size", "stride", "padding"}, set()),
-    "AvgPool2d": ({"kernel_size", "stride", "padding"}, set()),
-    "Flatten": (set(), {"start_dim", "end_dim", "input_type"}),
-    "Delay": ({"delay"}, set()),
-    "Threshold": ({"threshold"}, set()),
-    "I": ({"r"}, set()),
-    "IF": ({"r", "v_threshold"}, {"v_reset"}),
-    "LI": ({"tau", "r", "v_leak"}, set()),
-    "LIF": ({"tau", "r", "v_leak", "v_threshold"}, {"v_reset"}),
-    "CubaLI": ({"tau_syn", "tau_mem", "r", "v_leak"}, {"w_in"}),
-    "CubaLIF": ({"tau_syn", "tau_mem", "r", "v_leak", "v_threshold"}, {"v_reset", "w_in"}),
-    "NIRGraph": ({"nodes", "edges"}, {"version"}),
-    "BRF": ({"omega", "b_offset", "gamma", "theta", "delta", "smooth_reset", "refractory"}, set()),
-    "RF_IZ": ({"omega", "b", "theta", "delta"}, set()),
-    "LSN": ({"w_membrane", "b_membrane", "w_adaptation", "b_adaptation", "theta", "rise"}, set()),
-    "ALIF": ({"tau", "r", "theta", "tau_adaptation", "adaptation", "reset"}, set()),
+
+class NodeFormat(NamedTuple):
+    """Entries of a node in a file besides `type` and `metadata`, and the sizes that they must have.
+
+    `rank`: dimensions of `weight`; `planes`: dimensions of windows and strides.
+    """
+
+    needed: frozenset[str]
+    optional: frozenset[str] = frozenset()
+    rank: int = 0
+    planes: int = 0
+
+
+def _format(needed: str = "", optional: str = "", rank: int = 0, planes: int = 0) -> NodeFormat:
+    return NodeFormat(frozenset(needed.split()), frozenset(optional.split()), rank, planes)
+
+
+ENTRIES: dict[str, NodeFormat] = {
+    "Input": _format("shape"),
+    "Output": _format("shape"),
+    "Affine": _format("weight bias", rank=2),
+    "Linear": _format("weight", rank=2),
+    "Scale": _format("scale"),
+    "Conv1d": _format("weight bias stride padding dilation groups", "input_shape", rank=3, planes=1),
+    "Conv2d": _format("weight bias stride padding dilation groups", "input_shape", rank=4, planes=2),
+    "SumPool2d": _format("kernel_size stride padding", planes=2),
+    "AvgPool2d": _format("kernel_size stride padding", planes=2),
+    "Flatten": _format("", "start_dim end_dim input_type"),
+    "Delay": _format("delay"),
+    "Threshold": _format("threshold"),
+    "I": _format("r"),
+    "IF": _format("r v_threshold", "v_reset"),
+    "LI": _format("tau r v_leak"),
+    "LIF": _format("tau r v_leak v_threshold", "v_reset"),
+    "CubaLI": _format("tau_syn tau_mem r v_leak", "w_in"),
+    "CubaLIF": _format("tau_syn tau_mem r v_leak v_threshold", "v_reset w_in"),
+    "NIRGraph": _format("nodes edges", "version"),
 }
-"""What each node needs in a file, and what it may have besides `type` and `metadata`; behind NIRGraph those
-of ours (`nir_extensions.py`)."""
+"""The format of each type of node; the types of `nir_extensions.py` follow."""
+
+ENTRIES |= {name: NodeFormat(frozenset(node.entries())) for name, node in EXTENSIONS.items()}
+
+PER_NEURON = frozenset("r v_leak v_threshold v_reset tau tau_mem tau_syn".split())
+"""Entries that have the shape of the neurons."""
 
 LEAST = {"shape": 1, "input_shape": 1, "input_type": 1, "kernel_size": 1, "stride": 1, "dilation": 1}
 LEAST |= {"groups": 1, "padding": 0, "start_dim": -8, "end_dim": -8}
 """Entries that are a few whole numbers, and the least of each."""
 
 FEW_MAX = 8
-RANKS = {"Affine": (2,), "Linear": (2,), "Conv1d": (3,), "Conv2d": (4,)}
-"""Dimensions of weights."""
 
 log = logging.getLogger(__name__)
 
@@ -86,15 +100,16 @@ def read_nir(path: str | os.PathLike[str]) -> Any:
     file = Path(path)
     with opened(file, "a NIR graph") as root:
         data = _node(root.child("node", "the graph"), "", 0)
-    return _made(data, file)
+    return _graph_of(data, file)
 
 
 def graph_from(entries: Entries) -> Any:
     """Return the nir.NIRGraph that entries of any format describe, checked as `read_nir` does."""
-    return _made(_node(entries, "", 0), Path(entries.path))
+    return _graph_of(_node(entries, "", 0), Path(entries.path))
 
 
-def _made(data: Data, file: Path) -> Any:
+def _graph_of(data: Data, file: Path) -> Any:
+    """Return the graph that checked entries describe."""
     if data["type"] != "NIRGraph":
         raise CompileError(f"{file} holds a single {data['type']} node, not a graph", path=str(file))
     for name, said, meant in _mend_edges(data):
@@ -124,19 +139,19 @@ def _node(group: Entries, name: str, depth: int) -> Data:
             f"type {kind!r} is neither one of NIR 1.0.8 nor an extension of it ({', '.join(ENTRIES)})",
             UnsupportedNode,
         )
-    needed, more = ENTRIES[kind]
+    needed, optional = ENTRIES[kind].needed, ENTRIES[kind].optional
     if missing := sorted(key for key in needed if key not in group):
         group.fail(f"a {kind} without {', '.join(map(repr, missing))}; write the file again")
-    group.only(needed | more | {"type", "metadata"}, f"a {kind}")
+    group.only(needed | optional | {"type", "metadata"}, f"a {kind}")
     found: Data = {"type": kind}
     if "metadata" in group:
         found["metadata"] = _metadata(group.child("metadata"))
     if kind == "NIRGraph":
         return found | _graph(group, name, depth)
-    for key in sorted(needed | more):
+    for key in sorted(needed | optional):
         if key in group:
             found[key] = _entry(group, key)
-    if "input_shape" in more:
+    if "input_shape" in optional:
         found.setdefault("input_shape", None)  # nir asks for it, and works it out from the edges
     _check_sizes(group, found)
     return found
@@ -164,7 +179,9 @@ def _entry(group: Entries, key: str) -> Any:
 def _check_sizes(group: Entries, node: Data) -> None:
     """Refuse sizes that contradict each other within a node."""
     kind = node["type"]
-    neuron = {key: np.shape(node[key]) for key in sorted(NEURON & node.keys())}
+    form, extension = ENTRIES[kind], EXTENSIONS.get(kind)
+    per_neuron = PER_NEURON if extension is None else frozenset(extension.per_neuron())
+    neuron = {key: np.shape(node[key]) for key in sorted(per_neuron & node.keys())}
     if len(set(neuron.values())) > 1:
         a, b = next((a, b) for a in neuron for b in neuron if neuron[a] != neuron[b])
         group.fail(f"{a} has shape {neuron[a]} and {b} {neuron[b]}; parameters of a {kind} share one shape")
@@ -174,26 +191,23 @@ def _check_sizes(group: Entries, node: Data) -> None:
             group.fail(f"{key!r} has shape {shape}; 1 to {NEURONS_MAX} values are possible")
     if "w_in" in node and prod(np.shape(node["w_in"])) > 1 and np.shape(node["w_in"]) != neuron["r"]:
         group.fail(f"w_in has shape {np.shape(node['w_in'])} and r {neuron['r']}; they must share one")
-    for key in ("w_membrane", "w_adaptation") if kind == "LSN" else ():
-        shape, size = np.shape(node[key]), prod(neuron["theta"])
-        if neuron["theta"] != (size,) or shape != (size, 2 * size):
-            group.fail(
-                f"{key!r} has shape {shape} and theta {neuron['theta']}; (n, 2 n) and (n,) are possible"
-            )
-    if kind in RANKS:
+    if extension and (text := extension.mismatch({key: np.shape(node[key]) for key in extension.entries()})):
+        group.fail(text)
+    if form.rank:
         shape = np.shape(node["weight"])
-        if len(shape) not in RANKS[kind] or not prod(shape):
-            group.fail(
-                f"'weight' has shape {shape}; a {kind} has {RANKS[kind][0]} dimensions, none of them 0"
-            )
+        if len(shape) != form.rank or not prod(shape):
+            group.fail(f"'weight' has shape {shape}; a {kind} has {form.rank} dimensions, none of them 0")
         if "bias" in node and np.shape(node["bias"]) != shape[:1]:
             group.fail(
                 f"'bias' has shape {np.shape(node['bias'])} for {shape[0]} rows or channels of 'weight'"
             )
-    planes = {"Conv1d": 1, "Conv2d": 2, "SumPool2d": 2, "AvgPool2d": 2}.get(kind, 0)
     for key in sorted({"stride", "padding", "dilation", "kernel_size", "input_shape"} & node.keys()):
-        if node[key] is not None and not isinstance(node[key], str) and np.size(node[key]) not in (1, planes):
-            group.fail(f"{key!r} has {np.size(node[key])} values; a {kind} has {planes}")
+        if (
+            node[key] is not None
+            and not isinstance(node[key], str)
+            and np.size(node[key]) not in (1, form.planes)
+        ):
+            group.fail(f"{key!r} has {np.size(node[key])} values; a {kind} has {form.planes}")
     if "groups" in node and np.ndim(node["groups"]):
         group.fail(f"'groups' has shape {np.shape(node['groups'])}; it is one number")
 
@@ -284,10 +298,6 @@ def _check_ends(data: Data, file: Path, prefix: str) -> None:
 
 def _build(data: Data, file: Path, check: bool, name: str = "") -> Any:
     """Return the node of nir that checked data describe; what nir still refuses names the node."""
-    import nir
-
-    from snn_compile.compiler.frontends.nir_extensions import EXTENSIONS
-
     if data["type"] == "NIRGraph":
         inner = f"{name}." if name else ""
         nodes = {key: _build(node, file, check, inner + key) for key, node in data["nodes"].items()}
@@ -295,8 +305,8 @@ def _build(data: Data, file: Path, check: bool, name: str = "") -> Any:
         return nir.NIRGraph(nodes, list(data["edges"]), metadata=metadata, type_check=check)
     try:
         with np.errstate(all="ignore"):
-            if own := EXTENSIONS.get(data["type"]):
-                return own.from_dict(dict(data))
+            if extension := EXTENSIONS.get(data["type"]):
+                return extension.from_dict(dict(data))
             return nir.dict2NIRNode(dict(data))
     except Exception as error:
         _fail(file, name, f"node {name!r}: nir refuses it ({type(error).__name__}: {one_line(error)})")

@@ -1,34 +1,60 @@
-"""Nodes of ours that NIR 1.0.8 has none for: neurons that multiply their states with each other.
+"""Extension nodes: neurons that NIR 1.0.8 has no node for.
 
-They are nodes to nir like its own: `nir.write` writes them, and edges and shapes are checked. Reading is
-`read_nir`'s, which looks a node's type up in `EXTENSIONS` and never imports what a file names; a plain
-`nir.read` refuses the file (nir 1.0.8 by its assertion that a type is one of its own). A new one is a class
-here, its entries in `nir_graph.ENTRIES`, and a function in `lowering/extensions.py`.
+They are nodes to nir like its own: `nir.write` writes them, and edges and shapes are checked. `read_nir`
+looks a node's type up in `EXTENSIONS` and never imports what a file names; a plain `nir.read` refuses the
+file (nir 1.0.8 asserts that a type is one of its own). A new extension node is a class here and a function in
+`lowering/extensions.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import nir
 import numpy as np
 
+EXTENSIONS: dict[str, type[ExtensionNode]] = {}
+"""Extension nodes by the type that a file names; every subclass of `ExtensionNode` is one."""
 
-class _Neurons(nir.NIRNode):  # type: ignore[misc]
-    """Parameters that are arrays of one shape, that of the neurons."""
+
+class ExtensionNode(nir.NIRNode):  # type: ignore[misc]
+    """A neuron node whose parameters are arrays of the neurons' shape, `theta` among them."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Items of the contract that give the node its meaning, so that they must be known."""
+
+    def __init_subclass__(cls) -> None:
+        EXTENSIONS[cls.__name__] = cls
+
+    @classmethod
+    def entries(cls) -> tuple[str, ...]:
+        """Return the names of the parameters."""
+        return tuple(cls.__annotations__)
+
+    @classmethod
+    def per_neuron(cls) -> tuple[str, ...]:
+        """Return the names of the parameters that have the neurons' shape."""
+        return cls.entries()
+
+    @classmethod
+    def mismatch(cls, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """Return what is wrong with the shapes of the parameters, "" if nothing is."""
+        if len(set(shapes.values())) > 1:
+            return f"parameters of shapes {dict(shapes)}; all share that of the neurons"
+        return ""
 
     def __post_init__(self) -> None:
-        shapes = {key: np.shape(value) for key, value in vars(self).items() if key != "metadata"}
-        if len(set(shapes.values())) > 1:
-            raise ValueError(f"parameters of shapes {shapes}; all share that of the neurons")
-        shape = np.array(next(iter(shapes.values())))
+        if text := self.mismatch({key: np.shape(getattr(self, key)) for key in self.entries()}):
+            raise ValueError(text)
+        shape = np.array(np.shape(self.theta))
         self.input_type = {"input": shape}
         self.output_type = {"output": shape}
 
 
 @dataclass(eq=False)
-class BRF(_Neurons):
+class BRF(ExtensionNode):
     """Balanced resonate-and-fire neurons (Higuchi et al. 2024, 2025), by their step of `delta` s.
 
         b <- (-1 + sqrt(1 - (delta omega)^2)) / delta - b_offset - smooth_reset q
@@ -37,9 +63,11 @@ class BRF(_Neurons):
         z = 1 if u > theta + refractory q else 0
         q <- gamma q + z                          of the step before in the lines above
 
-    `omega` in rad/s, `b_offset` in 1/s; `gamma` is the share of q kept a step. `smooth_reset` and
+    `omega` in rad/s, `b_offset` in 1/s; `gamma` is the fraction of q kept per step. `smooth_reset` and
     `refractory` weigh q, 1 or 0 (no such part). All have the neurons' shape.
     """
+
+    needs = ("dt",)
 
     omega: Any
     b_offset: Any
@@ -51,7 +79,7 @@ class BRF(_Neurons):
 
 
 @dataclass(eq=False)
-class RF_IZ(_Neurons):
+class RF_IZ(ExtensionNode):
     """Resonate-and-fire neurons that a spike resets (Izhikevich 2001), by their step of `delta` s.
 
         u <- u + delta (b u - omega v + x)
@@ -70,7 +98,7 @@ class RF_IZ(_Neurons):
 
 
 @dataclass(eq=False)
-class ALIF(_Neurons):
+class ALIF(ExtensionNode):
     """Adaptive leaky neurons (Yin et al. 2021); time constants in the unit of the graph's.
 
         tau_adaptation da/dt = -a + z             z: the spike of the step before
@@ -81,6 +109,8 @@ class ALIF(_Neurons):
     All have the neurons' shape.
     """
 
+    needs = ("dt", "rule")
+
     tau: Any
     r: Any
     theta: Any
@@ -90,7 +120,7 @@ class ALIF(_Neurons):
 
 
 @dataclass(eq=False)
-class LSN(nir.NIRNode):  # type: ignore[misc]
+class LSN(ExtensionNode):
     """A layer of liquid spiking neurons (Yin, Corradi and Bohte 2023), by their step; x is what arrives.
 
         m   = sigma(w_membrane [x; u] + b_membrane)           sigma: the logistic function
@@ -110,16 +140,17 @@ class LSN(nir.NIRNode):  # type: ignore[misc]
     theta: Any
     rise: Any
 
-    def __post_init__(self) -> None:
-        shapes = {key: np.shape(value) for key, value in vars(self).items() if key != "metadata"}
-        (size,) = shapes["theta"]
+    @classmethod
+    def per_neuron(cls) -> tuple[str, ...]:
+        """Return the names of the parameters that have the neurons' shape."""
+        return tuple(key for key in cls.entries() if not key.startswith("w_"))
+
+    @classmethod
+    def mismatch(cls, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """Return what is wrong with the shapes of the parameters, "" if nothing is."""
+        neurons = shapes["theta"]
         for key, shape in shapes.items():
-            wanted = (size, 2 * size) if key.startswith("w_") else (size,)
-            if shape != wanted:
-                raise ValueError(f"{key} has shape {shape}; it must be {wanted}, as theta has {size} values")
-        self.input_type = {"input": np.array((size,))}
-        self.output_type = {"output": np.array((size,))}
-
-
-EXTENSIONS: dict[str, type[Any]] = {"BRF": BRF, "RF_IZ": RF_IZ, "ALIF": ALIF, "LSN": LSN}
-"""Types in a file and their classes."""
+            size = neurons[0] if len(neurons) == 1 else 0
+            if shape != ((size, 2 * size) if key.startswith("w_") else (size,)):
+                return f"{key!r} has shape {shape} and theta {neurons}; (n, 2 n) and (n,) are possible"
+        return ""

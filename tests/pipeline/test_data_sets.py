@@ -8,10 +8,10 @@ import pytest
 from support import event_folders, idx_images
 
 from snn_compile import runtime
-from snn_compile.compiler.cli import main as compile_cli
-from snn_compile.runtime.cli import main as run_cli
+from snn_compile.compiler.cli import main as compile_main
+from snn_compile.runtime.cli import main as run_main
 from snn_compile.train import load_checkpoint
-from snn_compile.train.cli import main as train_cli
+from snn_compile.train.cli import main as train_main
 
 
 def write_digits(folder: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_set_is_trained_on_compiled_for_and_run(case, tmp_path, capsys):
     data = f"{name}:{tmp_path}" if written else name
     model, program = str(tmp_path / "model.pt"), str(tmp_path / "model.snn")
     quick = ["data=" + data, "epochs=1", "hidden=6", "batch_size=64", *overrides]
-    assert train_cli.main([preset, *(f"--set={item}" for item in quick), "-o", model, "--json"]) == 0
+    assert train_main([preset, *(f"--set={item}" for item in quick), "-o", model, "--json"]) == 0
     trained = json.loads(capsys.readouterr().out)
     checkpoint = load_checkpoint(model)
     assert checkpoint.data["name"] == data
@@ -61,9 +61,9 @@ def test_a_set_is_trained_on_compiled_for_and_run(case, tmp_path, capsys):
     assert test.inputs.shape[1:] == shape
     if checkpoint.graph is None:
         return  # resonators have no program yet
-    assert compile_cli.main([model, "--target", "loihi2-sim", "--check", data, "-o", program, "--json"]) == 0
+    assert compile_main([model, "--target", "loihi2-sim", "--check", data, "-o", program, "--json"]) == 0
     capsys.readouterr()
-    assert run_cli.main([program, "--data", data, "--json"]) == 0
+    assert run_main([program, "--data", data, "--json"]) == 0
     ran = json.loads(capsys.readouterr().out)
     assert ran["samples"] == len(test.inputs)
     if checkpoint.config["weight_bits"]:  # trained in the program's integers

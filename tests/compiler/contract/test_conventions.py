@@ -16,8 +16,8 @@ from snn_compile.compiler.contract.contract import (
     Readout,
     attach,
     graph_digest,
-    resolve,
 )
+from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.targets.errors import AmbiguousConvention, CompileError, SnnCompileError
 
 CONTRACT = Contract(

@@ -439,7 +439,7 @@ def test_the_real_command(tmp_path: Path, whole: bytes, case: str) -> None:
     change, text = BROKEN[case]
     with h5py.File(path, "a") as file:
         change(file)
-    command = [sys.executable, "-m", "snn_compile.compiler.cli.main", str(path), *FLAGS]
+    command = [sys.executable, "-m", "snn_compile.compiler.cli", str(path), *FLAGS]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and re.search(text, done.stderr) and str(path) in done.stderr

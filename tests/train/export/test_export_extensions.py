@@ -95,7 +95,7 @@ def test_a_graph_survives_a_file_and_a_checkpoint(tmp_path, neuron):
     again = read_nir(tmp_path / "net.nir")
     node, read = graph.nodes["hidden"], again.nodes["hidden"]
     assert type(read) is EXTENSIONS[neuron.upper()] and again.metadata == graph.metadata
-    for key in ENTRIES[neuron.upper()][0]:
+    for key in ENTRIES[neuron.upper()].needed:
         np.testing.assert_array_equal(getattr(read, key), getattr(node, key))
     nir.write(tmp_path / "again.nir", again)
     compiler.lower(tmp_path / "again.nir")  # its contract is bound to the parameters: none changed
@@ -170,7 +170,7 @@ def test_parameters_share_a_shape_and_unknown_types_are_refused(tmp_path):
     with pytest.raises(ValueError, match="all share that of the neurons"):
         ALIF(tau=size, r=size, theta=size, tau_adaptation=size, adaptation=np.ones(2), reset=size)
     assert {name: set(vars(kind)["__annotations__"]) for name, kind in EXTENSIONS.items()} == {
-        name: ENTRIES[name][0] for name in EXTENSIONS
+        name: ENTRIES[name].needed for name in EXTENSIONS
     }
     nir.write(tmp_path / "net.nir", graph_of())
     with h5py.File(tmp_path / "net.nir", "r+") as file:
