@@ -1,15 +1,15 @@
-"""What quantization decides by trying on calibration data: tables, the range of membranes, the rounding.
+"""Choose tables, membrane ranges and rounding by trials on calibration data.
 
-Each trial is an integer network that is run on the data and held against the float one (`fidelity.py`).
+Each trial is an integer network that runs on the data and is compared with the float one (`fidelity.py`).
 
-1. The basis: one table a projection, or one a sign where that takes no more cores.
-2. Rounding is reconstructed, and kept if more spikes are as in the float network.
-3. If that predicts otherwise than the float network more often than `TOLERATED`: may membranes saturate on
+1. Start: one table per projection, or one per sign where that takes no more cores.
+2. Calibrated rounding is tried, and kept if more spikes agree with the float network.
+3. If predictions still differ from the float network's more often than `TOLERATED`: may membranes saturate on
    the inhibited side? A deeply inhibited neuron does not spike, whatever the exact depth, and a membrane
-   saturates where a current would wrap. The lowest floor that changes hardly a spike in the float network
-   is tried, with two tables a projection, because only then a larger scale shows.
-4. If two tables then mend predictions, they are kept, for the projections that need them, and rounding is
-   reconstructed for them.
+   saturates where a current would wrap. The lowest floor that changes almost no spike in the float network
+   is tried, with two tables per projection, because only then a larger scale shows.
+4. If two tables then improve predictions, they are kept for the projections that need them, and calibrated
+   rounding is tried again.
 """
 
 from __future__ import annotations
@@ -30,17 +30,16 @@ from snn_compile.compiler.quantization.weight_tables import TableFormat
 from snn_compile.targets.chips.chip import Chip
 from snn_compile.targets.devices.record import Overflow
 from snn_compile.targets.errors import PrecisionLost
-from snn_compile.targets.integer import STATE_SHIFT, M
 
 TABLES = ("auto", "one", "sign", "group", "residual")
 RETRIES = 6
-"""Times the headroom of a population is doubled before its range is given up."""
+"""How often the headroom of a population is doubled before it is an error."""
 
 TOLERATED = 0.01
-"""Share of calibration predictions that may differ before finer tables and scales are tried."""
+"""Fraction of calibration predictions that may differ before finer tables and scales are tried."""
 
 HARMLESS = 0.01
-"""Share of the float network's spikes that may change when membranes are clipped below."""
+"""Fraction of the float network's spikes that may change when membranes are clipped below."""
 
 FINE = 1 << 13
 """Threshold units at which a scale is large enough as it is."""
@@ -50,10 +49,10 @@ WORTHWHILE = 2**0.5
 """How many times larger a scale has to become before membranes may saturate for it."""
 
 SPARED = 1.05
-"""What a projection's second table may lessen the network's errors by and still be given back."""
+"""A second table that reduces the network's errors by less than this factor is dropped."""
 
 CLEARLY_FEWER = 2 / 3
-"""Of the changed spikes, where finer tables are said to follow the float network better."""
+"""Finer tables follow the float network better if they change fewer spikes by this factor."""
 
 PROJECTIONS_TRIED = 12
 REGRESSION_TOLERATED = 0.02
@@ -78,11 +77,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Saturation:
-    """A population whose membrane may saturate below: why its scale is larger, and that it is harmless.
+    """A population whose membrane may saturate below, with the gain and the effect of that.
 
-    `gain`: how many times larger the scale is than the largest with all of v inside 24 bits.
-    `spikes_changed`: share of the float network's spikes that change when all such membranes are clipped
-    there, and nothing else.
+    `gain`: ratio of the scale to the largest one that keeps all of v in range. `spikes_changed`: fraction of
+    the float network's spikes that change when all such membranes are clipped there, and nothing else.
     `times` of `of` neuron steps of the calibration data did saturate.
     """
 
@@ -95,9 +93,9 @@ class Saturation:
 
 @dataclass(frozen=True, eq=False)
 class Precision:
-    """The integer network that was chosen, and what was tried for it; trials are () without data.
+    """The chosen integer network and the trials that led to it; trials are () without data.
 
-    `too_large`: populations whose weights are too many to reconstruct, and keep their nearest values.
+    `too_large`: populations with too many weights for calibrated rounding, which keep their nearest values.
     """
 
     quantized: QuantizedNetwork
@@ -118,7 +116,7 @@ class Candidate:
 
 @dataclass(eq=False)
 class Evaluator:
-    """Quantizes plans and measures them, on the same data."""
+    """Quantizes and measures plans, all on the same data."""
 
     retimed: RetimedNetwork
     chip: Chip
@@ -128,27 +126,26 @@ class Evaluator:
     trials: list[Trial] = field(default_factory=list)
 
     def attempt(self, title: str, plan: Plan) -> Candidate:
-        """Quantize so that no state that matters leaves 24 bits on the data in integers either.
+        """Quantize so that no state overflows on the data, except those that may saturate (`floors`).
 
-        The scales leave headroom over what the float network showed; where integers go further than that,
-        as in networks that amplify any difference, the population's headroom is doubled. What saturates
-        below where it may is left alone.
+        Scales leave headroom over the states of the float network; where integers exceed that, as in networks
+        that amplify any difference, the population's headroom is doubled.
         """
         overflows: dict[str, Overflow] = {}
         for _ in range(RETRIES):
-            made = quantize(self.retimed, self.chip, plan, self.input_bits, self.data, self.observed)
-            fidelity = measure(made, self.chip, self.retimed, self.data, self.observed)
+            quantized = quantize(self.retimed, self.chip, plan, self.input_bits, self.data, self.observed)
+            fidelity = measure(quantized, self.chip, self.retimed, self.data, self.observed)
             overflows = self._refused(plan, fidelity.overflows)
             if not overflows:
                 self.trials.append(Trial(title, fidelity))
-                return Candidate(plan, made, fidelity)
+                return Candidate(plan, quantized, fidelity)
             plan = replace(
                 plan, headroom={**plan.headroom, **{n: 2 * plan.headroom.get(n, 1.0) for n in overflows}}
             )
         name, overflow = next(iter(overflows.items()))
         raise PrecisionLost(
-            f"population {name!r} leaves its 24-bit range on the calibration data at any scale: {overflow}; "
-            "its integer dynamics differ too much from the float ones",
+            f"population {name!r} leaves its {self.chip.formats.state_bits}-bit range on the calibration "
+            f"data at any scale: {overflow}; its integer dynamics differ too much from the float ones",
             tensor=name,
         )
 
@@ -173,10 +170,10 @@ def choose_precision(
 ) -> Precision:
     """Return the integer network for `chip`; `format.tables` may be "auto", `rounding` "auto".
 
-    `data`: calibration inputs (batch, steps, size) by port; without it nothing is tried. A `plan` is taken
-    as it is. Raises what `quantize` raises.
+    `data`: calibration inputs (batch, steps, size) by port; without it nothing is tried. A `plan` is used
+    as it is. Raises the errors of `quantize`.
     """
-    observed = observed or observe(retimed.network, data)
+    observed = observed or observe(retimed.network, data, chip)
     given = plan
     plan = given or _basis(retimed, chip, Plan(format), input_bits, data, observed)
     if data is None or retimed.network.fixed:
@@ -200,7 +197,7 @@ def _basis(
     data: Mapping[str, Float] | None,
     observed: Observation,
 ) -> Plan:
-    """Settle tables "auto": by sign where that takes no more cores."""
+    """Resolve tables "auto": by sign where that takes no more cores."""
     if plan.format.tables != "auto":
         return plan
     one, sign = (replace(plan, format=replace(plan.format, tables=kind)) for kind in ("one", "sign"))
@@ -211,16 +208,16 @@ def _basis(
 
 
 def _needs_refinement(found: Fidelity) -> bool:
-    """Whether finer tables and scales are worth a try."""
+    """Whether predictions or outputs differ so much that finer tables and scales are tried."""
     if found.disagreements is None:
         return found.error > REGRESSION_TOLERATED
     return found.disagreements > max(1, ceil(TOLERATED * found.predictions))
 
 
 def _worthwhile(fine: Fidelity, coarse: Fidelity) -> bool:
-    """Whether a finer network mends enough of one that lacks to be worth its price.
+    """Whether a finer network improves enough on a coarser one to be worth its cost.
 
-    Predictions are few, spikes many: those that follow the float network clearly better count as well.
+    Predictions are few, spikes many: clearly fewer changed spikes count as well.
     """
     if fine.disagreements is None or coarse.disagreements is None:
         return fine.error < coarse.error / 2
@@ -230,10 +227,10 @@ def _worthwhile(fine: Fidelity, coarse: Fidelity) -> bool:
 
 
 def _refine(evaluator: Evaluator, best: Candidate, auto: bool, rounding: str) -> Candidate:
-    """Return what larger scales and, if `auto`, two tables a projection make of a network that lacks.
+    """Try larger scales and, if `auto`, two tables per projection; return the better network.
 
-    Two tables only where one holds no more bits: who asks for fewer asks for less memory, and one table of
-    twice the bits is better than two.
+    Two tables are tried only at the chip's full width: a narrower width asks for less memory, and one table
+    of twice the bits is better than two.
     """
     floors = _floors(evaluator)
     auto = auto and best.plan.format.bits == evaluator.chip.formats.weight_bits[1]
@@ -241,7 +238,7 @@ def _refine(evaluator: Evaluator, best: Candidate, auto: bool, rounding: str) ->
         return best
     kind = "residual" if auto else best.plan.format.tables
     form = replace(best.plan.format, tables=kind)
-    # Trials are of nearest values, which cost least to try.
+    # Nearest rounding is the quickest to try.
     plan = replace(best.plan, format=form, floors=floors, rounding="nearest")
     fine = evaluator.attempt(TITLES[kind] + (", v saturating below" if floors else ""), plan)
     if not _worthwhile(fine.fidelity, best.fidelity):
@@ -252,7 +249,7 @@ def _refine(evaluator: Evaluator, best: Candidate, auto: bool, rounding: str) ->
 
 
 def _drop_second_tables(evaluator: Evaluator, fine: Candidate, cheap: TableFormat) -> Candidate:
-    """Give back the second table of each projection that does not need it, the largest first."""
+    """Drop the second table of each projection that does not need it, the largest first."""
     size = {e.name: sum(t.synapses * t.bits for t in e.tables) for e in fine.quantized.projections}
     two = [
         e.name for e in fine.quantized.projections if len(e.tables) > 1 and e.name not in fine.plan.formats
@@ -294,8 +291,8 @@ def _same_weights(a: QuantizedNetwork, b: QuantizedNetwork) -> bool:
 
 
 def _full_and_open(evaluator: Evaluator) -> dict[str, tuple[float, float]]:
-    """Return, where the inhibited side of the membrane alone keeps a scale small, the largest scale with
-    all of v inside 24 bits, and with its upper side alone.
+    """Return the largest scale with all of v in range, and with its upper side alone, for populations
+    whose inhibited side alone keeps the scale small.
     """
     found, network = {}, evaluator.retimed.network
     read = {p.population for p in network.outputs if p.readout.signal == "membrane"}
@@ -311,37 +308,38 @@ def _full_and_open(evaluator: Evaluator) -> dict[str, tuple[float, float]]:
 
 
 def _floors(evaluator: Evaluator) -> dict[str, float]:
-    """Return how deep inhibited membranes have to fit for the float network to keep its spikes."""
-    unit, scales = 1 << STATE_SHIFT, _full_and_open(evaluator)
-    floors = {name: (M - 1) / (unit * opened) for name, (_, opened) in scales.items()}
+    """Return the depth to which inhibited membranes have to fit for the float network to keep its spikes."""
+    scales, formats = _full_and_open(evaluator), evaluator.chip.formats
+    unit = formats.threshold_unit
+    floors = {name: formats.state_max / (unit * opened) for name, (_, opened) in scales.items()}
     while floors:
         if clip_changes(evaluator.retimed, evaluator.data, evaluator.observed, floors) <= HARMLESS:
             return floors
         floors = {
             name: floor * FLOOR_STEP
             for name, floor in floors.items()
-            if floor * FLOOR_STEP < (M - 1) / (unit * scales[name][0])
+            if floor * FLOOR_STEP < formats.state_max / (unit * scales[name][0])
         }
     return {}
 
 
 def _saturations(evaluator: Evaluator, best: Candidate) -> tuple[Saturation, ...]:
-    scales = _full_and_open(evaluator)
-    made = {p.name: p for p in best.quantized.populations if p.name in best.plan.floors}
-    if not made:
+    scales, formats = _full_and_open(evaluator), evaluator.chip.formats
+    saturating = {p.name: p for p in best.quantized.populations if p.name in best.plan.floors}
+    if not saturating:
         return ()
-    floors = {name: (M - 1) / p.scale for name, p in made.items()}
+    floors = {name: formats.state_max / p.scale for name, p in saturating.items()}
     changed = clip_changes(evaluator.retimed, evaluator.data, evaluator.observed, floors)
     steps = int(np.prod(next(iter(evaluator.data.values())).shape[:2]))
     found = [
         Saturation(
             name,
-            p.scale / (1 << STATE_SHIFT) / scales[name][0],
+            p.scale / formats.threshold_unit / scales[name][0],
             changed,
             best.fidelity.overflows[name].v_low,
             steps * p.size,
         )
-        for name, p in made.items()
+        for name, p in saturating.items()
     ]
-    # A scale that weights keep below what states allow anyway gained nothing.
+    # Where weights keep the scale below the states' limit, the floor gained nothing.
     return tuple(item for item in found if item.gain > 1 or item.times)

@@ -1,4 +1,4 @@
-"""How closely an integer network follows the float one on calibration data, and what it costs."""
+"""Fidelity of an integer network to the float one on calibration data, and its cost."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from snn_compile.targets.program.program import Program
 
 @dataclass(frozen=True)
 class Fidelity:
-    """An integer network against the float one on calibration data.
+    """An integer network compared with the float one on calibration data.
 
-    `changed`: spikes that one of the two has and the other not, over the float network's.
-    `disagreements`: predictions that differ, of `predictions`; for regression, None.
-    `error`: root mean square of what the outputs (spike counts over time, or the membrane) differ by, over
-    that of the float ones. `synapse_bits` and `cores` are the price; None cores do not fit.
+    `changed`: spikes that only one of the two has, per spike of the float network. `disagreements`:
+    predictions that differ, of `predictions`; None for regression. `error`: root mean square difference of
+    the outputs (spike counts over time, or the membrane) over that of the float ones. `synapse_bits` and
+    `cores` are the cost; cores are None where the program does not fit.
     """
 
     predictions: int
@@ -44,7 +44,7 @@ class Fidelity:
 
     @property
     def key(self) -> tuple[float, float]:
-        """What is compared: spikes, where there are any, then outputs."""
+        """Sort key: changed spikes, then the outputs' error."""
         return (self.changed, self.error)
 
 
@@ -84,7 +84,7 @@ def measure(
 
 
 def unplaced(made: QuantizedNetwork, chip: Chip, retimed: RetimedNetwork) -> Program:
-    """Return the program of an integer network without its cores, which only cost depends on."""
+    """Return the program of an integer network without cores, on which only its cost depends."""
     return Program(
         chip.name,
         chip.version,
@@ -117,7 +117,7 @@ def _error(network: Network, outputs: Float, observed: Observation) -> float:
 
 
 def price(made: QuantizedNetwork, chip: Chip) -> tuple[int, int | None]:
-    """Return the synapse memory in bits, and the cores; None cores do not fit the chip."""
+    """Return the synapse memory in bits, and the cores; None where the network does not fit the chip."""
     try:
         split = partition(made, chip)
     except DoesNotFit:
@@ -129,7 +129,7 @@ def price(made: QuantizedNetwork, chip: Chip) -> tuple[int, int | None]:
 def clip_changes(
     retimed: RetimedNetwork, data: Mapping[str, Float], observed: Observation, floors: Mapping[str, float]
 ) -> float:
-    """Return the share of spikes that change in the float network if membranes are clipped at -floor."""
+    """Return the fraction of spikes that change in the float network if membranes are clipped at -floor."""
     network = retimed.network
     assert observed.messages is not None
     clipped = tuple(

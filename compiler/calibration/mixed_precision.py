@@ -136,7 +136,7 @@ def search(
         raise CompileError("a limit on the drop of accuracy needs check data to measure it on")
     if any(p.fixed_scale is not None for p in retimed.network.populations):
         raise CompileError("the model holds the chip's integers already; there are no bits to search")
-    observed = observe(retimed.network, data)
+    observed = observe(retimed.network, data, chip)
     chosen = choose_precision(
         retimed, chip, TableFormat(8, "auto"), input_bits, rounding, data, observed=observed
     )

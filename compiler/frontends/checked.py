@@ -8,6 +8,7 @@ Every error names file and place.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Set
 from typing import Any, NoReturn, Self
 
 import numpy as np
@@ -75,7 +76,7 @@ class Entries(ABC):
         inside = f"{self.where}{': ' if self.where == self.path else '/'}{key}"
         return inside if label is None else f"{self.path}: {label}"
 
-    def only(self, known: set[str], what: str) -> None:
+    def only(self, known: Set[str], what: str) -> None:
         """Refuse entries that have no meaning here."""
         if unknown := sorted(set(self.keys()) - known):
             self.fail(f"{what} with {', '.join(map(repr, unknown[:5]))} is not supported", UnsupportedNode)

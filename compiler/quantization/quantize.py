@@ -1,9 +1,10 @@
-"""Quantize: a retimed Network becomes the chip's integers, and every tensor's error is reported.
+"""Post-training quantization: a retimed Network becomes the chip's integers, with every tensor's error.
 
-With scale S of a population one unit of its float membrane is 64 S units of the chip's membrane. A
-spike's weight w becomes the integer S w / 2**e of an 8-bit table with a shared exponent e; a graded
-message of scale q contributes S w / q. Thresholds are round(S theta), biases round(64 S b) as mantissa
-and exponent, decays 12 bits. `scales.py` chooses S.
+One unit of a population's float membrane is S threshold units of the chip, or 2**f S units of its membrane,
+where S is the population's scale and f the chip's `synaptic_shift` (6 on Loihi). A spike's weight w becomes
+the integer S w / 2**e of a weight table with a shared exponent e; a graded message of scale q contributes
+S w / q. Thresholds are round(S theta), biases round(2**f S b) as mantissa and exponent; the chip's `Formats`
+give the widths. `scales.py` chooses S.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ COUNT_BITS = 8
 
 @dataclass(frozen=True, eq=False)
 class QuantizedNetwork:
-    """The integers of a network, the error each tensor took, and what the user should know."""
+    """A network in integers, the rounding error of each tensor, and warnings for the user."""
 
     populations: tuple[IntegerPopulation, ...]
     projections: tuple[IntegerProjection, ...]
@@ -68,12 +69,12 @@ class QuantizedNetwork:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a quantization is asked for.
+    """Settings of a quantization, by projection or population.
 
-    `formats`: of single projections, `format` of all others. `headroom` multiplies the bounds of single
-    populations' states. `floors`: the largest inhibited membrane that has to fit, in the float network's
-    unit; below it v saturates. Populations without one keep all of v. `rounding`: "nearest", or
-    "reconstruct" where there is data and a population is small enough.
+    `formats`: weight tables of single projections; `format`: of all others. `headroom` multiplies the bounds
+    of single populations' states. `floors`: by population, the largest inhibited membrane that has to fit, in
+    the float network's unit; below it v saturates. Populations without a floor keep all of v. `rounding`:
+    "nearest", or "reconstruct" (calibrated rounding), which needs data and a population that is small enough.
     """
 
     format: TableFormat = TableFormat()
@@ -83,11 +84,11 @@ class Plan:
     rounding: str = "nearest"
 
     def of(self, projection: str) -> TableFormat:
-        """Return the format of a projection."""
+        """Return the weight tables of a projection."""
         return self.formats.get(projection, self.format)
 
     def title(self) -> str:
-        """Say the formats in short, the most common first: "8 bits sign (2), 4 bits (1)"."""
+        """Return the formats in short, the most common first: "8 bits sign (2), 4 bits (1)"."""
         forms = list(self.formats.values()) or [self.format]
         names = [
             f"{f.bits} bit" + "s" * (f.bits > 1) + ("" if f.tables == "one" else f" {f.tables}")
@@ -97,7 +98,7 @@ class Plan:
         return ", ".join(f"{name} ({count})" if len(counted) > 1 else name for name, count in counted)
 
     def bound(self, name: str, seen: Peak) -> Peak:
-        """Return what has to fit of a population's states."""
+        """Return the range of a population's states that has to fit, given the observed one."""
         more = self.headroom.get(name, 1.0)
         low = max(self.floors[name], seen.v_high * more) if name in self.floors else seen.v * more
         return Peak(seen.u * more, low, seen.v_high * more)
@@ -113,63 +114,47 @@ def quantize(
 ) -> QuantizedNetwork:
     """Return the integer network for `chip`.
 
-    What arrives at a population of fixed scale is split only where one table does not hold it exactly.
+    The weights into a population of fixed scale are split only where one table does not hold them exactly.
     `calibration`: inputs (batch, steps, size) by port; without it inputs are taken as spikes and states
-    are bounded by their worst case. `observed`: what `observe` returns for it, if it is known already.
-    Raises PrecisionLost where no scale fits, CompileError on values the chip has no register for.
+    are bounded by their worst case. `observed`: the result of `observe` for it, if it is known already.
+    Raises PrecisionLost where no scale fits, CompileError on values that the chip has no register for.
     """
     network, plan = retimed.network, plan or Plan()
-    _refuse(network)
-    observed = observed or observe(network, calibration)
+    _refuse_negative_thresholds(network)
+    observed = observed or observe(network, calibration, chip)
     warnings = _general_warnings(retimed, calibration)
     inputs = {
         p.name: input_port(p.name, p.shape, retimed, input_bits, calibration, chip) for p in network.inputs
     }
+    errors = [
+        input_error(port, calibration[name])
+        for name, port in inputs.items()
+        if calibration and port.kind == "graded"
+    ]
     bounds = {name: plan.bound(name, bound) for name, bound in observed.bounds.items()}
-    errors: list[TensorError] = []
-    if calibration:
-        errors += [
-            input_error(port, calibration[name]) for name, port in inputs.items() if port.kind == "graded"
-        ]
-    populations, projections = [], []
     senders = membrane_senders(network, bounds, chip)
-    units = {p.name: p.scale for p in inputs.values()} | {n: s.unit for n, s in senders.items()}
-    units |= {p.name: p.kind.message_units for p in network.populations if p.kind.message_units}
-    activity = observed.activity(network, units)
-    graded = {p.name for p in network.populations if p.graded}
-    graded |= {name for name, port in inputs.items() if port.kind == "graded"}
-    heard = {edge.name: _message_bits(network, inputs, edge) for edge in network.projections}
-    # Large messages leave no room for sums that are shifted right afterwards.
-    low, high = chip.formats.weight_exponent
-    exponents = {name: (0 if bits == MESSAGE_BITS else low, high) for name, bits in heard.items()}
+    messages = _messages(network, inputs, senders, observed, chip)
+    populations, projections = [], []
     for population in network.populations:
-        arriving = _arriving(network, population.name, units)
-        own = senders.get(population.name)
-        if own:
-            scale = own.scale
-        else:
-            scale = _scale(population, arriving, plan, bounds, observed, activity, chip, units, graded)
+        incoming = _incoming(network, population.name, messages.units)
+        sender, latency = senders.get(population.name), retimed.latency[population.name]
         if population.kind.input_units:
             scale = population.kind.input_units(population)
-        latency = retimed.latency[population.name]
-        made, population_errors, told = _registers(population, scale, latency, chip, own)
-        warnings += told
-        populations.append(made)
+        elif sender:
+            scale = sender.scale
+        else:
+            scale = _scale(population, incoming, plan, bounds, observed, messages, chip)
+        integers, register_errors, remarks = _registers(population, scale, latency, chip, sender)
         if population.fixed_scale is not None:
-            refuse_rounding(population_errors, population.name)
-        errors += population_errors
-        found = _splits(population, arriving, scale, plan, observed, units, activity, exponents, graded)
+            refuse_rounding(register_errors, population.name)
+        populations.append(integers)
+        found = _splits(population, incoming, scale, plan, observed, messages)
         for edge, exact, split in found:
-            tables = _tables(exact, split, heard[edge.name])
-            projections.append(
-                IntegerProjection(edge.name, edge.source, edge.target, tables, retimed.delay_steps[edge.name])
-            )
+            tables, delay = _tables(exact, split, messages.bits[edge.name]), retimed.delay_steps[edge.name]
+            projections.append(IntegerProjection(edge.name, edge.source, edge.target, tables, delay))
+        errors += register_errors
         errors += [_weight_error(edge.name, weight_values(exact), split) for edge, exact, split in found]
-        warnings += [
-            f"projection {edge.name!r}: every weight is zero{' after rounding' if edge.values.any() else ''}"
-            for edge, _, split in found
-            if not any(part.weights.any() for part in split.parts)
-        ]
+        warnings += remarks + _zero_weights(found)
     return QuantizedNetwork(
         tuple(populations),
         tuple(projections),
@@ -180,36 +165,76 @@ def quantize(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Messages:
+    """Messages in the chip's units.
+
+    By source: `units` per unit of the float network's message, `activity`: mean square (size,). `graded`:
+    sources whose messages are numbers. By projection: `bits` of a message (0: spikes), and the lowest and
+    highest of the weight `exponents`.
+    """
+
+    units: Mapping[str, float]
+    activity: Mapping[str, Float]
+    graded: Set[str]
+    bits: Mapping[str, int]
+    exponents: Mapping[str, tuple[int, int]]
+
+
+def _messages(
+    network: Network,
+    inputs: Mapping[str, InputPort],
+    senders: Mapping[str, Sender],
+    observed: Observation,
+    chip: Chip,
+) -> _Messages:
+    units = {p.name: p.scale for p in inputs.values()} | {n: s.unit for n, s in senders.items()}
+    units |= {p.name: p.kind.message_units for p in network.populations if p.kind.message_units}
+    graded = {p.name for p in network.populations if p.graded}
+    graded |= {name for name, port in inputs.items() if port.kind == "graded"}
+    bits = {edge.name: _message_bits(network, inputs, edge) for edge in network.projections}
+    # Large messages leave no room for sums that are shifted right afterwards.
+    low, high = chip.formats.weight_exponent
+    exponents = {name: (0 if n == MESSAGE_BITS else low, high) for name, n in bits.items()}
+    return _Messages(units, observed.activity(network, units), graded, bits, exponents)
+
+
+def _zero_weights(found: list[tuple[Projection, Weight, SplitWeights]]) -> list[str]:
+    return [
+        f"projection {edge.name!r}: every weight is zero{' after rounding' if edge.values.any() else ''}"
+        for edge, _, split in found
+        if not any(part.weights.any() for part in split.parts)
+    ]
+
+
 def _registers(
     population: Population, scale: float, latency: int, chip: Chip, sender: Sender | None
 ) -> tuple[IntegerPopulation, list[TensorError], list[str]]:
-    """Return a population in integers, what that does to its tensors, and what to warn of."""
+    """Return a population in integers, the rounding error of each register, and warnings."""
     if population.kind.integers:
         return population.kind.integers(population, scale, latency, chip)
-    made, errors = integer_population(population, scale, latency, chip, sender.shift if sender else 0)
-    return made, errors, register_warnings(population, made)
+    integers, errors = integer_population(population, scale, latency, chip, sender.shift if sender else 0)
+    return integers, errors, register_warnings(population, integers, chip)
 
 
 def _scale(
     population: Population,
-    arriving: list[tuple[Projection, Weight]],
+    incoming: list[tuple[Projection, Weight]],
     plan: Plan,
     bounds: Mapping[str, Peak],
     observed: Observation,
-    activity: Mapping[str, Float],
+    messages: _Messages,
     chip: Chip,
-    units: Mapping[str, float],
-    graded: Set[str],
 ) -> float:
-    """Return a population's scale: its fixed one, or the best one, searched for once."""
+    """Return a population's scale: the fixed one, or the best one, which is searched for once."""
     if population.fixed_scale is not None:
         return population.fixed_scale
-    bound, formats = bounds[population.name], {e.name: plan.of(e.name) for e, _ in arriving}
-    key = (population.name, bound, chip, *formats.items(), *units.items())
+    bound, formats = bounds[population.name], {e.name: plan.of(e.name) for e, _ in incoming}
+    key = (population.name, bound, chip, *formats.items(), *messages.units.items())
     if key not in observed.chosen:
         seen = observed.messages is not None
         observed.chosen[key] = choose_scale(
-            population, arriving, bound, activity, chip, formats, graded, seen
+            population, incoming, bound, messages.activity, chip, formats, messages.graded, seen
         )
     return observed.chosen[key]
 
@@ -224,12 +249,12 @@ def _general_warnings(retimed: RetimedNetwork, calibration: Mapping[str, Float] 
         ]
     )
     return found + [
-        f"projection {name!r}: {steps} step(s) of delay added, so results are not the network's any more"
+        f"projection {name!r}: {steps} step(s) of delay added, so the program no longer computes the network"
         for name, steps in retimed.relaxed.items()
     ]
 
 
-def _refuse(network: Network) -> None:
+def _refuse_negative_thresholds(network: Network) -> None:
     for p in network.populations:
         if p.spiking and float(p.parameters["threshold"].min()) < 0:
             raise CompileError(
@@ -240,7 +265,7 @@ def _refuse(network: Network) -> None:
 
 
 def _message_bits(network: Network, inputs: Mapping[str, InputPort], edge: Projection) -> int:
-    """Return how many bits a projection's messages have, 0 for spikes."""
+    """Return the bits of a projection's messages, 0 for spikes."""
     if edge.source in inputs:
         return inputs[edge.source].bits if inputs[edge.source].kind == "graded" else 0
     source = network.population(edge.source)
@@ -251,46 +276,44 @@ def _message_bits(network: Network, inputs: Mapping[str, InputPort], edge: Proje
     return COUNT_BITS if source.spiking else MEMBRANE_BITS
 
 
-def _arriving(network: Network, name: str, units: Mapping[str, float]) -> list[tuple[Projection, Weight]]:
+def _incoming(network: Network, name: str, units: Mapping[str, float]) -> list[tuple[Projection, Weight]]:
     """Return a population's projections with their weights per unit of message."""
     return [(e, e.weight / units.get(e.source, 1.0)) for e in network.projections if e.target == name]
 
 
 def _splits(
     population: Population,
-    arriving: list[tuple[Projection, Weight]],
+    incoming: list[tuple[Projection, Weight]],
     scale: float,
     plan: Plan,
     observed: Observation,
-    units: Mapping[str, float],
-    activity: Mapping[str, Float],
-    exponents: Mapping[str, tuple[int, int]],
-    graded: Set[str],
+    messages: _Messages,
 ) -> list[tuple[Projection, Weight, SplitWeights]]:
     """Return each projection with its exact weights in the chip's units and the tables they become."""
     fixed = population.fixed_scale is not None
     found = []
-    for edge, weight in arriving:
+    for edge, weight in incoming:
         exact, how = weight * scale, plan.of(edge.name)
-        weighs, targets = importance(weight, activity[edge.source]), rows(weight)
+        exponents = messages.exponents[edge.name]
+        weighs, targets = importance(weight, messages.activity[edge.source]), rows(weight)
         if fixed:
             exact = whole(exact)
             how = replace(how, tables="one", bits=population.weight_bits or how.bits)
         split = split_weights(
-            weight_values(exact), how, exponents[edge.name], weighs, targets, edge.source in graded
+            weight_values(exact), how, exponents, weighs, targets, edge.source in messages.graded
         )
         if fixed and (split.values() != weight_values(exact)).any():
             how = replace(how, tables="sign")
-            split = split_weights(weight_values(exact), how, exponents[edge.name], weighs, targets)
+            split = split_weights(weight_values(exact), how, exponents, weighs, targets)
             refuse_rounding([_weight_error(edge.name, weight_values(exact), split)], population.name)
         found.append((edge, exact, split))
     if plan.rounding != "reconstruct" or observed.messages is None or fixed or not found:
         return found
-    if not affordable([weight for _, weight in arriving]) or all(
+    if not affordable([weight for _, weight in incoming]) or all(
         (split.values() == weight_values(exact)).all() for _, exact, split in found
     ):
         return found
-    moment = moments(population, [edge for edge, _ in arriving], observed.messages, units)
+    moment = moments(population, [edge for edge, _ in incoming], observed.messages, messages.units)
     splits = reconstructed([(exact, split) for _, exact, split in found], moment)
     return [(edge, exact, split) for (edge, exact, _), split in zip(found, splits, strict=True)]
 

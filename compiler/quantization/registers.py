@@ -10,19 +10,22 @@ import numpy.typing as npt
 from snn_compile.compiler.network import Population
 from snn_compile.targets.chips.chip import Chip
 from snn_compile.targets.chips.rounding import TensorError, round_bias, round_decay, tensor_error
-from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT, M
 from snn_compile.targets.program.population import Population as IntegerPopulation
 from snn_compile.targets.program.rule import CHOICES as RULE_CHOICES
 
-TAU_TOLD = 0.02
-"""A time constant that rounding changes by a larger share is told."""
+TAU_CHANGE_REPORTED = 0.02
+"""A relative change of a time constant above this is reported."""
 
 
 def integer_population(
     p: Population, scale: float, latency: int, chip: Chip, shift: int
 ) -> tuple[IntegerPopulation, list[TensorError]]:
-    """Return a population's integers at a scale and start step, and the error each register took."""
-    unit = scale * (1 << STATE_SHIFT)
+    """Return a population in integers at a scale and start step, and the rounding error of each register.
+
+    `shift`: right shift of the membrane that a leaky integrator sends.
+    """
+    formats = chip.formats
+    unit = scale * formats.threshold_unit
     du, du_error = round_decay(p.parameters["current_decay"], 1, chip, f"{p.name}.current_decay")
     dv, dv_error = round_decay(p.parameters["voltage_decay"], 0, chip, f"{p.name}.voltage_decay")
     mantissa, exponent, bias_error = round_bias(p.parameters["bias"] * unit, chip, f"{p.name}.bias")
@@ -37,14 +40,14 @@ def integer_population(
     if not p.spiking:
         parameters["message_shift"] = np.array([shift])
     else:
-        lowest = np.maximum(p.parameters["v_min"] * unit, -(M - 1))
+        lowest = np.maximum(p.parameters["v_min"] * unit, -formats.state_max)
         parameters["v_min"] = np.rint(lowest).astype(np.int64)
         exact = p.parameters["threshold"] * scale
         parameters["vth"] = np.rint(exact).astype(np.int64)
         errors.append(
             tensor_error(
                 f"{p.name}.threshold",
-                f"{chip.formats.threshold_bits} bits",
+                f"{formats.threshold_bits} bits",
                 exact,
                 parameters["vth"].astype(np.float64),
                 1.0,
@@ -53,33 +56,35 @@ def integer_population(
     rule = {item: getattr(p, item) for item in RULE_CHOICES}
     if not p.spiking:
         rule["reset"] = "none"
-    made = IntegerPopulation(p.name, p.shape, p.model, parameters, start_step=latency, scale=unit, **rule)
-    return made, errors
+    return IntegerPopulation(
+        p.name, p.shape, p.model, parameters, start_step=latency, scale=unit, **rule
+    ), errors
 
 
-def register_warnings(p: Population, made: IntegerPopulation) -> list[str]:
-    """Say which thresholds and leaks vanish in rounding, and which time constants change noticeably."""
-    found = []
-    if lost := _thresholds_lost(p, made):
+def register_warnings(p: Population, rounded: IntegerPopulation, chip: Chip) -> list[str]:
+    """Return warnings of thresholds and leaks that round to 0, and of time constants that change much."""
+    bits, one, found = chip.formats.decay_bits, chip.formats.decay_one, []
+    if lost := _thresholds_lost(p, rounded):
         found.append(
             f"population {p.name!r}: {lost} threshold(s) above 0 round to 0, so those "
             "neurons fire at any membrane above 0"
         )
-    if lost := _leaks_lost(p, made):
+    if lost := _leaks_lost(p, rounded):
         found.append(
-            f"population {p.name!r}: {lost} leak(s) of the membrane round to 0 in {DECAY_BITS} "
-            "bits, so those neurons do not forget"
+            f"population {p.name!r}: {lost} leak(s) of the membrane round to 0 in {bits} bits, so "
+            "those neurons do not leak"
         )
     for key, register, offset in (("current_decay", "du", 1), ("voltage_decay", "dv", 0)):
-        exact, kept = p.parameters[key], (made.parameters[register] + offset) / DECAY_ONE
+        exact, kept = p.parameters[key], (rounded.parameters[register] + offset) / one
         both = (exact > 0) & (kept > 0)
         change = np.divide(exact, kept, out=np.ones_like(exact), where=both) - 1
-        if (told := np.abs(change) > TAU_TOLD).any():
+        if (large := np.abs(change) > TAU_CHANGE_REPORTED).any():
             worst = change[np.abs(change).argmax()]
             found.append(
-                f"population {p.name!r}: {DECAY_BITS} bits change the time constant of the "
-                f"{key.split('_')[0]} by up to {worst:+.1%} ({_neurons(told, p)} neuron(s) by more than "
-                f"{TAU_TOLD:.0%}); shorter time constants in steps, or a larger dt, are rounded less"
+                f"population {p.name!r}: {bits} bits change the time constant of the "
+                f"{key.split('_')[0]} by up to {worst:+.1%} ({_neurons(large, p)} neuron(s) by more than "
+                f"{TAU_CHANGE_REPORTED:.0%}); shorter time constants in steps, or a larger dt, are rounded "
+                "less"
             )
         if (endless := (exact == 0) & (kept > 0)).any():
             found.append(
@@ -93,13 +98,13 @@ def _neurons(which: npt.NDArray[np.bool_], p: Population) -> int:
     return int(np.count_nonzero(np.broadcast_to(which, (p.size,))))
 
 
-def _thresholds_lost(p: Population, made: IntegerPopulation) -> int:
+def _thresholds_lost(p: Population, rounded: IntegerPopulation) -> int:
     """Return how many thresholds are 0 only after rounding."""
     if not p.spiking:
         return 0
-    return int(np.count_nonzero((made.parameters["vth"] == 0) & (p.parameters["threshold"] > 0)))
+    return int(np.count_nonzero((rounded.parameters["vth"] == 0) & (p.parameters["threshold"] > 0)))
 
 
-def _leaks_lost(p: Population, made: IntegerPopulation) -> int:
+def _leaks_lost(p: Population, rounded: IntegerPopulation) -> int:
     """Return how many membranes stop leaking only after rounding."""
-    return int(np.count_nonzero((made.parameters["dv"] == 0) & (p.parameters["voltage_decay"] > 0)))
+    return int(np.count_nonzero((rounded.parameters["dv"] == 0) & (p.parameters["voltage_decay"] > 0)))

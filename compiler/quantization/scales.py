@@ -1,12 +1,12 @@
-"""The scale of each population: how many threshold units of the chip one unit of its membrane becomes.
+"""The scale of each population: threshold units of the chip per unit of the float membrane.
 
-As large as 24-bit states (observed on calibration data with headroom, or at worst if that is less),
-threshold, bias and exponent registers allow, then, within the octave below that limit, where the rounded
-weights, thresholds and biases come closest to the float ones, weights weighed by how often their sources
-fire. Binary fractions that fit stay exact.
+The limit is the largest scale that the chip's state, threshold, bias and exponent registers allow; states are
+those observed on calibration data with headroom, or their worst case if that is less. Within the octave below
+the limit, the scale is taken at which rounded weights, thresholds and biases come closest to the float ones;
+the error of a weight counts by how often its source fires. Binary fractions that fit stay exact.
 
-A current that leaves 24 bits wraps around, so it never may; a membrane saturates. How far the inhibited
-side of a membrane has to fit is a choice (`floors`), made in `calibration/calibrate.py`.
+A current beyond the state's width wraps around, so it never may get there; a membrane saturates. How far the
+inhibited side of a membrane has to fit is a choice (`floors`), made in `calibration/calibrate.py`.
 """
 
 from __future__ import annotations
@@ -33,15 +33,16 @@ from snn_compile.compiler.neurons.base import Peak
 from snn_compile.compiler.quantization.weight_tables import TableFormat, split_weights
 from snn_compile.compiler.reference import run_float
 from snn_compile.targets.chips.chip import Chip
+from snn_compile.targets.chips.formats import Formats
 from snn_compile.targets.chips.rounding import round_bias
 from snn_compile.targets.errors import PrecisionLost
-from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT, M, weight_step
+from snn_compile.targets.integer import weight_step
 
 HEADROOM = 1.5
-"""States may grow to this many times what calibration data showed before they leave 24 bits."""
+"""States may grow to this many times what calibration data showed before they overflow."""
 
 WORST_CASE_MARGIN = 1.25
-"""The same over the worst case, for what rounding adds."""
+"""The same factor over the worst case, for what rounding adds."""
 
 SCALES_TRIED = 96
 
@@ -49,18 +50,18 @@ MEMBRANE_BITS = 16
 """Bits, with the sign, of a message that carries a membrane."""
 
 SNAP_FROM = 256
-"""Threshold units from which scales are tried at which the threshold is whole."""
+"""Threshold units from which on scales are tried that make the threshold an integer."""
 
 SAMPLED_WEIGHTS = 1 << 16
-"""Of a larger matrix, rows of about so many weights stand for all where scales are compared."""
+"""Of a larger matrix, rows of about this many weights stand for all where scales are compared."""
 
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What the float network did on calibration data, or could do at worst where there is none.
+    """States and messages of the float network on calibration data, or its worst case without data.
 
-    `bounds`: of every population's states, headroom included. `messages`: what inputs and populations
-    sent, (batch, steps, size); `outputs`: the first output port's signal, alike. None without data.
+    `bounds`: of every population's states, headroom included. `messages` of inputs and populations, and
+    `outputs`, the first output port's signal: (batch, steps, size), None without data.
     """
 
     peaks: Mapping[str, Peak]
@@ -68,7 +69,7 @@ class Observation:
     messages: Mapping[str, Any] | None = None
     outputs: Float | None = None
     chosen: dict[Any, float] = field(default_factory=dict)
-    """Scales that were searched already, by everything they depend on."""
+    """Scales found so far, by everything that they depend on."""
 
     def activity(self, network: Network, units: Mapping[str, float]) -> dict[str, Float]:
         """Return the mean square of every source's messages, in the chip's units."""
@@ -80,11 +81,11 @@ class Observation:
         }
 
 
-def observe(network: Network, calibration: Mapping[str, Float] | None) -> Observation:
+def observe(network: Network, calibration: Mapping[str, Float] | None, chip: Chip) -> Observation:
     """Run the float network on calibration inputs (batch, steps, size) by port, or bound its states."""
-    worst = _worst_case(network)
+    worst = _worst_case(network, chip.formats)
     if calibration is None or network.fixed:
-        _refuse_unbounded(network, worst)
+        _refuse_unbounded(network, worst, chip.formats)
         return Observation(worst, {name: _times(peak, HEADROOM) for name, peak in worst.items()})
     port = network.outputs[0]
     membrane = [f"{port.population}.v"] if port.readout.signal == "membrane" else []
@@ -109,12 +110,13 @@ def _times(peak: Peak, factor: float) -> Peak:
     return Peak(peak.u * factor, peak.v * factor, peak.v_high * factor)
 
 
-def _worst_case(network: Network) -> dict[str, Peak]:
+def _worst_case(network: Network, formats: Formats) -> dict[str, Peak]:
     """Return bounds of |u| and |v| when every source may spike at every step; without a leak infinite."""
 
     def least(decay: Float, offset: int) -> Float:
         # A slow leak may round to a slower one, or to none.
-        return np.minimum(decay, np.maximum(np.rint(decay * DECAY_ONE), offset) / DECAY_ONE)
+        one = formats.decay_one
+        return np.minimum(decay, np.maximum(np.rint(decay * one), offset) / one)
 
     peaks: dict[str, Peak] = {}
     for p in network.populations:
@@ -141,18 +143,18 @@ def _worst_case(network: Network) -> dict[str, Peak]:
     return peaks
 
 
-def _refuse_unbounded(network: Network, worst: Mapping[str, Peak]) -> None:
+def _refuse_unbounded(network: Network, worst: Mapping[str, Peak], formats: Formats) -> None:
     graded = {p.name for p in network.populations if p.graded and p.fixed_scale is None}
-    if heard := graded & {e.source for e in network.projections}:
+    if senders := graded & {e.source for e in network.projections}:
         raise PrecisionLost(
-            f"{', '.join(map(repr, sorted(heard)))}: only data shows how large a membrane or a number of "
+            f"{', '.join(map(repr, sorted(senders)))}: only data shows how large a membrane or a number of "
             "spikes is sent; give calibration data (--calibrate DATA)",
-            tensor=min(heard),
+            tensor=min(senders),
         )
     for name, peak in worst.items():
         if not np.isfinite(peak.v):
             raise PrecisionLost(
-                f"population {name!r} does not leak in {DECAY_BITS} bits, so its states have no "
+                f"population {name!r} does not leak in {formats.decay_bits} bits, so its states have no "
                 "bound; give calibration data (--calibrate DATA)",
                 tensor=name,
             )
@@ -160,7 +162,7 @@ def _refuse_unbounded(network: Network, worst: Mapping[str, Peak]) -> None:
 
 @dataclass(frozen=True)
 class Sender:
-    """How a leaky integrator sends its membrane: its scale, the shift, units of message per membrane."""
+    """How a leaky integrator sends its membrane: scale, right shift, message units per unit of membrane."""
 
     scale: float
     shift: int
@@ -168,22 +170,22 @@ class Sender:
 
 
 def membrane_senders(network: Network, bounds: Mapping[str, Peak], chip: Chip) -> dict[str, Sender]:
-    """Scale leaky integrators that others hear by their states alone, so that their messages are known."""
-    heard = {e.source for e in network.projections}
-    found = {}
+    """Scale the leaky integrators that send messages by their states alone, so that these are known."""
+    sources = {e.source for e in network.projections}
+    unit, found = chip.formats.threshold_unit, {}
     for p in network.populations:
-        if not p.spiking and p.name in heard:
+        if not p.spiking and p.name in sources:
             scale = 2.0 ** floor(log2(min(largest_scales(p, bounds[p.name], chip), default=1.0)))
-            top = scale * (1 << STATE_SHIFT) * bounds[p.name].v
-            # What was silent may still be heard one day: then every membrane has to fit a message.
-            shift = max(0, ceil(log2((top or M) / (1 << (MEMBRANE_BITS - 1)))))
-            found[p.name] = Sender(scale, shift, scale * (1 << STATE_SHIFT) / 2.0**shift)
+            top = scale * unit * bounds[p.name].v
+            # A membrane that stayed 0 on the data may still be sent: then every value has to fit a message.
+            shift = max(0, ceil(log2((top or chip.formats.state_half) / (1 << (MEMBRANE_BITS - 1)))))
+            found[p.name] = Sender(scale, shift, scale * unit / 2.0**shift)
     return found
 
 
 def choose_scale(
     p: Population,
-    arriving: Sequence[tuple[Projection, Weight]],
+    incoming: Sequence[tuple[Projection, Weight]],
     bound: Peak,
     activity: Mapping[str, Float],
     chip: Chip,
@@ -191,15 +193,15 @@ def choose_scale(
     graded: Set[str],
     seen: bool = True,
 ) -> float:
-    """Return S: chip threshold units per unit of the float membrane.
+    """Return the scale S: threshold units of the chip per unit of the float membrane.
 
-    `formats` by projection; `graded`: sources whose messages are numbers; `seen`: whether `bound` is of data,
-    not of the worst case.
+    `formats` by projection; `graded`: sources whose messages are numbers; `seen`: whether `bound` was
+    observed on data, not the worst case.
     """
     bounds = largest_scales(p, bound, chip)
     spans = [
         (float(np.abs(weight_values(w)).max()), weight_step(formats[e.name].bits, "mixed"))
-        for e, w in arriving
+        for e, w in incoming
         if weight_values(w).any()
     ]
     # The largest value that rounds onto the top of a table, at the largest exponent.
@@ -215,7 +217,7 @@ def choose_scale(
             f"threshold that the threshold would round to 0 (largest scale {limit:g}); give {way}",
             tensor=p.name,
         )
-    sampled = [(edge, *_sample(weight)) for edge, weight in arriving]
+    sampled = [(edge, *_sample(weight)) for edge, weight in incoming]
 
     def loss(scale: float) -> float:
         total = _register_loss(p, scale, chip)
@@ -252,23 +254,23 @@ def _candidate_scales(limit: float, threshold: float, largest: Sequence[float]) 
 
 
 def _register_loss(p: Population, scale: float, chip: Chip) -> float:
-    """Return the squared error of a population's thresholds and of where its biases settle, summed."""
-    unit, total = scale * (1 << STATE_SHIFT), 0.0
+    """Return the summed squared error of a population's thresholds and of the values its biases settle at."""
+    unit, total = scale * chip.formats.threshold_unit, 0.0
     if p.spiking:
         threshold = p.parameters["threshold"]
         total += p.size * float(np.mean((np.rint(threshold * scale) / scale - threshold) ** 2))
     if p.parameters.get("bias", np.zeros(1)).any():
         mantissa, exponent, _ = round_bias(p.parameters["bias"] * unit, chip, "")
         error = mantissa * 2.0**exponent / unit - p.parameters["bias"]
-        settled = error / np.maximum(p.parameters["voltage_decay"], 1 / DECAY_ONE)
+        settled = error / np.maximum(p.parameters["voltage_decay"], 1 / chip.formats.decay_one)
         total += p.size * float(np.mean(settled**2))
     return total
 
 
 def importance(weight: Weight, activity: Float) -> Float:
-    """Return what each stored value's squared error weighs: how much its source sends.
+    """Return the weight of each stored value's squared error: how much its source sends.
 
-    A source that the data leaves silent keeps a small share, so that its weights are not given up.
+    A source that is silent on the data keeps a small weight, so that its connections are not given up.
     """
     own = activity + 1e-3 * max(float(activity.mean()), 1e-300)
     return own[weight.indices] if issparse(weight) else own[None, :]
@@ -281,9 +283,9 @@ def rows(weight: Weight) -> npt.NDArray[np.int64] | None:
 
 def largest_scales(p: Population, bound: Peak, chip: Chip) -> list[float]:
     """Return the largest scales that states and registers of a population allow."""
-    unit = 1 << STATE_SHIFT
+    unit = chip.formats.threshold_unit
     bias, v_init = (float(np.abs(p.parameters.get(key, 0.0)).max()) for key in ("bias", "v_init"))
-    limits = [(M - 1) / (unit * x) for x in (bound.u, bound.v, v_init) if x > 0]
+    limits = [chip.formats.state_max / (unit * x) for x in (bound.u, bound.v, v_init) if x > 0]
     if p.spiking and p.parameters["threshold"].max() > 0:
         limits.append(chip.formats.threshold_max / float(p.parameters["threshold"].max()))
     if bias > 0:
@@ -292,7 +294,7 @@ def largest_scales(p: Population, bound: Peak, chip: Chip) -> list[float]:
 
 
 def _sample(weight: Weight) -> tuple[Weight, float]:
-    """Return rows of a large matrix that stand for all, its extremes among them, and their share."""
+    """Return rows of a large matrix that stand for all, its extremes among them, and their fraction."""
     values = weight_values(weight)
     count = max(SAMPLED_WEIGHTS * weight.shape[0] // max(values.size, 1), 1)
     if weight.shape[0] <= count:
