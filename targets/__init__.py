@@ -11,8 +11,9 @@ from snn_compile.targets.lazy import attach
 
 if TYPE_CHECKING:
     from snn_compile.targets.chips.chip import Chip, chip_names, load_chip, target_names
-    from snn_compile.targets.devices.device import Device, device_names, execute, open_device
+    from snn_compile.targets.devices.device import Device, execute, open_device
     from snn_compile.targets.devices.record import DeviceRun, Overflow, RunRecord
+    from snn_compile.targets.devices.registry import device_names
     from snn_compile.targets.errors import SnnCompileError
     from snn_compile.targets.lava.network import LavaNetwork
     from snn_compile.targets.program.file import load_program
@@ -25,8 +26,9 @@ else:
         __name__,
         {
             "chips.chip": ("Chip", "chip_names", "load_chip", "target_names"),
-            "devices.device": ("Device", "device_names", "execute", "open_device"),
+            "devices.device": ("Device", "execute", "open_device"),
             "devices.record": ("DeviceRun", "Overflow", "RunRecord"),
+            "devices.registry": ("device_names",),
             "errors": ("SnnCompileError",),
             "program.file": ("load_program",),
             "program.population": ("Population",),

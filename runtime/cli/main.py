@@ -32,12 +32,6 @@ if TYPE_CHECKING:
     from snn_compile.targets.devices.record import RunRecord
     from snn_compile.targets.program.program import Program
 
-_DEVICES = {
-    "loihi2-sim": "fast simulator of the integer program, the default",
-    "oracle": "the definition of a program in plain integers, slow",
-    "lava": "Lava's fixed-point processes under Lava's own runtime, in a child process",
-    "lava-stepped": "Lava's fixed-point process models, stepped in this process",
-}
 _SPLIT = "test"
 Observer = Callable[[int, int], None]
 
@@ -84,9 +78,11 @@ def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -
 
 
 def _list_devices(as_json: bool) -> None:
-    from snn_compile.targets.devices.device import device_names
+    from snn_compile.targets.devices.registry import conflicts, listings
 
-    devices = {name: _DEVICES.get(name, "") for name in device_names()}
+    devices = {name: listing.text for name, listing in listings().items()}
+    for line in conflicts():
+        _talk(line)
     if as_json:
         print(json.dumps({"schema": {"name": "snn-compile-devices", "version": 1}, "devices": devices}))
     else:
@@ -96,7 +92,8 @@ def _list_devices(as_json: bool) -> None:
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     from snn_compile.runtime.evaluation.compare import check_labels, report
     from snn_compile.runtime.reports.report import check_format
-    from snn_compile.targets.devices.device import device_names, open_device
+    from snn_compile.targets.devices.device import open_device
+    from snn_compile.targets.devices.registry import device_names
     from snn_compile.targets.program.file import load_program
 
     for file in options.report:
@@ -128,7 +125,8 @@ def _diverge(arguments: Sequence[str]) -> int:
     from snn_compile.compiler.onnx.relu_network import RectifierNetwork
     from snn_compile.runtime.divergence.diverge import diverge
     from snn_compile.runtime.reports.report import check_format
-    from snn_compile.targets.devices.device import device_names, open_device
+    from snn_compile.targets.devices.device import open_device
+    from snn_compile.targets.devices.registry import device_names
     from snn_compile.targets.program.file import load_program
 
     parser = diverge_parser()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,15 +15,10 @@ import numpy.typing as npt
 
 from snn_compile.targets.devices.counts import count
 from snn_compile.targets.devices.record import DeviceRun, RunRecord, check_steps, read_out
-from snn_compile.targets.errors import DeviceError, WrongInput
+from snn_compile.targets.devices.registry import opened
+from snn_compile.targets.devices.results import check_run
+from snn_compile.targets.errors import DeviceError, SnnCompileError, WrongInput, one_line
 from snn_compile.targets.program.program import Program
-
-_DEVICES = {
-    "oracle": ("snn_compile.targets.oracle.device", "Oracle"),
-    "loihi2-sim": ("snn_compile.targets.loihi2_sim.device", "Loihi2Sim"),
-    "lava": ("snn_compile.targets.lava.device", "Lava"),
-    "lava-stepped": ("snn_compile.targets.lava.stepped", "LavaStepped"),
-}
 
 
 class Device(Protocol):
@@ -75,17 +69,12 @@ class SteppedDevice(Device, Protocol):
         ...
 
 
-def device_names() -> list[str]:
-    """Return the names that `open_device` knows."""
-    return list(_DEVICES)
-
-
 def open_device(name: str, **options: Any) -> Device:
-    """Return a device by name; raises DeviceError on an unknown name or a missing installation."""
-    if name not in _DEVICES:
-        raise DeviceError(f"unknown device {name!r}; devices are: {', '.join(_DEVICES)}", device=name)
-    module, attribute = _DEVICES[name]
-    device: Device = getattr(import_module(module), attribute)(**options)
+    """Return a device by name, or by `package.module:Class`; options go to its class.
+
+    Raises DeviceError on an unknown name, a missing installation, and a class that is no device.
+    """
+    device: Device = opened(name, options)
     return device
 
 
@@ -162,7 +151,7 @@ def _run(
             for p in program.inputs
         }
         began = time.perf_counter()
-        run = runner.run(program, sent, device_steps, probes)
+        run = _run_checked(runner, program, sent, device_steps, probes)
         return run, time.perf_counter() - began
     except MemoryError as error:
         samples = next(iter(messages.values())).shape[0]
@@ -172,6 +161,29 @@ def _run(
             samples=samples,
             device_steps=device_steps,
         ) from error
+
+
+def _run_checked(
+    runner: Device,
+    program: Program,
+    sent: Mapping[str, npt.NDArray[np.int32]],
+    device_steps: int,
+    probes: Sequence[str],
+) -> DeviceRun:
+    """Return what a device gives; of one that is not this package's, every failure is a DeviceError."""
+    try:
+        run = runner.run(program, sent, device_steps, probes)
+    except (SnnCompileError, MemoryError):
+        raise
+    except Exception as error:
+        if type(runner).__module__.startswith("snn_compile."):
+            raise
+        raise DeviceError(
+            f"device {runner.name!r} failed ({type(error).__name__}: {one_line(error)})", device=runner.name
+        ) from error
+    batch = next(iter(sent.values())).shape[0]
+    check_run(run, runner.name, program, batch, device_steps, probes)
+    return run
 
 
 def membrane_of(program: Program, name: str) -> str:

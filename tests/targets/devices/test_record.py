@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from support import comparing, random_programs
 
-from snn_compile.targets.devices.device import device_names, execute, open_device
+from snn_compile.targets.devices.device import execute, open_device
 from snn_compile.targets.devices.record import Overflow, read_out
+from snn_compile.targets.devices.registry import device_names
 from snn_compile.targets.errors import DeviceError, WrongInput
 from snn_compile.targets.program.program import OutputPort, Program
 
