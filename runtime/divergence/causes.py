@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_compile.runtime.divergence.brf_alif import cause_facts
 from snn_compile.runtime.divergence.delays import delay_causes
 from snn_compile.runtime.divergence.emulator import Chosen, Ingredient
-from snn_compile.runtime.divergence.pairing import Edge, Pair, Tensor, input_ports
+from snn_compile.runtime.divergence.neurons.base import WITHIN
+from snn_compile.runtime.divergence.neurons.models import MODELS
+from snn_compile.runtime.divergence.pair import Edge, Pair, Tensor
 from snn_compile.targets.devices.record import Overflow
 from snn_compile.targets.program.rule import CHOICES as RULE_CHOICES
-
-WITHIN = 1.0 + 1e-6
-"""Last bits that rounding may move a value, whichever way it is chosen."""
 
 ROWS_TRIED = 256
 """Rows of a matrix that are looked for elsewhere in it."""
@@ -41,32 +39,12 @@ ROUNDING = (
 RANGE = ("clipped weight", "clipped input", "u wraps", "v saturates high", "v saturates low", "damping ends")
 """Effects of finite formats; every other kind contradicts the network."""
 
-_ROUNDED = {
-    "current_decay": "decay rounding",
-    "voltage_decay": "decay rounding",
-    "threshold": "threshold rounding",
-    "bias": "bias rounding",
-    "v_init": "initial state rounding",
-    "v_min": "initial state rounding",
-    **dict.fromkeys(("cosine", "sine", "recovery", "damping", "adaptation_decay"), "decay rounding"),
-    **dict.fromkeys(("rise", "refractory", "adaptation_step", "reset_size"), "threshold rounding"),
-}
-_WORDS = {
-    "current_decay": "current decay",
-    "voltage_decay": "voltage decay",
-    "v_init": "initial state",
-    "v_min": "lower clip",
-    "damping": "smooth reset",
-    "rise": "refractory rise",
-    "refractory": "refractoriness",
-    "recovery": "refractory decay",
-    "adaptation_decay": "adaptation decay",
-    "adaptation_step": "adaptation step",
-    "reset_size": "reset size",
+_RULES = {
     "reset": "reset kind",
     "reset_timing": "reset timing",
     "spikes_per_step": "spikes per step",
     "update_order": "update order",
+    "current_decay": "order of current decay",
 }
 
 
@@ -118,12 +96,15 @@ def find_causes(
             found += _weight_causes(side, edge, ~close)
             _keep(rounded, "weight rounding", ("weight", edge.name), close & (edge.weight.error_lsb() != 0))
     found += [_input_scale(side, name, factor) for name, factor in scaled.items()]
+    models = {p.name: MODELS[p.model] for p in side.network.populations}
     for (item, name), tensor in side.parameters.items():
         close = _rounded(tensor)
-        _keep(rounded, _ROUNDED[item], (item, name), close & (tensor.error_lsb() != 0))
-        if not close.all() and item not in ("cosine", "sine"):
-            found.append(_parameter_cause(item, name, tensor, ~close))
-    found += [Cause(**facts) for facts in cause_facts(side, _rounded)]
+        _keep(rounded, models[name].items[item].rounding, (item, name), close & (tensor.error_lsb() != 0))
+        if not close.all() and item not in models[name].together:
+            found.append(_parameter_cause(models[name].items[item].words, item, name, tensor, ~close))
+    for name, model in models.items():
+        if model.causes:
+            found += [Cause(**facts) for facts in model.causes(side, name, _rounded)]
     found += [cause for p in side.network.populations for cause in _rule_causes(side, p.name)]
     found += [Cause(**facts) for facts in delay_causes(side)]
     found += _readout_causes(side)
@@ -184,7 +165,7 @@ def _scaled_inputs(side: Pair) -> dict[str, float]:
         factors = [_factor(e.weight) for e in edges]
         known = [f for f in factors if f is not None]
         off = bool(known) and abs(known[0] - 1) > 1e-3 and known[0] > 0
-        if off and len(known) == len(edges) and input_ports(side)[port.name].kind == "graded":
+        if off and len(known) == len(edges) and side.input_ports[port.name].kind == "graded":
             same = all(_rounded(e.weight, known[0]).all() for e in edges)
             if same and not all(_rounded(e.weight).all() for e in edges):
                 found[port.name] = known[0]
@@ -192,7 +173,7 @@ def _scaled_inputs(side: Pair) -> dict[str, float]:
 
 
 def _input_scale(side: Pair, name: str, factor: float) -> Cause:
-    port = input_ports(side)[name]
+    port = side.input_ports[name]
     edges = [e for e in side.edges.values() if e.source == name]
     effects: dict[Ingredient, Chosen] = {("weight", e.name): True for e in edges}
     detail = f"messages are round({port.scale:g} x); the weights expect {port.scale / factor:g}"
@@ -200,7 +181,7 @@ def _input_scale(side: Pair, name: str, factor: float) -> Cause:
 
 
 def _clipped_input(side: Pair, name: str, count: int) -> Cause:
-    port = input_ports(side)[name]
+    port = side.input_ports[name]
     low, high = (limit / port.scale for limit in port.limits)
     text = f"{count} values of the data are beyond {low:.4g} to {high:.4g}, which messages hold"
     return Cause("clipped input", name, {("input coding", name): True}, text, None, 0.0, count)
@@ -311,11 +292,11 @@ def _moved(edge: Edge, off: npt.NDArray[np.bool_], axis: int) -> dict[int, int]:
     return moved if len(moved) > 1 else {}
 
 
-def _parameter_cause(item: str, name: str, tensor: Tensor, off: npt.NDArray[np.bool_]) -> Cause:
+def _parameter_cause(words: str, item: str, name: str, tensor: Tensor, off: npt.NDArray[np.bool_]) -> Cause:
     worst = int(np.argmax(np.where(off, np.abs(tensor.error_lsb()), -1)))
     kept, network = tensor.kept[worst] * _at(tensor.to_network, worst), tensor.network[worst]
     lost = item in ("bias", "v_init") and not tensor.kept[off].any()
-    kind = f"{'dropped' if lost else 'wrong'} {_WORDS.get(item, item)}"
+    kind = f"{'dropped' if lost else 'wrong'} {words}"
     many = int(off.sum())
     text = f"{network:.4g} in the network, {kept:.4g} in the program"
     text += f"; {many} of {off.size} neurons" if off.size > 1 else ""
@@ -340,7 +321,7 @@ def _rule_causes(side: Pair, name: str) -> Iterator[Cause]:
             f"{item} {getattr(ideal.rule, item)} in the network, {getattr(made.rule, item)} in the program"
             for item in group
         )
-        kind = "order of current decay" if told == "current_decay" else _WORDS.get(told, told)
+        kind = _RULES.get(told, told)
         yield Cause(kind, name, {(f"rule.{item}", name): True for item in group}, text, None, 0.0, ideal.size)
 
 

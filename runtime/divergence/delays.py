@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from snn_compile.runtime.divergence.pairing import Edge, Pair
+from snn_compile.runtime.divergence.pair import Edge, Pair
 from snn_compile.targets.errors import SnnCompileError
 
 

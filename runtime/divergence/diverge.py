@@ -28,7 +28,8 @@ from snn_compile.runtime.divergence.causes import Cause, find_causes
 from snn_compile.runtime.divergence.emulator import NETWORK, Emulation, Selection, Unordered, emulate
 from snn_compile.runtime.divergence.lockstep import LockStep, Result, Stage, Tally
 from snn_compile.runtime.divergence.near_threshold import FirstDifference
-from snn_compile.runtime.divergence.pairing import Float, Pair, pair
+from snn_compile.runtime.divergence.pair import Float, Pair
+from snn_compile.runtime.divergence.pairing import pair
 from snn_compile.runtime.evaluation.compare import check_labels
 from snn_compile.runtime.execution.run import Inputs
 from snn_compile.runtime.reports.accuracy import Accuracy, score
@@ -339,7 +340,7 @@ class _Measure:
 def _symptoms(side: Pair, runs: LockStep, found: Sequence[Found]) -> list[Symptom]:
     """Return populations that never or almost always spike in the program alone."""
     symptoms = []
-    for name in side.told:
+    for name in side.reported:
         population = side.network.population(name)
         if not population.spiking:
             continue

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from snn_compile.runtime.divergence.emulator import NETWORK, PROGRAM, Emulation, Selection, emulate
 from snn_compile.runtime.divergence.near_threshold import FirstDifference, first_differences, judge
-from snn_compile.runtime.divergence.pairing import Float, Pair
+from snn_compile.runtime.divergence.pair import Float, Pair
 from snn_compile.runtime.execution.run import MEMORY_BYTES, simulate
 from snn_compile.targets.devices.device import Device
 from snn_compile.targets.devices.record import Overflow
@@ -47,7 +47,7 @@ class Tally:
     def add(self, side: Pair, ideal: Emulation, run: Emulation) -> None:
         """Add a batch."""
         self.predictions.append(run.predictions)
-        for name in side.told:
+        for name in side.reported:
             a, b = ideal.messages[name], run.messages[name]
             if side.network.population(name).spiking:
                 found = (float(np.count_nonzero(a != b)), float(a.size))
@@ -128,7 +128,7 @@ class LockStep:
             found = sorted(found, key=lambda d: (d.step, d.sample))[:room]
             early = [_staged(d, ideal, quantized) for d in judge(side, part, found, PROGRAM)]
             self.judged += [_later(d, start) for d in early]
-        for name in side.told:
+        for name in side.reported:
             a, b = ideal.messages[name], mapped.messages[name]
             if side.network.population(name).spiking:
                 self._add(self.over_time, name, (a != b).mean(axis=2).sum(axis=0) / self.samples)

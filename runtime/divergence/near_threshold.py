@@ -4,9 +4,9 @@ Until two runs send the first different message of a sample, their membranes dif
 left there. `rounding_bound` follows the largest such error through the network, from the errors that
 weights, decays, biases and inputs really took plus one unit for every truncation:
 
-    e_a = sum |message| |weight error| + |weight| e_message + 1 a flooring shift
-    e_u = keep_u e_u + |u| decay error + 64 e_a + 1
-    e_v = keep_v e_v + |v| decay error + e_u + bias error + 1
+    e_a = sum |message| |weight error| + |weight| e_message + 1 per flooring shift
+
+and on through the states of each population as the files of `neurons/` say.
 
 A first difference whose membranes are no further apart than that, and no further from the threshold, is a
 near-threshold flip, not a fault.
@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_compile.runtime.divergence.brf_alif import ERRORS, ITEMS, PROBES
-from snn_compile.runtime.divergence.causes import WITHIN
 from snn_compile.runtime.divergence.emulator import NETWORK, Emulation, Selection, emulate, pick
-from snn_compile.runtime.divergence.pairing import UNIT, Edge, Float, Pair, Tensor, input_ports
-from snn_compile.targets.integer import DECAY_ONE
+from snn_compile.runtime.divergence.neurons.base import WITHIN, Errors, slack_of
+from snn_compile.runtime.divergence.neurons.models import MODELS
+from snn_compile.runtime.divergence.pair import Edge, Float, Pair
 
 
 @dataclass(frozen=True)
@@ -120,14 +119,14 @@ def judge(
     samples = sorted({d.sample for d in found})
     row = {sample: i for i, sample in enumerate(samples)}
     part = {name: data[samples] for name, data in inputs.items()}
-    probes = [f"{p.name}.{s}" for p in side.network.populations for s in PROBES.get(p.model, ("u", "v"))]
+    probes = [f"{p.name}.{s}" for p in side.network.populations for s in MODELS[p.model].traces]
     ideal, made = emulate(side, NETWORK, part, probes), emulate(side, chosen, part, probes)
     bound = rounding_bound(side, part, ideal)
     judged = []
     for d in found:
         at, scale = (row[d.sample], d.step, d.neuron), side.scale[d.population]
         v = (float(ideal.probes[f"{d.population}.v"][at]), float(made.probes[f"{d.population}.v"][at]))
-        if side.network.population(d.population).model in ERRORS:
+        if MODELS[side.network.population(d.population).model].moving_threshold:
             both = [run.probes[f"{d.population}.limit"][at] for run in (ideal, made)]
             thresholds, slack = (float(both[0]), float(both[1])), 0.0
         else:
@@ -162,7 +161,7 @@ def _thresholds(
     if side.network.population(d.population).reset_timing == "pending":
         times = 1 + (abs(v - theta.network[d.neuron]) > abs(v - 2 * theta.network[d.neuron]))
     both = theta.network[d.neuron], pick(theta, mask, False)[d.neuron]
-    slack = times * UNIT * min(abs(theta.kept - theta.ideal)[d.neuron], WITHIN)
+    slack = times * side.formats.threshold_unit * min(abs(theta.kept - theta.ideal)[d.neuron], WITHIN)
     return (float(times * both[0]), float(times * both[1])), float(slack)
 
 
@@ -174,7 +173,7 @@ def rounding_bound(side: Pair, inputs: Mapping[str, Float], ideal: Emulation) ->
     messages = {n: ideal.messages[n] * side.unit[n] for n in ideal.messages}
     errors = {n: np.zeros_like(m) for n, m in messages.items()}
     for name, data in inputs.items():
-        port, unit = input_ports(side)[name], side.unit[name]
+        port, unit = side.input_ports[name], side.unit[name]
         messages[name] = data * unit
         graded = port.kind == "graded"
         errors[name] = np.minimum(np.abs(np.rint(data * unit) - data * unit), 0.5) * graded
@@ -201,70 +200,17 @@ def _times(values: Float, matrix: Any) -> Float:
     return product
 
 
-def _slack(tensor: Tensor) -> Float:
-    """Return the errors that are rounding, 0 where a value contradicts the network."""
-    error = np.abs(tensor.kept - tensor.ideal)
-    return np.where(error <= WITHIN * tensor.lsb, error, 0.0)
-
-
 def _wires(side: Pair, name: str) -> list[tuple[Any, Any, Edge, int]]:
     """Return the magnitudes of weights and of their errors, the edge and its sums that are floored."""
     return [
-        (abs(e.matrix(e.weight.ideal)), abs(e.matrix(_slack(e.weight))), e, sum(e.floors))
-        for e in side.arriving(name)
+        (abs(e.matrix(e.weight.ideal)), abs(e.matrix(slack_of(e.weight))), e, sum(e.floors))
+        for e in side.incoming(name)
     ]
 
 
-def _errors(side: Pair, name: str, ideal: Emulation) -> Any:
-    """Return what bounds the errors of a population."""
-    model = side.network.population(name).model
-    if model not in ERRORS:
-        return _Errors(side, name, ideal)
-    slack = {item: _slack(side.parameters[item, name]) for item in ITEMS[model]}
-    traces = {state: ideal.probes[f"{name}.{state}"] for state in PROBES[model]}
-    return ERRORS[model](side, name, traces, slack, ideal.messages[name])
-
-
-class _Errors:
-    """Error bounds of one population's states, in the program's units."""
-
-    def __init__(self, side: Pair, name: str, ideal: Emulation) -> None:
-        population, scale = side.network.population(name), side.scale[name]
-        self.rule, self.spiking = population.rule, population.spiking
-        self.u, self.v = (np.abs(ideal.probes[f"{name}.{s}"]) * scale for s in "uv")
-        self.spikes = ideal.messages[name]
-        of = {item: side.parameters.get((item, name)) for item in ("current_decay", "voltage_decay")}
-        self.keep = {item: 1 - t.ideal / DECAY_ONE for item, t in of.items() if t}
-        self.lost = {item: _slack(t) / DECAY_ONE for item, t in of.items() if t}
-        self.bias = _slack(side.parameters["bias", name])
-        theta = side.parameters.get(("threshold", name))
-        self.theta = UNIT * _slack(theta) if theta is not None else np.zeros(1)
-        start = np.abs(side.parameters["v_init", name].ideal)
-        self.start = np.broadcast_to(start, self.u.shape[::2])
-        self.e_u = np.zeros(self.u.shape[::2])
-        self.e_v = self.e_u + _slack(side.parameters["v_init", name])
-
-    def step(self, t: int, e_a: Any) -> Float:
-        """Advance to logical step t; return the bound of v before the reset."""
-        if self.spiking and t and self.rule.reset_timing.startswith("next"):
-            self._reset(self.spikes[:, t - 1])
-        before = self.e_u
-        u = self.u[:, t - 1] if t else np.zeros_like(before)
-        self.e_u = self.keep["current_decay"] * self.e_u + u * self.lost["current_decay"] + UNIT * e_a + 1
-        drive = self.e_u
-        if self.rule.current_decay == "after":  # a wider bound: what acts has not decayed yet
-            drive = before + UNIT * e_a + 1
-        drive = np.maximum(drive, before) if self.rule.update_order == "membrane_first" else drive
-        v = self.v[:, t - 1] if t else self.start
-        keep, lost = self.keep["voltage_decay"], self.lost["voltage_decay"]
-        bound = keep * self.e_v + v * lost + drive + self.bias + 1
-        self.e_v = np.asarray(bound)
-        if self.spiking and not self.rule.reset_timing.startswith("next"):
-            self._reset(self.spikes[:, t])
-        return np.asarray(bound)
-
-    def _reset(self, spikes: Float) -> None:
-        if self.rule.reset == "value":
-            self.e_v = np.where(spikes != 0, 0.0, self.e_v)
-        elif self.rule.reset == "subtract":
-            self.e_v = self.e_v + spikes * self.theta
+def _errors(side: Pair, name: str, ideal: Emulation) -> Errors:
+    """Return the error bounds of a population along the network's run."""
+    model = MODELS[side.network.population(name).model]
+    slack = {item: slack_of(tensor) for (item, place), tensor in side.parameters.items() if place == name}
+    traces = {state: ideal.probes[f"{name}.{state}"] for state in model.traces}
+    return model.errors(side, name, traces, slack, ideal.messages[name])

@@ -11,11 +11,13 @@ import pytest
 from support import planted_faults
 
 from snn_compile.compiler import Options, compile_graph, compile_stages
+from snn_compile.compiler.lowering.simplify import simplify
 from snn_compile.compiler.network import Network, Population, Projection
+from snn_compile.compiler.reference import run_float
 from snn_compile.runtime import diverge, reference
-from snn_compile.runtime.divergence.brf_alif import PROBES
 from snn_compile.runtime.divergence.emulator import NETWORK, PROGRAM, emulate
 from snn_compile.runtime.divergence.near_threshold import first_differences, rounding_bound
+from snn_compile.runtime.divergence.neurons.models import MODELS
 from snn_compile.runtime.divergence.pairing import pair
 from snn_compile.targets.program.program import Program
 
@@ -208,11 +210,14 @@ def test_nothing_selected_is_the_network_and_the_bound_holds(kind: str) -> None:
         rng = np.random.default_rng([9, seed])
         net, data = network(kind, rng)
         side = pair(compiled(rng, net, data), net)
-        names = [f"{p.name}.{s}" for p in side.network.populations for s in PROBES.get(p.model, ("u", "v"))]
+        names = [f"{p.name}.{s}" for p in side.network.populations for s in MODELS[p.model].traces]
         ideal, mine = (emulate(side, chosen, {"in": data}, names) for chosen in (NETWORK, PROGRAM))
+        run = run_float(simplify(net), {"in": data}, (), ("h.reached", "h.limit", "o.reached"))
         spikes = reference(net, data, record=("h", "o"))
         for name in ("h", "o"):
             np.testing.assert_array_equal(ideal.messages[name], spikes.spikes(name))
+            np.testing.assert_array_equal(ideal.probes[f"{name}.v"], run.states[f"{name}.reached"])
+        np.testing.assert_array_equal(ideal.probes["h.limit"], run.states["h.limit"])
         bound = rounding_bound(side, {"in": data}, ideal)["h"] / side.scale["h"]
         until = np.full(SAMPLES, STEPS)
         for d in first_differences(side, "", ideal.messages, mine.messages):

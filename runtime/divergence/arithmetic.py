@@ -1,0 +1,115 @@
+"""The arithmetic of a program's integers, each effect of which can be switched on or off.
+
+Values are float64 in the program's units: every integer that occurs is exact in them, and so are divisions by
+powers of two. With all effects a step of `compiler/neurons` is the device's, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from snn_compile.compiler.neurons.arithmetic import Arithmetic, Float
+from snn_compile.targets.chips.formats import Formats
+from snn_compile.targets.devices.record import Overflow
+from snn_compile.targets.program.models import DAMPING_BITS
+
+EFFECTS = ("truncation", "flooring", "v_high", "v_low", "u_wrap", "damping_end")
+"""Decays that truncate toward zero, messages and sums that are floored, states that saturate at either end,
+currents that wrap around, and the end of the smooth reset's damping."""
+
+
+class IntegerArithmetic(Arithmetic):
+    """The arithmetic of one population of a program.
+
+    `effects`: those of `EFFECTS` that act. `scale`: units of a state per unit of the network's membrane.
+    `message_shift`: bits by which a leaky integrator's membrane is shifted right to become a message.
+    """
+
+    def __init__(
+        self, effects: Collection[str], scale: float, formats: Formats, message_shift: Float | None = None
+    ) -> None:
+        self.scale, self.unit, self.formats = scale, float(formats.threshold_unit), formats
+        self.truncates, self.floors, self.high, self.low, self.wraps, self.damping_ends = (
+            effect in effects for effect in EFFECTS
+        )
+        self.one = float(formats.decay_one)
+        self.message_unit = 1.0 if message_shift is None else 2.0**-message_shift
+        self.overflow = Overflow()
+
+    def kept(self, decay: Float) -> Float:
+        """Return the complement of a decay register."""
+        return self.one - decay
+
+    def decayed(self, state: Float, kept: Float) -> Float:
+        """Return a state after a decay, truncated toward zero."""
+        left = state * kept / self.one
+        return np.trunc(left) if self.truncates else left
+
+    def coefficient(self, register: Float) -> Float:
+        """Return a coefficient of a rotation with `DAMPING_BITS` fraction bits."""
+        return (1 << DAMPING_BITS) / self.one * register
+
+    def product(self, total: Float) -> Float:
+        """Return a sum of products with `DAMPING_BITS` fraction bits in units of a state."""
+        left = total / (1 << DAMPING_BITS)
+        return np.trunc(left) if self.truncates else left
+
+    def floored(self, value: Float) -> Float:
+        """Return a value after a right shift."""
+        return np.floor(value) if self.truncates else value
+
+    def damped(self, damping: Float, most: Float) -> Float:
+        """Return what the smooth reset takes off a coefficient, `most` at most."""
+        return np.minimum(damping, most) if self.damping_ends else damping
+
+    def current(self, x: Float) -> Float:
+        """Return synaptic input, shifted left to align with a state."""
+        return x * self.unit
+
+    def wrapped_current(self, u: Float) -> Float:
+        """Return a current, wrapped as a sum and then once around the range of a state."""
+        if not self.wraps:
+            return u
+        half, wrapped = self.formats.state_half, u
+        if np.abs(u).max(initial=0.0) >= self.formats.accumulator_half:
+            wrapped = self._around(u)
+        wrapped = np.where(
+            wrapped > half, wrapped - 2 * half, np.where(wrapped <= -half, wrapped + 2 * half, wrapped)
+        )
+        return self._counted(u, wrapped)
+
+    def wrapped_sum(self, u: Float) -> Float:
+        """Return a sum of synaptic input, wrapped around the range of an accumulator."""
+        return self._counted(u, self._around(u)) if self.wraps else u
+
+    def _around(self, u: Float) -> Float:
+        half = self.formats.accumulator_half
+        return np.mod(u + half, 2 * half) - half
+
+    def _counted(self, u: Float, wrapped: Float) -> Float:
+        self.overflow += Overflow(int(np.count_nonzero(wrapped != u)), 0, 0)
+        return wrapped
+
+    def saturated(self, v: Float) -> Float:
+        """Return a state, clipped to its range at the ends that act."""
+        most = self.formats.state_max
+        if self.high:
+            self.overflow += Overflow(0, int(np.count_nonzero(v > most)), 0)
+            v = np.minimum(v, most)
+        if self.low:
+            self.overflow += Overflow(0, 0, int(np.count_nonzero(v < -most)))
+            v = np.maximum(v, -most)
+        return v
+
+    def lower_clip(self, v_min: Float) -> Float:
+        """Return the lowest membrane after a reset: a register at the end of its range clips nothing."""
+        most = self.formats.state_max
+        clip = np.where(v_min <= -most, -np.inf, v_min)
+        return np.maximum(clip, -most) if self.low else clip
+
+    def message(self, v: Float) -> Float:
+        """Return the message that carries a membrane, floored by its shift."""
+        message = v * self.message_unit
+        return np.floor(message) if self.floors else message
