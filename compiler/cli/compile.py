@@ -8,8 +8,9 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from snn_compile.compiler.cli.console import check_output, parse_conventions, writing
+from snn_compile.compiler.cli.console import parse_conventions
 from snn_compile.targets.errors import CompileError, WrongInput
+from snn_compile.targets.output import check_writable
 
 if TYPE_CHECKING:
     from snn_compile.compiler.calibration.mixed_precision import Search
@@ -41,7 +42,7 @@ def compile_command(arguments: argparse.Namespace) -> int:
     from snn_compile.targets.chips.chip import load_chip
 
     load_chip(arguments.target)  # an unknown target is reported before the model is read
-    check_output(arguments.output, arguments.model)
+    check_writable(arguments.output, CompileError, arguments.model)
     if arguments.stop_after and arguments.output:
         raise CompileError("--stop-after makes no program, so there is nothing to write to -o")
     request = _read_request(arguments)
@@ -68,8 +69,7 @@ def compile_command(arguments: argparse.Namespace) -> int:
     assert program is not None
     failed = gates.failures(done, report, found, arguments.max_drop, arguments.max_cores)
     if arguments.output:
-        with writing(arguments.output):
-            program.save(arguments.output)
+        program.save(arguments.output)
     _print_result(_result(done, report, curve, request, arguments, failed, found), report, arguments.json)
     if arguments.output:
         print(f"snn-compile: program written to {arguments.output}", file=sys.stderr)
@@ -111,7 +111,7 @@ def _convert(model: LoadedModel, arguments: argparse.Namespace) -> Converted | N
     if isinstance(model.graph, RectifierNetwork):
         from snn_compile.runtime.evaluation.conversion import prepare_as_asked
 
-        check_output(arguments.curve, arguments.model)
+        check_writable(arguments.curve, CompileError, arguments.model)
         return prepare_as_asked(model.graph, arguments)
     for option in ("steps", "balance", "max_pool", "curve"):
         if getattr(arguments, option) is not None:
@@ -185,8 +185,7 @@ def _measure_steps(
     limit = arguments.max_drop if arguments.steps == "auto" else None
     program, report, curve = converted.measure(done.program, limit)
     if arguments.curve:
-        with writing(arguments.curve):
-            curve.save(arguments.curve)
+        curve.save(arguments.curve)
     return replace(done, program=program), report, curve
 
 

@@ -67,24 +67,3 @@ def parse_conventions(stated: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             found[key] = text
     return found
-
-
-def check_output(path: str | None, model: str) -> None:
-    """Raise CompileError if `path` cannot be written, or is the model itself."""
-    if path is None:
-        return
-    if Path(path).resolve() == Path(model).resolve():
-        raise CompileError(f"cannot write {path}: it is the model itself; name another file")
-    if not Path(path).resolve().parent.is_dir():
-        raise CompileError(f"cannot write {path}: its folder does not exist")
-    if Path(path).is_dir():
-        raise CompileError(f"cannot write {path}: it is a folder")
-
-
-@contextmanager
-def writing(path: str) -> Iterator[None]:
-    """Raise errors of the file system, while `path` is written, as CompileError."""
-    try:
-        yield
-    except OSError as error:
-        raise CompileError(f"cannot write {path}: {error.strerror or error}", path=path) from error

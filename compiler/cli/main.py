@@ -13,15 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from snn_compile.compiler.cli.arguments import compile_parser, export_parser, inspect_parser
-from snn_compile.compiler.cli.console import (
-    check_output,
-    closed_pipe,
-    deferred_warnings,
-    is_program,
-    parse_conventions,
-    writing,
-)
+from snn_compile.compiler.cli.console import closed_pipe, deferred_warnings, is_program, parse_conventions
 from snn_compile.targets.errors import CompileError, SnnCompileError
+from snn_compile.targets.output import check_writable, write_whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,15 +107,12 @@ def _export(arguments: argparse.Namespace) -> int:
 
     from snn_compile.compiler.cli.model import load_model
 
-    check_output(arguments.output, arguments.model)
+    check_writable(arguments.output, CompileError, arguments.model)
     model = load_model(arguments.model, arguments.factory)
 
     if not isinstance(model.graph, nir.NIRGraph):
         raise CompileError(f"{model.name} holds no NIR graph; snn-compile reads it as it is")
 
-    from snn_compile.targets.program.file import write_whole
-
-    with writing(arguments.output):
-        write_whole(arguments.output, lambda path: nir.write(path, model.graph))
+    write_whole(arguments.output, lambda path: nir.write(path, model.graph), CompileError)
     print(f"snn-compile: graph written to {arguments.output}", file=sys.stderr)
     return 0

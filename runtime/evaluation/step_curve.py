@@ -23,7 +23,7 @@ from snn_compile.runtime.reports.accuracy import Accuracy, score
 from snn_compile.runtime.reports.energy import energy
 from snn_compile.targets.devices.record import RunRecord, read_out
 from snn_compile.targets.errors import WrongInput
-from snn_compile.targets.program.file import write_whole
+from snn_compile.targets.output import write_whole
 from snn_compile.targets.program.program import Program
 
 if TYPE_CHECKING:
@@ -159,13 +159,13 @@ class StepCurve:
         return out.getvalue()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the figure to a file, whole or not at all."""
+        """Write the figure to a file, whole or not at all; raises WrongInput where it cannot be written."""
         image = self.png()
 
         def write(part: Path) -> None:
             part.write_bytes(image)
 
-        write_whole(path, write)
+        write_whole(path, write, WrongInput)
 
 
 def step_curve(

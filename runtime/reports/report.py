@@ -20,7 +20,7 @@ from snn_compile.runtime.reports.energy import Energy, Traffic
 from snn_compile.targets.devices.counts import Counts
 from snn_compile.targets.devices.record import Overflow
 from snn_compile.targets.errors import WrongInput
-from snn_compile.targets.program.file import write_whole
+from snn_compile.targets.output import write_whole
 
 if TYPE_CHECKING:
     from snn_compile.runtime.reports.figure import Trace
@@ -194,10 +194,7 @@ def write_report(file: Path, body: bytes) -> None:
     def write(temporary: Path) -> None:
         temporary.write_bytes(body)
 
-    try:
-        write_whole(file, write)
-    except OSError as error:
-        raise WrongInput(f"report {file}: cannot be written ({error})") from error
+    write_whole(file, write, WrongInput)
 
 
 def render(headline: str, tables: Sequence[Table], notes: Sequence[str], width: int = 100) -> str:

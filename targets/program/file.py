@@ -9,10 +9,8 @@ from __future__ import annotations
 import io
 import json
 import os
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from scipy.sparse import csr_array
 from snn_compile.targets.chips.chip import Chip
 from snn_compile.targets.chips.formats import LOIHI, Formats
 from snn_compile.targets.errors import SnnCompileError, WrongProgram
+from snn_compile.targets.output import write_whole
 from snn_compile.targets.program.digest import content_digest, encode
 from snn_compile.targets.program.population import Population
 from snn_compile.targets.program.program import Core, InputPort, OutputPort, Program, Projection, Route
@@ -36,26 +35,8 @@ SIZE_MAX = 4 << 30
 """Largest content in bytes that is unpacked: far above one chip's memory, far below a machine's."""
 
 
-def write_whole(path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
-    """Call `write` on a temporary file beside `path`, then rename it: whole or not at all."""
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise WrongProgram(f"cannot write {target}: the folder {target.parent} does not exist")
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save_program(program: Program, path: str | os.PathLike[str]) -> None:
-    """Write `program` to `path`."""
+    """Write `program` to `path`; raises WrongProgram where it cannot be written."""
     body, arrays = encode(program)
     head = {"schema": SCHEMA, "version": VERSION, "digest": content_digest(body, arrays)}
 
@@ -67,7 +48,7 @@ def save_program(program: Program, path: str | os.PathLike[str]) -> None:
                 np.lib.format.write_array(buffer, array, allow_pickle=False)
                 archive.writestr(_entry(f"arrays/{index}.npy"), buffer.getvalue())
 
-    write_whole(path, write)
+    write_whole(path, write, WrongProgram)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

@@ -366,7 +366,7 @@ class Program:
         return self._digest
 
     def save(self, path: Any) -> None:
-        """Write the program to one file, whole or not at all."""
+        """Write the program to one file, whole or not at all; raises WrongProgram where it cannot be."""
         from snn_compile.targets.program.file import save_program
 
         save_program(self, path)

@@ -117,7 +117,7 @@ def draw_dynamics(found: dict[str, Convergence], path: str | Path) -> None:
     """Draw errors against the step, and the crossing speeds, into a figure file, whole or not at all."""
     from matplotlib.figure import Figure
 
-    from snn_compile.targets.program.file import write_whole
+    from snn_compile.targets.output import write_whole
 
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     axes = figure.subplots(2, 2)

@@ -8,7 +8,6 @@ for word. A digest of the graph, checked on loading, tells a damaged file.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from snn_compile.compiler.contract.contract import graph_digest
 from snn_compile.compiler.frontends.nir import graph_from
 from snn_compile.targets.errors import CompileError, ExportError, one_line
+from snn_compile.targets.output import write_whole
 from snn_compile.train.checkpoints.torch_file import PlainEntries, read_plain
 from snn_compile.train.export.to_nir import to_nir, without_counterpart
 
@@ -83,15 +83,14 @@ def save_checkpoint(
         "unexported": made.unexported,
         **{key: getattr(made, key) for key in ("state_dict", "config", "metrics", "data", "versions")},
     }
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        torch.save(body, partial)
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        raise ExportError(f"{path}: cannot be written ({one_line(error)})", path=str(path)) from error
-    finally:
-        partial.unlink(missing_ok=True)
+
+    def write(file: Path) -> None:
+        try:
+            torch.save(body, file)
+        except RuntimeError as error:  # how torch reports a full disk
+            raise OSError(one_line(error)) from error
+
+    write_whole(path, write, ExportError)
 
 
 def checkpoint_of(

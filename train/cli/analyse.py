@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_compile.targets.errors import SnnCompileError
+from snn_compile.targets.output import check_writable
 from snn_compile.train.cli.analyse_equilibrium import add_arguments
-from snn_compile.train.cli.output import check_place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ def analyse(argv: Sequence[str]) -> tuple[dict[str, Any], bool]:
     if arguments.output is not None and arguments.output.suffix != ".png":
         raise SnnCompileError(f"-o {arguments.output}: a figure is written as .png")
     if arguments.output is not None:
-        check_place(arguments.output)
+        check_writable(arguments.output)
     found, draw = arguments.run(arguments)
     if arguments.output is not None:
         _write(arguments.output, draw)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_compile.targets.errors import SnnCompileError
-from snn_compile.train.cli.output import check_place
+from snn_compile.targets.output import check_writable
 from snn_compile.train.cli.progress import progress_bar, shown
 from snn_compile.train.configs.config import RunConfig
 from snn_compile.train.configs.presets import PRESETS, read_config
@@ -115,7 +115,7 @@ def _print_presets(as_json: bool) -> None:
 
 
 def _check_output(path: Path) -> None:
-    check_place(path)
+    check_writable(path)
     if path.suffix not in (".pt", ".pth"):
         raise SnnCompileError(f"-o {path}: the other commands know a checkpoint by its ending; use .pt")
 

@@ -177,7 +177,7 @@ def test_save_leaves_nothing_half_written(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", fail)
-    with pytest.raises(WrongInput, match="cannot be written"):
+    with pytest.raises(WrongInput, match="cannot write"):
         made.save(tmp_path / "r.json")
     assert not list(tmp_path.iterdir())
 

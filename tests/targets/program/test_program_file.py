@@ -340,7 +340,7 @@ def test_nothing_half_written_remains(program: Any, file: Path, monkeypatch: pyt
 
     monkeypatch.setattr(np.lib.format, "write_array", fail)
     for path in (file, file.with_name("new.snn")):
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(WrongProgram, match="cannot write .*: disk full"):
             save_program(program, path)
     assert [p.name for p in file.parent.iterdir()] == [file.name]
     assert file.read_bytes() == before

@@ -166,7 +166,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(saved, network, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", half)
-        with pytest.raises(ExportError, match="cannot be written.*disk full"):
+        with pytest.raises(ExportError, match="cannot write.*disk full"):
             save_checkpoint(saved, network, SAMPLE)
     with pytest.raises(ExportError, match="config.callback: a function"):
         save_checkpoint(saved, network, SAMPLE, config={"callback": half})

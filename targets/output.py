@@ -1,0 +1,64 @@
+"""Files that are written: asked beforehand whether they can be, and written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from snn_compile.targets.errors import SnnCompileError
+
+
+def check_writable(
+    path: str | os.PathLike[str] | None,
+    error: type[SnnCompileError] = SnnCompileError,
+    model: str | os.PathLike[str] | None = None,
+) -> None:
+    """Raise `error` unless a file can be written at `path`, which must not be the `model` that is read.
+
+    None: nothing is to be written.
+    """
+    if path is None:
+        return
+    file = Path(path)
+    folder = file.parent
+    reason = ""
+    if model is not None and file.resolve() == Path(model).resolve():
+        reason = "it is the model itself; name another file"
+    elif not folder.is_dir():
+        reason = f"the folder {folder} does not exist; create it first"
+    elif file.is_dir():
+        reason = "it is a folder; name a file in it"
+    elif not os.access(folder, os.W_OK):
+        reason = f"the folder {folder} cannot be written to; choose another"
+    if reason:
+        raise error(f"cannot write {file}: {reason}", path=str(file))
+
+
+def write_whole(
+    path: str | os.PathLike[str],
+    write: Callable[[Path], None],
+    error: type[SnnCompileError] = SnnCompileError,
+) -> None:
+    """Call `write` on a temporary file beside `path`, then rename it: whole or not at all.
+
+    Raises `error` where `path` cannot be written and where `write` raises OSError.
+    """
+    target = Path(path)
+    check_writable(target, error)
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        os.replace(temporary, target)
+    except OSError as reason:
+        raise error(f"cannot write {target}: {reason.strerror or reason}", path=str(target)) from reason
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
