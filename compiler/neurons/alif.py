@@ -1,4 +1,4 @@
-"""Adaptive leaky neurons: one population of a Network in float64, and as the chip's integers.
+"""Adaptive leaky neurons (`alif`): float step, and rounding to the registers of a chip.
 
 With synaptic input x, one step is
 
@@ -14,11 +14,11 @@ from __future__ import annotations
 import numpy as np
 
 from snn_compile.compiler.neurons.arithmetic import Float
-from snn_compile.compiler.neurons.base import Group, Integers, NeuronModel, Neurons
+from snn_compile.compiler.neurons.base import Group, Integers, NeuronModel, Neurons, Peak, Poles
 from snn_compile.targets.chips.chip import Chip
+from snn_compile.targets.chips.formats import Formats
 from snn_compile.targets.chips.rounding import round_decay, tensor_error
 from snn_compile.targets.errors import CompileError
-from snn_compile.targets.integer import DECAY_ONE, STATE_SHIFT
 from snn_compile.targets.program.population import Population as IntegerPopulation
 
 
@@ -45,8 +45,11 @@ class AdaptiveGroup(Group):
 
 
 def adaptive_integers(p: Neurons, scale: float, latency: int, chip: Chip) -> Integers:
-    """Return a population's integers at a scale and start step, the error of each register, and warnings."""
-    values, unit = p.parameters, scale * (1 << STATE_SHIFT)
+    """Round a population to registers, at a scale and with start step `latency`.
+
+    Raises CompileError for neurons of both reset sizes, of which a population of the chip has one.
+    """
+    values, unit = p.parameters, scale * chip.formats.threshold_unit
     delta_v, v_error = round_decay(values["voltage_decay"], 0, chip, f"{p.name}.voltage_decay")
     delta_theta, theta_error = round_decay(values["adaptation_decay"], 0, chip, f"{p.name}.adaptation_decay")
     sizes = np.unique(values["reset_size"])
@@ -62,26 +65,26 @@ def adaptive_integers(p: Neurons, scale: float, latency: int, chip: Chip) -> Int
     errors = [v_error, theta_error]
     for key, register in (("threshold", "theta_0"), ("adaptation_step", "theta_step")):
         exact, kept = values[key] * unit, parameters[register].astype(np.float64)
-        errors.append(tensor_error(f"{p.name}.{key}", "24 bits", exact, kept, 1.0))
+        errors.append(tensor_error(f"{p.name}.{key}", f"{chip.formats.state_bits} bits", exact, kept, 1.0))
     made = IntegerPopulation(p.name, p.shape, "alif", parameters, start_step=latency, scale=unit)
     return made, errors, []
 
 
-def adaptive_bound(p: Neurons, drive: Float) -> Float:
-    """Return the largest membrane, threshold included, under an input of at most `drive` a step, (size,)."""
-    lost = np.minimum(
-        p.parameters["voltage_decay"], np.rint(p.parameters["voltage_decay"] * DECAY_ONE) / DECAY_ONE
-    )
+def adaptive_bound(p: Neurons, drive: Float, formats: Formats) -> Peak:
+    """Return the largest states, threshold included, under an input of at most `drive` (size,) per step."""
+    decay, one = p.parameters["voltage_decay"], formats.decay_one
+    lost = np.minimum(decay, np.rint(decay * one) / one)
     with np.errstate(divide="ignore", invalid="ignore"):
         # A spike takes off up to twice a threshold that lay below the membrane.
-        return np.where(drive > 0, p.parameters["reset_size"] * drive / lost, 0.0) + np.where(
+        top = np.where(drive > 0, p.parameters["reset_size"] * drive / lost, 0.0) + np.where(
             drive > 0, p.parameters["threshold"] + p.parameters["adaptation_step"], 0.0
         )
+    return Peak(float(drive.max()), float(top.max()), float(top.max()))
 
 
-def adaptive_poles(p: Neurons) -> list[complex]:
+def adaptive_poles(p: Neurons) -> list[Poles]:
     """Return the pole of the mean leak."""
-    return [complex(1 - float(p.parameters["voltage_decay"].mean()))]
+    return [(complex(1 - float(p.parameters["voltage_decay"].mean())),)]
 
 
 MODELS = (

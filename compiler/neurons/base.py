@@ -11,11 +11,14 @@ import numpy.typing as npt
 
 from snn_compile.compiler.neurons.arithmetic import FLOAT, Arithmetic, Float
 from snn_compile.targets.chips.chip import Chip
+from snn_compile.targets.chips.formats import Formats
 from snn_compile.targets.chips.rounding import TensorError
 from snn_compile.targets.program.population import Population as IntegerPopulation
 from snn_compile.targets.program.rule import Rule
 
 Bool = npt.NDArray[np.bool_]
+Poles = tuple[complex, ...]
+"""The poles of a filter, one behind the other."""
 Integers = tuple[IntegerPopulation, list[TensorError], list[str]]
 """A population in integers, the rounding error of each register, and warnings."""
 
@@ -124,6 +127,16 @@ def _magnitude(values: Float) -> float:
     return max(float(values.max()), -float(values.min()))
 
 
+def unbounded(population: Neurons, drive: Float, formats: Formats) -> Peak:
+    """Return that states have no bound."""
+    return Peak(np.inf, np.inf, np.inf)
+
+
+def no_poles(population: Neurons) -> list[Poles]:
+    """Return that no filter stands for how a membrane responds."""
+    return []
+
+
 @dataclass(frozen=True)
 class NeuronModel:
     """What the compiler asks of a neuron model; a file of this folder lists its own in `MODELS`.
@@ -133,9 +146,10 @@ class NeuronModel:
     `defaults` may be left out. `group(population, batch)` steps the population.
 
     `integers(population, scale, latency, chip)` rounds it to a chip's registers; None leaves that to
-    `quantization/registers.py`, which knows leaky neurons. `bound(population, drive)` is the largest state
-    (size,) under inputs of at most `drive` at every step. `poles(population)` are poles of the filters that
-    stand for how a membrane responds to its input.
+    `quantization/registers.py`, which knows leaky neurons. `bound(population, drive, formats)` holds the
+    largest states under inputs of at most `drive` (size,) at every step, with rounded decays.
+    `poles(population)` are the poles of filters that stand for how a membrane responds to its input, a tuple
+    per filter.
 
     A model with `message_units` (units of a message per unit of the threshold register) sends numbers and
     needs a fixed scale; `message_bits` are the bits of a message, and `input_units(population)` the units in
@@ -146,8 +160,8 @@ class NeuronModel:
     parameters: tuple[str, ...]
     group: type[Group]
     integers: Callable[[Neurons, float, int, Chip], Integers] | None = None
-    bound: Callable[[Neurons, Float], Float] | None = None
-    poles: Callable[[Neurons], list[complex]] | None = None
+    bound: Callable[[Neurons, Float, Formats], Peak] = unbounded
+    poles: Callable[[Neurons], list[Poles]] = no_poles
     decays: tuple[str, ...] = ()
     matrices: tuple[str, ...] = ()
     defaults: Mapping[str, float] = field(default_factory=dict)

@@ -15,7 +15,8 @@ from __future__ import annotations
 import numpy as np
 
 from snn_compile.compiler.neurons.arithmetic import Float
-from snn_compile.compiler.neurons.base import Bool, Group, NeuronModel
+from snn_compile.compiler.neurons.base import Bool, Group, NeuronModel, Neurons, Peak, Poles
+from snn_compile.targets.chips.formats import Formats
 
 
 class LeakyGroup(Group):
@@ -86,6 +87,27 @@ class LeakyGroup(Group):
             self.v = self.v - spikes * self.threshold
 
 
+def leaky_bound(p: Neurons, drive: Float, formats: Formats) -> Peak:
+    """Return the largest states under an input of at most `drive` (size,) at every step."""
+
+    def lost(key: str, offset: int) -> Float:
+        # A slow leak may round to a slower one, or to none.
+        decay, one = p.parameters[key], formats.decay_one
+        return np.minimum(decay, np.maximum(np.rint(decay * one), offset) / one)
+
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        u = np.where(drive > 0, drive / lost("current_decay", 1), 0.0)
+        total = u + np.abs(p.parameters["bias"])
+        v = np.where(total > 0, total / lost("voltage_decay", 0), 0.0)
+    top = float(v.max()) + float(np.abs(p.parameters["v_init"]).max())
+    return Peak(float(u.max()), top, top)
+
+
+def leaky_poles(p: Neurons) -> list[Poles]:
+    """Return the poles of the mean leaks of current and membrane, without the resets."""
+    return [tuple(1 - float(p.parameters[key].mean()) for key in _DECAYS)]
+
+
 _LEAKY = ("current_decay", "voltage_decay", "bias", "input_bias", "v_init", "offset")
 _DECAYS = ("current_decay", "voltage_decay")
 
@@ -94,8 +116,10 @@ MODELS = (
         "lif",
         ("current_decay", "voltage_decay", "threshold", "bias", "input_bias", "v_init", "offset", "v_min"),
         LeakyGroup,
+        bound=leaky_bound,
+        poles=leaky_poles,
         decays=_DECAYS,
         defaults={"v_min": -np.inf},
     ),
-    NeuronModel("li", _LEAKY, LeakyGroup, decays=_DECAYS),
+    NeuronModel("li", _LEAKY, LeakyGroup, bound=leaky_bound, poles=leaky_poles, decays=_DECAYS),
 )

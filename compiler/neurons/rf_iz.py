@@ -1,4 +1,4 @@
-"""Resonators that a spike resets: one population of a Network in float64, and as Lava's RF_IZ.
+"""Resonators that a spike resets (`rf_iz`): float step, and rounding to the registers of Lava's RF_IZ.
 
 With synaptic input x, one step is
 
@@ -16,20 +16,20 @@ from __future__ import annotations
 import numpy as np
 
 from snn_compile.compiler.neurons.arithmetic import Float
-from snn_compile.compiler.neurons.base import Group, Integers, NeuronModel, Neurons
+from snn_compile.compiler.neurons.base import Group, Integers, NeuronModel, Neurons, Peak
 from snn_compile.compiler.neurons.brf import (
     Complex,
     boundary_warnings,
+    coefficients,
     polar_errors,
     polar_registers,
-    registrable,
     resonator_bound,
     resonator_poles,
     rounded,
 )
 from snn_compile.targets.chips.chip import Chip
+from snn_compile.targets.chips.formats import Formats
 from snn_compile.targets.errors import PrecisionLost
-from snn_compile.targets.integer import DECAY_BITS, DECAY_ONE, STATE_SHIFT
 from snn_compile.targets.program.population import Population as IntegerPopulation
 
 
@@ -52,12 +52,12 @@ class IzhikevichGroup(Group):
 
 
 def izhikevich_integers(p: Neurons, scale: float, latency: int, chip: Chip) -> Integers:
-    """Return a population's integers at a scale and start step, the error of each register, and warnings.
+    """Round a population to registers, at a scale and with start step `latency`.
 
     Raises PrecisionLost for thresholds that differ, of which the chip has one for a population, and for a
     cosine or sine beyond 1.
     """
-    values, unit = p.parameters, scale * (1 << STATE_SHIFT)
+    values, formats = p.parameters, chip.formats
     exact = values["threshold"] * scale
     low, high = np.rint([exact.min(), exact.max()])
     if low < high:
@@ -67,28 +67,30 @@ def izhikevich_integers(p: Neurons, scale: float, latency: int, chip: Chip) -> I
             "instead, or give each threshold its own node",
             population=p.name,
         )
-    cosine, sine = registrable(p)
-    cos, sin = polar_registers(cosine, sine)
+    cosine, sine = coefficients(p, formats)
+    cos, sin = polar_registers(cosine, sine, formats.decay_one)
     parameters = {
         "cos_decay": cos,
         "sin_decay": sin,
         "vth": np.array([low], np.int64),
-        "decay_bits": np.array([DECAY_BITS]),
-        "state_exp": np.array([STATE_SHIFT]),
+        "decay_bits": np.array([formats.decay_bits]),
+        "state_exp": np.array([formats.synaptic_shift]),
     }
-    turn: Complex = cosine + 1j * sine
-    kept: Complex = np.asarray((cos + 1j * sin) / DECAY_ONE, np.complex128)
+    rotation: Complex = cosine + 1j * sine
+    kept: Complex = np.asarray((cos + 1j * sin) / formats.decay_one, np.complex128)
     errors = [
-        *polar_errors(p.name, turn, kept),
-        rounded(f"{p.name}.threshold", f"{chip.formats.threshold_bits} bits", exact, parameters["vth"]),
+        *polar_errors(p.name, rotation, kept, formats),
+        rounded(f"{p.name}.threshold", f"{formats.threshold_bits} bits", exact, parameters["vth"]),
     ]
+    unit = scale * formats.threshold_unit
     made = IntegerPopulation(p.name, p.shape, "rf_iz", parameters, start_step=latency, scale=unit)
-    return made, errors, boundary_warnings(p, turn, kept)
+    return made, errors, boundary_warnings(p, rotation, kept, formats)
 
 
-def izhikevich_bound(p: Neurons, drive: Float) -> Float:
-    """Return the largest state under an input of at most `drive` at every step, (size,)."""
-    return np.maximum(resonator_bound(p, drive), p.parameters["threshold"])
+def izhikevich_bound(p: Neurons, drive: Float, formats: Formats) -> Peak:
+    """Return the largest states under an input of at most `drive` (size,) at every step."""
+    peak, reset = resonator_bound(p, drive, formats), float(p.parameters["threshold"].max())
+    return Peak(peak.u, max(peak.v, reset), max(peak.v_high, reset))
 
 
 MODELS = (

@@ -1,4 +1,4 @@
-"""Sigma-delta populations: what lava-dl's SDNN files hold, in float64 and as the chip's integers.
+"""Sigma-delta neurons, as lava-dl's SDNN files hold them: float step, and rounding to registers.
 
 With synaptic input x, one step in units of the threshold register is
 
@@ -20,7 +20,7 @@ import numpy as np
 from snn_compile.compiler.neurons.arithmetic import Float
 from snn_compile.compiler.neurons.base import Group, Integers, NeuronModel, Neurons
 from snn_compile.targets.chips.chip import Chip
-from snn_compile.targets.chips.rounding import TensorError, tensor_error
+from snn_compile.targets.chips.rounding import tensor_error
 from snn_compile.targets.program.population import Population as IntegerPopulation
 
 EXPONENT = 6
@@ -41,24 +41,19 @@ def input_units(population: Neurons) -> float:
     return 1.0 if population.model == "delta" else STATE_UNITS
 
 
-def sigma_delta_population(p: Neurons, latency: int) -> tuple[IntegerPopulation, list[TensorError]]:
-    """Return the chip's neurons and the error of each register."""
+def sigma_delta_integers(p: Neurons, scale: float, latency: int, chip: Chip) -> Integers:
+    """Round a population to registers; its scale is fixed."""
     parameters, errors = {}, []
     for key, register in (("threshold", "vth"), ("bias", "bias")):
         if key in p.parameters:
             exact = p.parameters[key]
             parameters[register] = np.rint(exact).astype(np.int64)
-            rounded = parameters[register].astype(np.float64)
-            errors.append(tensor_error(f"{p.name}.{key}", "24 bits", exact, rounded, 1.0))
+            kept, text = parameters[register].astype(np.float64), f"{chip.formats.state_bits} bits"
+            errors.append(tensor_error(f"{p.name}.{key}", text, exact, kept, 1.0))
     if p.model != "sigma":
         parameters |= dict.fromkeys(("spike_exp", "state_exp"), np.array([EXPONENT]))
     made = IntegerPopulation(p.name, p.shape, p.model, parameters, start_step=latency, scale=STATE_UNITS)
-    return made, errors
-
-
-def sigma_delta_integers(p: Neurons, scale: float, latency: int, chip: Chip) -> Integers:
-    """Return a population's integers, whose scale is fixed, the error of each register, and warnings."""
-    return *sigma_delta_population(p, latency), []
+    return made, errors, []
 
 
 class SigmaDeltaGroup(Group):

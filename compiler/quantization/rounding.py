@@ -75,7 +75,7 @@ def moments(
         _late(messages[e.source][chosen].astype(np.float64) * units.get(e.source, 1.0), e.delay_steps)
         for e in arriving
     ]
-    poles = _poles(population)
+    poles = population.kind.poles(population)
     moment: Float = np.mean([_second([_through(pole, x) for x in late]) for pole in poles], axis=0)
     own = float(np.diag(moment).mean())
     return moment + np.eye(len(moment)) * RIDGE * own
@@ -95,17 +95,6 @@ def _second(seen: Sequence[Float]) -> Float:
     x = x.reshape(-1, x.shape[2])
     moment: Float = x.T @ x / len(x)
     return moment
-
-
-def _poles(population: Population) -> list[tuple[complex, ...]]:
-    """Return the filters through which membranes see their input: the poles of each.
-
-    Of leaky neurons it is one, both mean leaks without the resets; resonators of different frequencies
-    stand for all by a few.
-    """
-    if population.kind.poles:
-        return [(pole,) for pole in population.kind.poles(population)]
-    return [tuple(1 - float(population.parameters[key].mean()) for key in ("current_decay", "voltage_decay"))]
 
 
 def _through(poles: tuple[complex, ...], x: Float) -> Float:

@@ -112,34 +112,17 @@ def _times(peak: Peak, factor: float) -> Peak:
 
 def _worst_case(network: Network, formats: Formats) -> dict[str, Peak]:
     """Return bounds of |u| and |v| when every source may spike at every step; without a leak infinite."""
-
-    def least(decay: Float, offset: int) -> Float:
-        # A slow leak may round to a slower one, or to none.
-        one = formats.decay_one
-        return np.minimum(decay, np.maximum(np.rint(decay * one), offset) / one)
-
     peaks: dict[str, Peak] = {}
     for p in network.populations:
         if p.fixed_scale is not None:
             peaks[p.name] = Peak(0.0, 0.0, 0.0)
             continue
         drive = np.zeros(p.size) + np.abs(p.parameters["input_bias"])
-        if p.kind.bound:
+        with np.errstate(over="ignore"):
             for edge in network.projections:
                 if edge.target == p.name:
                     drive = drive + abs(edge.weight).sum(axis=1)
-            top = float(p.kind.bound(p, drive).max())
-            peaks[p.name] = Peak(float(drive.max()), top, top)
-            continue
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            for edge in network.projections:
-                if edge.target == p.name:
-                    drive = drive + abs(edge.weight).sum(axis=1)
-            u = np.where(drive > 0, drive / least(p.parameters["current_decay"], 1), 0.0)
-            total = u + np.abs(p.parameters["bias"])
-            v = np.where(total > 0, total / least(p.parameters["voltage_decay"], 0), 0.0)
-        top = float(v.max()) + float(np.abs(p.parameters["v_init"]).max())
-        peaks[p.name] = Peak(float(u.max()), top, top)
+        peaks[p.name] = p.kind.bound(p, drive, formats)
     return peaks
 
 

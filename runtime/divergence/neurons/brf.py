@@ -47,8 +47,9 @@ def registers(
     held, one = made.parameters, float(formats.decay_one)
     network = ResonatorGroup.tensors(p)
     pair = np.broadcast_arrays(network["cosine"], network["sine"])
+    nearest = polar_registers(pair[0], pair[1], formats.decay_one)
     # The nearest point within the boundary may be more than one step of a register away.
-    for item, exact, best in zip(("cosine", "sine"), pair, polar_registers(*pair), strict=True):
+    for item, exact, best in zip(("cosine", "sine"), pair, nearest, strict=True):
         register = held["cos_decay" if item == "cosine" else "sin_decay"]
         yield item, Register(one, register, np.maximum(1.0, np.abs(best - exact * one)))
     yield "threshold", Register(scale / formats.threshold_unit, held["vth"])
