@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 DIVERGE_SAMPLES = 256
-"""Every cause costs two runs of the float network, and shares of a few hundred samples say enough."""
+"""Every cause costs two runs of the float network; a few hundred samples suffice."""
 
 
 def run_parser() -> argparse.ArgumentParser:
@@ -13,10 +13,10 @@ def run_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="snn-run",
         allow_abbrev=False,
-        description="Run a compiled program on data; say what it did, got right and would cost.",
+        description="Run a compiled program on data; report accuracy, counts and cost.",
         epilog="snn-run diverge PROGRAM --against MODEL finds where and why a program differs from its "
-        "network; snn-run loop PROGRAM lets it act in an environment. Exit codes: 0 done, "
-        "1 the input is at fault, 2 usage, 3 --check or --max-drop failed.",
+        "network; snn-run loop PROGRAM runs it in an environment. Exit codes: 0 done, "
+        "1 invalid input, 2 usage, 3 --check or --max-drop failed.",
     )
     add = parser.add_argument
     add("program", nargs="?", metavar="PROGRAM", help="program file, as snn-compile -o writes it")
@@ -34,7 +34,7 @@ def run_parser() -> argparse.ArgumentParser:
         "loihi2-sim (loihi2-sim itself with the oracle); exit 3 if they differ",
     )
     add("--samples", metavar="N", type=int, help="use the first N samples only")
-    add("--steps", metavar="N", type=int, help="converted models: show each sample for N steps")
+    add("--steps", metavar="N", type=int, help="converted models: present each sample for N steps")
     add("--threads", metavar="N", type=int, help="threads of loihi2-sim")
     add("--list-devices", action="store_true", help="list the devices and stop")
     return parser
@@ -45,9 +45,9 @@ def diverge_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="snn-run diverge",
         allow_abbrev=False,
-        description="Find where a program leaves its float network, and why: float reference, integers, "
-        "mapped program and device in lock-step; every cause switched alone and left out alone.",
-        epilog="Exit codes: 0 done, whatever was found; 1 the input is at fault; 2 usage.",
+        description="Find where a program diverges from its float network, and why: float reference, "
+        "integers, mapped program and device in lock-step; every cause switched alone and left out alone.",
+        epilog="Exit codes: 0 done, whatever was found; 1 invalid input; 2 usage.",
     )
     parser.add_argument("program", metavar="PROGRAM", help="program file, as snn-compile -o writes it")
     _add_shared(parser)
@@ -62,13 +62,13 @@ def diverge_parser() -> argparse.ArgumentParser:
 
 
 def _add_shared(parser: argparse.ArgumentParser) -> None:
-    """Add what running and diverging share."""
+    """Add the arguments that `run` and `diverge` share."""
     add = parser.add_argument
     add(
         "--data",
         metavar="DATA",
         help="name of a data set, or an .npz with inputs (batch, steps, "
-        "*shape) and maybe labels; default: the data the program was compiled for",
+        "*shape) and optional labels; default: the data the program was compiled for",
     )
     add(
         "--device",
@@ -81,21 +81,21 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
         "--model",
         dest="factory",
         metavar="MODULE:FACTORY",
-        help="with --against on a state dict: what builds the network, as package.module:factory",
+        help="with --against on a state dict: function that builds the network, as package.module:factory",
     )
     add(
         "--convention",
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="with --against: answer what the graph leaves open, e.g. dt=1e-4 (may be repeated)",
+        help="with --against: state a convention that the graph leaves open, e.g. dt=1e-4 (may be repeated)",
     )
     add(
         "--report",
         metavar="FILE",
         action="append",
         default=[],
-        help="write a report; the ending says how: .html, .json or .png (may be repeated)",
+        help="write a report; the suffix selects the format: .html, .json or .png (may be repeated)",
     )
     add("--json", action="store_true", help="print the result as one JSON object")
 
@@ -105,9 +105,9 @@ def loop_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="snn-run loop",
         allow_abbrev=False,
-        description="Let a program act in an environment of gymnasium with discrete actions: it is opened on "
-        "the device once, every observation is shown as a direct current, the class it says is the action.",
-        epilog="Exit codes: 0 done, 1 the input is at fault, 2 usage, 3 --min-return failed.",
+        description="Run a program in a gymnasium environment with discrete actions: it is opened on "
+        "the device once, each observation is a direct current, and the predicted class is the action.",
+        epilog="Exit codes: 0 done, 1 invalid input, 2 usage, 3 --min-return failed.",
     )
     add = parser.add_argument
     add("program", metavar="PROGRAM", help="program file, as snn-compile -o writes it")
@@ -128,15 +128,15 @@ def loop_parser() -> argparse.ArgumentParser:
         "--scale",
         metavar="S,...",
         type=_numbers,
-        help="what of each observation is a current of 1, one number for all or one for each; default: as "
-        "the program was compiled for",
+        help="observation value that maps to a current of 1; one number, or one per dimension; default: "
+        "those the program was compiled for",
     )
-    add("--steps", metavar="N", type=int, help="steps for which an observation is shown; default: likewise")
+    add("--steps", metavar="N", type=int, help="steps per observation; default: likewise")
     add(
         "--continuous",
         action="store_true",
-        help="keep the states from decision to decision, and reset them between episodes only; actions are "
-        "then behind the observations by the latency of the pipeline",
+        help="keep the states between decisions and reset them only between episodes; actions then "
+        "lag the observations by the latency of the pipeline",
     )
     add(
         "--device",

@@ -1,4 +1,4 @@
-"""What `snn-run loop` does: a program acts in an environment, and what that took is said."""
+"""`snn-run loop`: run a program in an environment, and report returns, counts and cost."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ SCHEMA = {"name": "snn-run-loop", "version": 1}
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """Episodes of a program in an environment, and what they took on the device.
+    """Episodes of a program in an environment, and their counts on the device.
 
-    `lag_steps`: steps that actions are behind observations. `wall_s`: of all episodes, the environment's own
-    time included. `least`: the mean return that was asked for, or None.
+    `lag_steps`: steps by which actions lag observations. `wall_s`: of all episodes, the environment's time
+    included. `least`: the required mean return, or None.
     """
 
     program: Program
@@ -51,7 +51,7 @@ class Loop:
 
     @property
     def passed(self) -> bool:
-        """Whether the mean return is what was asked for."""
+        """Whether the mean return reaches the required one."""
         return self.least is None or self.episodes.mean >= self.least
 
     @property
@@ -107,18 +107,18 @@ class Loop:
         """Return the result as text."""
         found = self.episodes
         name = self.program.provenance.get("model") or "program"
-        shown = f"{self.environment.steps} steps a decision"
+        shown = f"{self.environment.steps} steps per decision"
         kept = f", states kept, {self.lag_steps} steps behind" if self.continuous else ""
         rows: list[tuple[str, ...]] = [
             ("mean return", f"{found.mean:,.2f}"),
             ("deviation", f"{found.deviation:,.2f}"),
-            ("least return", f"{found.minimum:,.2f}"),
+            ("minimum return", f"{found.minimum:,.2f}"),
             ("decisions", f"{found.decisions:,}"),
-            ("spikes a decision", f"{self.counts.total_spikes / found.decisions:,.2f}"),
-            ("synops a decision", f"{self.counts.total_synops / found.decisions:,.2f}"),
+            ("spikes per decision", f"{self.counts.total_spikes / found.decisions:,.2f}"),
+            ("synops per decision", f"{self.counts.total_synops / found.decisions:,.2f}"),
         ]
         rows += [
-            (f"energy a decision, {proxy.name}", f"{proxy.total_pj / found.decisions / 1000:,.3f} nJ")
+            (f"energy per decision, {proxy.name}", f"{proxy.total_pj / found.decisions / 1000:,.3f} nJ")
             for proxy in self.energy()
         ]
         notes = overflow_notes(self.totals.overflows)
@@ -127,7 +127,7 @@ class Loop:
         where = f"on {self.device} in {self.environment.name}"
         return render(
             f"{name} [{self.program.digest()[:12]}] {where}: {shown}{kept}",
-            [(f"{len(found.returns)} episodes, seed {self.seed} on", ("", ""), rows)],
+            [(f"{len(found.returns)} episodes, seeds from {self.seed}", ("", ""), rows)],
             [
                 *notes,
                 "Energies are proxies (no hardware was measured); snn-run loop --json has their sources.",
@@ -136,7 +136,7 @@ class Loop:
 
 
 def run_loop(options: argparse.Namespace, observe: Observer | None = None) -> Loop:
-    """Do what the arguments of `snn-run loop` ask for."""
+    """Run the episodes that the arguments of `snn-run loop` define."""
     program = load_program(options.program)
     environment = environment_of(program, options.environment, options.scale, options.steps)
     session = open_session(program, options.device, options.continuous)

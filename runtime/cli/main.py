@@ -1,4 +1,4 @@
-"""snn-run: run a program on data; say what it did, got right and would cost.
+"""snn-run: run a program on data; report accuracy, counts and cost.
 
     snn-run PROGRAM --data DATA [--device NAME] [--against MODEL] [--max-drop PP] [--check]
                     [--samples N] [--steps N] [--report FILE] [--threads N] [--json]
@@ -6,7 +6,7 @@
     snn-run loop PROGRAM [--environment NAME] [--episodes N] [--device NAME] [--json]
     snn-run --list-devices
 
-stdout is the result, stderr the talk. Exit codes: 0 done; 1 the input is at fault; 2 usage; 3 a
+stdout is the result, stderr holds messages. Exit codes: 0 done; 1 invalid input; 2 usage; 3 a
 gate (--check, --max-drop, --min-return) failed; 130 interrupted.
 """
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         _check_usage(parser, options)
         code = _run(parser, options)
-        sys.stdout.flush()  # a reader that went away is noticed here, not at exit
+        sys.stdout.flush()  # a closed pipe is noticed here, not at exit
         return code
     except SnnCompileError as error:
         print(f"snn-run: error: {error}", file=sys.stderr)
@@ -82,7 +82,7 @@ def _list_devices(as_json: bool) -> None:
 
     devices = {name: listing.text for name, listing in listings().items()}
     for line in conflicts():
-        _talk(line)
+        _message(line)
     if as_json:
         print(json.dumps({"schema": {"name": "snn-compile-devices", "version": 1}, "devices": devices}))
     else:
@@ -107,7 +107,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     labels = None if labels is None else labels[: options.samples]
     check_labels(program, inputs, labels)
     if options.max_drop is not None and labels is None:
-        raise WrongInput(f"--max-drop needs labels, and data {dataset.name} holds none")
+        raise WrongInput(f"--max-drop needs labels, and data {dataset.name} has none")
     record, outcome = _execute(program, inputs, options)
     ideal = _reference(network, inputs)
     made = report(program, record, labels, ideal, {**dataset.spec(), "split": dataset.split})
@@ -146,7 +146,7 @@ def _diverge(arguments: Sequence[str]) -> int:
     dataset = _load_dataset(parser, options, program)
     inputs, labels = dataset.inputs[: options.samples], dataset.labels
     if len(dataset.inputs) > len(inputs):
-        _talk(f"the first {len(inputs)} of {len(dataset.inputs)} samples; --samples N takes more")
+        _message(f"the first {len(inputs)} of {len(dataset.inputs)} samples; --samples N takes more")
     with _progress("causes") as observe:
         kept = None if labels is None else labels[: options.samples]
         found = diverge(program, network, inputs, kept, options.device, observe)
@@ -155,7 +155,7 @@ def _diverge(arguments: Sequence[str]) -> int:
     names = (options.against, dataset.name, stated)
     for file in options.report:
         found.save(file, *names)
-        _talk(f"wrote {file}")
+        _message(f"wrote {file}")
     body = {**found.json(*names), "data": {**dataset.spec(), "split": dataset.split}}
     print(json.dumps(body, allow_nan=False) if options.json else found.text(*names), end="\n" * options.json)
     return 0
@@ -172,7 +172,7 @@ def _loop(arguments: Sequence[str]) -> int:
     with _progress("episodes") as observe:
         done = run_loop(options, observe)
     if not done.passed:
-        _talk(f"the mean return is {done.episodes.mean:.2f}, below the {options.min_return:g} asked for")
+        _message(f"the mean return is {done.episodes.mean:.2f}, below the {options.min_return:g} asked for")
     print(json.dumps(done.json(), allow_nan=False) if options.json else done.text(), end="\n" * options.json)
     return 0 if done.passed else 3
 
@@ -205,9 +205,9 @@ def _load_network(options: argparse.Namespace, program: Program) -> Network | Re
             network = lower(model.graph, parse_conventions(options.convention))
         digest, expected = network.digest(), program.provenance.get("network")
     if expected and digest != expected:
-        _talk(
+        _message(
             f"{file} is not the network this program was compiled from (digest "
-            f"{digest[:12]}, the program says {expected[:12]})"
+            f"{digest[:12]}, expected {expected[:12]})"
         )
     return network
 
@@ -217,13 +217,13 @@ def _load_dataset(parser: argparse.ArgumentParser, options: argparse.Namespace, 
 
     spec = _data_spec(program)
     if options.data is None and spec is None:
-        parser.error("--data is required: the program does not say what data it was compiled for")
+        parser.error("--data is required: the program does not record what data it was compiled for")
     name = options.data if options.data is not None else (spec or {})["name"]
     chosen = spec["options"] if spec and same_set(name, spec["name"]) else {}
     steps = program.provenance.get("steps")
     wanted = getattr(options, "steps", None)  # diverge has no such option
     if wanted is not None and steps is None:
-        raise WrongInput("--steps is for converted models; this program takes data with steps of their own")
+        raise WrongInput("--steps is for converted models; this program takes data with their own steps")
     if steps is not None:
         chosen = {**chosen, "steps": wanted or int(steps)}
         dataset = load_still(name, _SPLIT, program.inputs[0].shape, **chosen)
@@ -231,7 +231,7 @@ def _load_dataset(parser: argparse.ArgumentParser, options: argparse.Namespace, 
         dataset = load_data(name, _SPLIT, **chosen)
     if chosen:
         words = ", ".join(f"{key}={value}" for key, value in chosen.items())
-        _talk(f"data {name}, split {dataset.split}, as the program was compiled for: {words}")
+        _message(f"data {name}, split {dataset.split}, as the program was compiled for: {words}")
     return dataset
 
 
@@ -244,7 +244,7 @@ def _data_spec(program: Program) -> dict[str, Any] | None:
         return {"name": str(spec["name"]), "options": dict(spec.get("options") or {})}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WrongProgram(
-            f"the program's provenance names its data in an unknown form: {text!r}; give --data"
+            f"the program's provenance names its data in an unknown format: {text!r}; give --data"
         ) from error
 
 
@@ -281,7 +281,7 @@ def _drop_gate(made: Report, limit: float) -> dict[str, Any]:
         raise WrongInput("--max-drop needs a program that classifies; this one has no accuracy")
     passed = drop <= limit + 1e-9  # a drop of exactly the limit passes, whatever its last bit
     if not passed:
-        _talk(f"accuracy drops by {drop:.2f} points, more than the {limit:g} allowed")
+        _message(f"accuracy drops by {drop:.2f} points, more than the {limit:g} allowed")
     return {"limit": limit, "drop": drop, "passed": passed}
 
 
@@ -295,7 +295,7 @@ def _write_reports(
         trace = run_trace(program, inputs, labels, 0, options.device)
     for file in options.report:
         made.save(file, trace)
-        _talk(f"wrote {file}")
+        _message(f"wrote {file}")
 
 
 def _print_result(
@@ -309,7 +309,7 @@ def _print_result(
         print(f"check: {outcome}")
 
 
-def _talk(text: str) -> None:
+def _message(text: str) -> None:
     print(f"snn-run: {text}", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""The Add task (Hochreiter and Schmidhuber 1997): two marked numbers of a long sequence are to be summed."""
+"""The Add task (Hochreiter and Schmidhuber 1997): the sum of two marked numbers of a sequence."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ CALIBRATION = 128
 def add_task(name: str, split: str, steps: int = 100, sequences: int = 12800, seed: int = 0) -> Dataset:
     """Draw sequences of `steps` steps (value, marker), with their sums as targets (batch, 1).
 
-    Values are uniform in [0, 1), one marker of 1 stands in each half. The train split has so many
-    `sequences`; each split has random numbers of its own, which `seed` fixes. The mean, 1, is off by 1/6 in
-    the mean square.
+    Values are uniform in [0, 1), one marker of 1 stands in each half. The train split has
+    `sequences` of them; each split has random numbers of its own, fixed by `seed`. Predicting the mean, 1,
+    has a mean squared error of 1/6.
     """
     options: dict[str, Any] = {"steps": steps, "sequences": sequences, "seed": seed}
     if steps < 2 or sequences < 1 or seed < 0:

@@ -1,7 +1,7 @@
 """CartPole-v1: a teacher that balances it, and states with the teacher's actions as a data set.
 
 The teacher is linear: force to the right where -K s > 0, with K the gain of the linear-quadratic regulator
-of the environment's own Euler step, linearised about the upright pole at rest (gymnasium's equations, after
+of the environment's own Euler step, linearized about the upright pole at rest (gymnasium's equations, after
 Florian 2005: the cart without friction). Observations are s = (x, dx/dt, angle, d angle/dt) in metres,
 radians and seconds.
 """
@@ -18,26 +18,26 @@ from snn_compile.runtime.data.dataset import Dataset
 
 NAME = "CartPole-v1"
 SCALE = (2.4, 3.0, 0.21, 3.0)
-"""What is shown as a current of 1: the track's end in m, 3 m/s, the angle of a fall in rad, 3 rad/s."""
+"""Observation that maps to a current of 1: the track's end in m, 3 m/s, a fall's angle in rad, 3 rad/s."""
 
 EPISODES = {"train": 100, "validation": 20, "test": 40}
 LONGEST = 100
 """Steps of an episode of the data set."""
 
 SPREAD = 0.15
-"""Episodes of the data set start within this of 0 in every coordinate, three times as far as others."""
+"""Episodes of the data set start within this of 0 in every coordinate, three times the default range."""
 
 CALIBRATION = 128
 """Observations of training that the calibration split takes, evenly over all of its episodes."""
 
 STRAYING = 0.25
-"""Share of actions in the data set that are drawn, and not the teacher's: states off its path."""
+"""Share of random actions in the data set, which reach states off the teacher's path."""
 
 
-def linearised(environment: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def linearized(environment: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return A (4, 4) and B (4, 1) of one step s' = A s + B a near s = 0, a of -1 or 1 the full force.
 
-    The physics are those that the attributes of gymnasium's CartPole state.
+    The physics come from the attributes of gymnasium's CartPole.
     """
     physics = environment.unwrapped
     inertia = physics.length * (4 / 3 - physics.masspole / physics.total_mass)
@@ -54,12 +54,12 @@ def linearised(environment: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[n
 def teacher_gain(environment: Any) -> npt.NDArray[np.float64]:
     """Return the gain K (4,) for gymnasium's CartPole.
 
-    States cost the square of what they are of `SCALE`, the action the square of what it is of the
-    full force; K solves the discrete algebraic Riccati equation of `linearised`.
+    The cost is the square of the states relative to `SCALE` plus the square of the action relative to
+    the full force; K solves the discrete algebraic Riccati equation of `linearized`.
     """
     from scipy.linalg import solve_discrete_are
 
-    step, kick = linearised(environment)
+    step, kick = linearized(environment)
     cost, price = np.diag(np.square(SCALE) ** -1.0), np.eye(1)
     value = solve_discrete_are(step, kick, cost, price)
     gain: npt.NDArray[np.float64] = np.linalg.solve(price + kick.T @ value @ kick, kick.T @ value @ step)[0]

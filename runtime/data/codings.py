@@ -1,4 +1,4 @@
-"""How images become steps: codings of intensities, orders of pixels, moved and shrunk copies."""
+"""Images as sequences of steps: intensity codings, pixel orders, moved and downsampled copies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PERMUTATION_SEED = 784
 
 
 def check_options(name: str, options: Mapping[str, Any], layouts: tuple[str, ...] = ()) -> None:
-    """Raise WrongInput, naming the data set, for an option without its kind of value."""
+    """Raise WrongInput, naming the data set, for an option with an invalid value."""
     words = {"coding": CODINGS[:-1], "layout": layouts}
     for key, allowed in words.items():
         if key in options and options[key] not in allowed:
@@ -56,9 +56,9 @@ def moved(images: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.f
     count, height, width = images.shape
 
     def axis(size: int) -> NDArray[np.float64]:
-        centre = (size - 1) / 2
+        center = (size - 1) / 2
         scale = rng.uniform(0.9, 1.1, (count, 1))
-        places = (np.arange(size) - centre) * scale + centre + rng.uniform(-1, 1, (count, 1))
+        places = (np.arange(size) - center) * scale + center + rng.uniform(-1, 1, (count, 1))
         return np.maximum(0.0, 1.0 - np.abs(places[:, :, None] - np.arange(size)))
 
     shifted: NDArray[np.float64] = axis(height) @ images @ axis(width).transpose(0, 2, 1)
@@ -74,7 +74,7 @@ def shrunk(images: NDArray[np.float64], factor: int) -> NDArray[np.float64]:
 
 
 def pixel_by_pixel(images: NDArray[np.float64], permuted: bool) -> NDArray[np.float64]:
-    """Return images as sequences (count, pixels, 1), row by row or in one fixed order at random."""
+    """Return images as sequences (count, pixels, 1), row by row or in one fixed random order."""
     sequence = images.reshape(len(images), -1, 1)
     if not permuted:
         return sequence

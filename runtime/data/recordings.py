@@ -6,10 +6,10 @@
                    *_labels.csv, trials_to_train.txt and trials_to_test.txt (as published)
     cifar10-dvs    airplane/*.aedat4 to truck/*.aedat4 (tonic), or *.aedat (as published)
 
-The folder may be the one that holds these, or the one above with the name that tonic gives. Where a set
-has parts for training and test, they are kept, and a fixed tenth of the training recordings validates.
-CIFAR10-DVS has none: in the order of class and number every fifth tests, a fixed tenth of the others
-validates. Nothing is ever downloaded.
+The folder is the one that holds these, or its parent under the name that tonic gives. Where a set is
+published with parts for training and test, these are kept, and a fixed tenth of the training recordings is
+for validation. CIFAR10-DVS has none: in the order of class and number every fifth is for testing, a fixed
+tenth of the others for validation. Nothing is ever downloaded.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TEXT_MAX = 1 << 20
 
 @dataclass(frozen=True)
 class Recording:
-    """One sample of a set: its class, its file, and from when to when it lasts there, in microseconds."""
+    """One sample of a set: its class, its file, and its time window there, in microseconds."""
 
     label: int
     path: Path
@@ -47,7 +47,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class _Camera:
-    """A set of camera recordings: its sensor, the folder tonic puts it in, and how its samples are found."""
+    """A set of camera recordings: its sensor, tonic's folder for it, and how its samples are found."""
 
     size: int
     stored: str
@@ -68,7 +68,7 @@ def shd(
 ) -> Dataset:
     """Load SHD as (batch, steps, channels), with the options of `events`.
 
-    `samples` above 0 takes so many recordings of a split, at random but always the same.
+    `samples` above 0 takes a fixed random subset of that size of a split.
     """
     options = {"steps": steps, "dt": dt, "shrink": shrink, "counts": counts, "samples": samples}
     check_options(name, options)

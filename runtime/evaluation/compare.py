@@ -1,6 +1,6 @@
 """Compare a program with its float reference, and one device with another.
 
-`compare` measures accuracy, counts and cost. `first_difference` finds where two records part;
+`compare` measures accuracy, counts and cost. `first_difference` finds where two records first differ;
 `check` runs two devices on the same data and compares every spike and state of every population.
 """
 
@@ -112,15 +112,15 @@ def check_labels(program: Program, inputs: Inputs, labels: npt.ArrayLike | None)
     samples = sample_count(inputs)
     if truth.shape[:1] != (samples,):
         raise WrongInput(
-            f"{truth.shape[0] if truth.shape else 1} labels for {samples} samples; give one label a sample",
+            f"{truth.shape[0] if truth.shape else 1} labels for {samples} samples; give one label per sample",
             labels=truth.shape,
             samples=samples,
         )
     shape = program.population(program.outputs[0].population).shape
     if truth.size and (truth.min() < 0 or truth.max() >= prod(shape)):
         raise WrongInput(
-            f"labels run from {truth.min()} to {truth.max()}, and the program tells "
-            f"{prod(shape)} classes apart; number them from 0 to {prod(shape) - 1}",
+            f"labels run from {truth.min()} to {truth.max()}, and the program has "
+            f"{prod(shape)} classes; number them from 0 to {prod(shape) - 1}",
             classes=prod(shape),
         )
 
@@ -143,7 +143,7 @@ class Difference:
     compared: int
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return the outcome as one line."""
         first, second = (f"{value:g}" if isinstance(value, float) else str(value) for value in self.values)
         return (
             f"first difference at step {self.step}, population {self.population!r}, neuron "
@@ -237,7 +237,7 @@ class Check:
     record: RunRecord
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return the outcome as one line."""
         if self.difference:
             return str(self.difference)
         return (

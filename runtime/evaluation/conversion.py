@@ -1,6 +1,6 @@
-"""Preparing a model of rectifiers for the compiler, and reporting what became of it: what the commands do.
+"""Convert a ReLU model for the compiler, and measure the result: shared by the commands.
 
-Data for such a model are static: images or vectors (batch, *shape), each shown for a number of steps.
+Data for such a model are static: images or vectors (batch, *shape), each presented for a number of steps.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class Prepared:
     lowering: Mapping[str, Any]
 
     def provenance(self) -> dict[str, str]:
-        """Return what a program says of itself: for how many steps a sample is shown, and of which data."""
+        """Return the provenance of the program: steps per sample, and the data."""
         facts = {"steps": str(self.conversion.options.steps)}
         if self.checked is not None:
             facts["data"] = _spec_text(self.checked, self.conversion.options.steps)
         return facts
 
     def json(self, curve: StepCurve | None) -> dict[str, Any]:
-        """Return what the command's result says of the conversion."""
+        """Return the conversion and its curve as plain values."""
         from snn_compile.compiler.cli.conversion_tables import conversion_json
 
         return {
@@ -75,12 +75,14 @@ def prepare(
     return Prepared(conversion, checked, lowering_error(network, conversion.calibration))
 
 
-def prepare_as_asked(network: RectifierNetwork, arguments: argparse.Namespace) -> Prepared:
-    """As `prepare`, as typed after `snn-compile`; raises CompileError on what does not go together."""
+def prepare_from_arguments(network: RectifierNetwork, arguments: argparse.Namespace) -> Prepared:
+    """As `prepare`, from the arguments of `snn-compile`; raises CompileError on conflicting ones."""
     if arguments.calibrate is None:
-        raise CompileError(f"{network.name}: rates are balanced on data; add --calibrate DATA")
+        raise CompileError(f"{network.name}: balancing rates needs data; add --calibrate DATA")
     if arguments.steps == "auto" and (arguments.max_drop is None or arguments.check is None):
-        raise CompileError("--steps auto searches for what meets --max-drop PP on --check DATA: add both")
+        raise CompileError(
+            "--steps auto searches for steps that meet --max-drop PP on --check DATA: add both"
+        )
     if arguments.curve and (arguments.check is None or arguments.stop_after):
         raise CompileError("--curve needs a program and data to run it on: add --check DATA")
     options = conversion_options(arguments.steps, arguments.balance)
@@ -89,7 +91,7 @@ def prepare_as_asked(network: RectifierNetwork, arguments: argparse.Namespace) -
 
 
 def shown_spec(data: Dataset, steps: int) -> dict[str, Any]:
-    """Return the spec of static data that are shown for `steps` steps."""
+    """Return the spec of static data presented for `steps` steps."""
     return {"name": data.name, "options": {**data.options, "steps": steps}}
 
 

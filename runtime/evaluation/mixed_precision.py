@@ -36,14 +36,14 @@ def search_precision(
     `calibration`, `inputs`: (batch, steps, *shape) or a mapping of such; `labels` (batch,), or (batch,
     steps) for a read-out per step, where the drop itself stands for the upper end of its interval. Compile
     with `Options(plan=found.chosen.plan)`. Raises WrongInput for a limit on the drop without labels or
-    without a network that classifies, CompileError where nothing is to choose.
+    without a network that classifies, CompileError where there is nothing to choose.
     """
     from snn_compile.compiler.calibration.mixed_precision import Accuracy, search
     from snn_compile.compiler.pipeline import compile_stages
     from snn_compile.compiler.quantization.quantize import Plan
     from snn_compile.compiler.reference import as_inputs
 
-    # With a plan, as the program will be compiled: integers that training chose are free again.
+    # With a plan, as the program will be compiled: fixed integers of QAT are released.
     done = compile_stages(graph, target, replace(options, plan=Plan()), stop_after="retime")
     assert done.retimed is not None
     network = done.network

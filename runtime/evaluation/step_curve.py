@@ -1,4 +1,4 @@
-"""Converted networks: the float model they come from, and what every number of steps gives and costs.
+"""Converted networks: their float model, and accuracy and energy against the number of steps.
 
 The output of a converted network is a membrane that only integrates, so one run of n steps holds the
 prediction of every shorter run as well. Energies are measured by running for each number of steps shown.
@@ -42,8 +42,8 @@ ENERGY_SAMPLES = 128
 def float_record(network: RectifierNetwork, inputs: npt.ArrayLike) -> RunRecord:
     """Return the float model's scores for inputs (batch, *shape) as a record of one step.
 
-    They are onnxruntime's, or our own float64 evaluation of the folded network where it is not installed;
-    the record's `device` says which.
+    onnxruntime computes them, or the float64 evaluation of the folded network where it is not installed;
+    the record's `device` names which.
     """
     by, scores = _onnxruntime(network, network.flat(inputs).reshape(-1, *network.input_shape))
     outputs = scores[:, None, :]
@@ -55,7 +55,7 @@ def _onnxruntime(network: RectifierNetwork, inputs: npt.NDArray[np.float64]) -> 
     try:
         import onnxruntime
     except ModuleNotFoundError:
-        return "our float64 evaluation (onnxruntime is not installed)", network.scores(inputs)
+        return "float64 evaluation (onnxruntime is not installed)", network.scores(inputs)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
@@ -64,7 +64,7 @@ def _onnxruntime(network: RectifierNetwork, inputs: npt.NDArray[np.float64]) -> 
         scores = _in_batches(session, port.name, inputs.astype(TYPES[port.type]), port.shape[0] == 1)
     except Exception as error:  # onnxruntime's errors have no base of their own
         reason = " ".join(str(error).split())[:120]
-        return f"our float64 evaluation (onnxruntime fails: {reason})", network.scores(inputs)
+        return f"float64 evaluation (onnxruntime fails: {reason})", network.scores(inputs)
     return f"onnxruntime {onnxruntime.__version__}", scores.reshape(len(inputs), -1).astype(np.float64)
 
 
@@ -83,7 +83,7 @@ def _in_batches(session: Any, name: str, data: npt.NDArray[Any], single: bool) -
 
 @dataclass(frozen=True)
 class Point:
-    """A number of steps: accuracy against the float model, agreement with it, picojoules a sample."""
+    """A number of steps: accuracy against the float model, agreement with it, picojoules per sample."""
 
     steps: int
     accuracy: Accuracy | None
@@ -96,7 +96,7 @@ class StepCurve:
     """Accuracy and energy against steps on `samples` samples; energies on the first `energy_samples`.
 
     `chosen`: the steps of the program's report. `limit`: the drop in points that they had to meet, if they
-    were searched for; `met` says whether they do.
+    were searched for; `met`: whether they do.
     """
 
     points: tuple[Point, ...]
@@ -151,7 +151,7 @@ class StepCurve:
         right = left.twinx()
         for name, style in zip(self.points[0].energy_pj, (":", "-.", "--"), strict=False):
             right.plot(steps, [p.energy_pj[name] / 1e6 for p in self.points], style, color="#a33", label=name)
-        right.set_ylabel("energy a sample, µJ (proxies)")
+        right.set_ylabel("energy per sample, µJ (proxies)")
         lines = [*left.get_lines()[: 1 + bool(known)], *right.get_lines()]
         left.legend(lines, [str(line.get_label()) for line in lines], loc="lower right", fontsize=8)
         out = BytesIO()

@@ -1,8 +1,8 @@
-"""Environments of gymnasium with discrete actions: observations as currents, episodes with a program.
+"""Gymnasium environments with discrete actions: observations as currents, and episodes.
 
 An observation is divided by its `scale`, clipped to -1..1 and shown as a direct current for `steps` steps;
-the action is the class that the program says. A program compiled for the data of an environment carries its
-scales and steps; those of others are stated.
+the action is the class that the program predicts. A program compiled for the data of an environment carries
+its scales and steps; for others they must be given.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Decide = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.generic]]
 """From currents (batch, steps, n) to classes (batch,)."""
 
 Observer = Callable[[int, int], None]
-"""Called with (episodes done, episodes in all) after each."""
+"""Called with (episodes done, total episodes) after each."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """An environment of gymnasium, and how its observations are shown.
+    """A gymnasium environment, and the encoding of its observations.
 
-    `scale`: what of each observation is a current of 1; one for all, or one for each. `steps`: logical steps
-    for which an observation is shown. Raises WrongInput for values that are not positive.
+    `scale`: observation value that maps to a current of 1; one number, or one per dimension. `steps`: logical
+    steps per observation. Raises WrongInput for values that are not positive.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Environment:
         if not self.scale or not all(isfinite(each) and each > 0 for each in self.scale):
             raise WrongInput(f"environment {self.name}: scales {self.scale}; they must be positive numbers")
         if self.steps < 1:
-            raise WrongInput(f"environment {self.name}: {self.steps} steps a decision; at least 1 is needed")
+            raise WrongInput(f"environment {self.name}: {self.steps} steps per decision; give at least 1")
 
     def make(self) -> Any:
         """Return the environment, ready for `reset`.
@@ -65,8 +65,8 @@ class Environment:
         try:
             made: Any = gymnasium.make(self.name)
         except (gymnasium.error.Error, ModuleNotFoundError) as error:
-            said = " ".join(str(error).split())
-            raise WrongInput(f"environment {self.name}: gymnasium does not make it ({said})") from error
+            reason = " ".join(str(error).split())
+            raise WrongInput(f"environment {self.name}: gymnasium cannot make it ({reason})") from error
         if not isinstance(made.action_space, gymnasium.spaces.Discrete):
             raise WrongInput(f"environment {self.name}: its actions are {made.action_space}, not discrete")
         if not isinstance(made.observation_space, gymnasium.spaces.Box):
@@ -76,8 +76,8 @@ class Environment:
         size = prod(made.observation_space.shape)
         if len(self.scale) not in (1, size):
             raise WrongInput(
-                f"environment {self.name}: {len(self.scale)} scales for {size} observations; give one, or "
-                "one for each"
+                f"environment {self.name}: {len(self.scale)} scales for {size} observation values; give "
+                "one, or one per value"
             )
         return made
 
@@ -90,7 +90,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Episodes:
-    """Returns of consecutive episodes, and in how many decisions they were earned."""
+    """Returns of consecutive episodes, and the number of decisions they took."""
 
     returns: tuple[float, ...]
     decisions: int
@@ -114,9 +114,9 @@ class Episodes:
 def environment_of(
     program: Program, name: str | None = None, scale: Sequence[float] | None = None, steps: int | None = None
 ) -> Environment:
-    """Return the environment of a program: what is stated, else what it was compiled for.
+    """Return the environment given, or else the one that the program was compiled for.
 
-    Raises WrongInput, naming what is missing, where neither says it.
+    Raises WrongInput, naming what is missing, where neither is known.
     """
     known = _compiled_for(program)
     if name is not None and known.get("name") != name:
@@ -156,8 +156,8 @@ def run_episodes(
 ) -> Episodes:
     """Let a program act in an environment; episode i starts from seed + i, the session from its reset.
 
-    Raises WrongInput where the program does not fit: it must take one input of as many values as an
-    observation has, and say one of as many classes as there are actions.
+    Raises WrongInput where the program does not fit: it must have one input of the size of an
+    observation, and one class per action.
     """
     made = environment.make()
     shape = _check_fit(session.program, environment, made)
@@ -186,9 +186,9 @@ def run_episodes(
 def run_side_by_side(
     decide: Decide, environment: Environment, seeds: Sequence[int]
 ) -> tuple[Episodes, npt.NDArray[np.float64]]:
-    """Let a policy act in one episode for each seed, in all of them at once.
+    """Let a policy act in one episode per seed, all of them in parallel.
 
-    Return the episodes and what was observed at every decision, (decisions, n), in the order of time.
+    Return the episodes and the observation at every decision, (decisions, n), in the order of time.
     """
     made = [environment.make() for _ in seeds]
     first = int(made[0].action_space.start)

@@ -1,7 +1,7 @@
-"""Run a program on a device, or a network in floating point, and get the same shape of record.
+"""Run a program on a device, or a network in floating point; both return the same kind of record.
 
-`simulate` and `reference` run everything at once. `simulate_batches` and `reference_batches` cut
-the samples so that what is held at any time stays near `MEMORY_BYTES`, and join the records.
+`simulate` and `reference` run everything at once. `simulate_batches` and `reference_batches` split
+the samples so that memory use stays near `MEMORY_BYTES`, and join the records.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Inputs: TypeAlias = npt.ArrayLike | Mapping[str, npt.ArrayLike]
 """(batch, steps, *shape), or a mapping of input port to such an array."""
 
 Observer: TypeAlias = Callable[[int, int], None]
-"""Called with (samples done, samples in all) after every batch."""
+"""Called with (samples done, total samples) after every batch."""
 
 MEMORY_BYTES = 256 << 20
 
@@ -41,7 +41,7 @@ def simulate(
 ) -> RunRecord:
     """Run `program` on inputs (batch, steps, *shape), every sample from the initial state.
 
-    `record` names populations whose spikes the record shall hold, `probes` states ("hidden.v").
+    `record` names populations whose spikes are recorded, `probes` states ("hidden.v").
     `threads` is for loihi2-sim alone. Raises WrongInput for data or names that do not fit,
     DeviceError when the device is unknown, not installed, or fails.
     """
@@ -116,7 +116,7 @@ def batches(inputs: Inputs, size: int, observe: Observer | None = None) -> Itera
 def batch_size(
     program: Program, inputs: Inputs, probes: Sequence[str] = (), memory_bytes: int = MEMORY_BYTES
 ) -> int:
-    """Return how many samples one run may take so that its arrays stay near `memory_bytes`."""
+    """Return the number of samples per run that keeps its arrays near `memory_bytes`."""
     first = next(iter(inputs.values()), ()) if isinstance(inputs, Mapping) else inputs
     shape = np.shape(first)
     steps = program.device_steps(shape[1] if len(shape) > 1 else 1)

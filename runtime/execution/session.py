@@ -1,14 +1,14 @@
-"""A program in a loop: opened on a device once, then asked step by step.
+"""A program in a closed loop: opened on a device once, then called step by step.
 
     session = open_session(program)                     # every call begins at the initial state
     action = session.step(currents).prediction          # currents (steps, *shape)
 
     session = open_session(program, continuous=True)    # states are kept until session.reset()
-    answer = session.step(currents)                     # what left the pipeline while these entered it
+    answer = session.step(currents)                     # what leaves the pipeline while these enter it
 
-A call of a session that keeps nothing gives what `simulate` gives for one sample, bit for bit. A continuous
-session is one long sample in parts: the network never stops, so an answer is `session.lag_steps` behind what
-was shown, and the outputs of all calls, joined and without the first `lag_steps`, are those of `simulate`
+A call of a session that is not continuous equals `simulate` on one sample, bit for bit. A continuous
+session is one long sample in parts: the network never stops, so an answer is `session.lag_steps` behind
+its inputs, and the outputs of all calls, joined and without the first `lag_steps`, are those of `simulate`
 on the joined inputs. Nothing is compiled, loaded or allocated from call to call.
 """
 
@@ -33,16 +33,16 @@ Messages: TypeAlias = npt.NDArray[np.int32]
 Inputs: TypeAlias = npt.ArrayLike | Mapping[str, npt.ArrayLike]
 """(steps, *shape), or a mapping of input port to such an array."""
 
-HELD_CALLS = 256
-"""Calls whose messages are held before they are counted together."""
+BUFFERED_CALLS = 256
+"""Calls whose messages are buffered before they are counted together."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What one call gave.
+    """The result of one call.
 
     `outputs`: (steps, *shape) of the first output port, as in a `RunRecord`. `prediction`: a class index, or
-    one a step (steps,) with a per-step readout, or the reduced signal for regression. `ties`: share of
+    one per step (steps,) with a per-step readout, or the reduced signal for regression. `ties`: share of
     predictions where the highest value was not unique; the lowest index wins.
     """
 
@@ -53,9 +53,9 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Totals:
-    """What a session did so far. `counts` is None before the first call.
+    """Counts and overflows of a session so far. `counts` is None before the first call.
 
-    A sample of `counts` is a call, or in a continuous session what lies between two resets.
+    A sample of `counts` is one call, or in a continuous session everything between two resets.
     `overflows` is empty for devices that count none; `ties` sums those of the answers.
     """
 
@@ -71,8 +71,8 @@ def open_session(
 ) -> Session:
     """Open `program` on a device for a loop; options go to the device.
 
-    A call is read out as the program says, but for the first steps that a read-out leaves out: a continuous
-    session, which has no first step at a call, reads them all.
+    A call is read out as the program defines. A continuous session also reads the first steps that the
+    read-out skips, because its calls do not start a sample.
 
     Raises DeviceError where the device is unknown, not installed, or runs whole samples only.
     """
@@ -80,7 +80,7 @@ def open_session(
 
 
 class Session:
-    """A program on a device, between its calls; see `open_session`.
+    """A program opened on a device; `open_session` returns it.
 
     `lag_steps`: how many logical steps the outputs of a continuous session are behind its inputs, else 0.
     """
@@ -89,8 +89,8 @@ class Session:
         load = getattr(device, "open", None)
         if load is None:
             raise DeviceError(
-                f"device {device.name!r} runs whole samples only; loihi2-sim, oracle and lava-stepped can be "
-                "asked step by step",
+                f"device {device.name!r} runs whole samples only; loihi2-sim, oracle and lava-stepped can "
+                "run step by step",
                 device=device.name,
             )
         self.program, self.device, self.continuous = program, device.name, continuous
@@ -101,20 +101,20 @@ class Session:
         self._skip = 0 if continuous else port.skip
         self.lag_steps = self._start // program.period if continuous else 0
         self._opened: Opened = load(program, () if self._probe is None else (self._probe,))
-        self._held: list[tuple[dict[str, Messages], DeviceRun]] = []
+        self._buffered: list[tuple[dict[str, Messages], DeviceRun]] = []
         self._overflows: dict[str, Overflow] = {}
         self._totals = Totals(0, None, self._overflows, 0, 0.0)
         self._begin()
 
     def reset(self) -> None:
-        """Begin anew at the initial state; a session that keeps nothing does so at every call."""
-        if self.continuous and self._held:
+        """Return to the initial state; a session that is not continuous does so at every call."""
+        if self.continuous and self._buffered:
             self._drain()
         self._count()
         self._begin()
 
     def step(self, inputs: Inputs) -> Answer:
-        """Show `inputs` and return what the program says.
+        """Present `inputs` and return the outputs and the prediction of the program.
 
         Raises WrongInput for data that do not fit, DeviceError where the device fails.
         """
@@ -126,13 +126,13 @@ class Session:
         steps = next(iter(messages.values())).shape[1]
         check_steps(steps, self._skip)
         if self.continuous:
-            run, first = self._go_on(messages, steps), self._start % self.program.period
+            run, first = self._advance(messages, steps), self._start % self.program.period
         else:
-            run, first = self._anew(messages, steps), self._start
+            run, first = self._run_sample(messages, steps), self._start
         outputs = self._outputs(run, first, steps)
         port = self.program.outputs[0]
         predictions, ties = read_out(outputs[None], port.readout, port.task, self._skip)
-        self._hold(messages, run)
+        self._buffer(messages, run)
         so_far = self._totals
         self._totals = replace(
             so_far,
@@ -143,17 +143,17 @@ class Session:
         return Answer(outputs, predictions[0], ties)
 
     def totals(self) -> Totals:
-        """Return what was done so far; a continuous session counts up to its last reset."""
+        """Return the totals so far; a continuous session counts up to its last reset."""
         if not self.continuous:
             self._count()
         return replace(self._totals, overflows=dict(self._overflows))
 
     def _begin(self) -> None:
         self._opened.reset()
-        # What a port with a start step of its own holds back: it speaks that much later.
+        # Messages that a port with a start step of its own delays.
         self._ahead = {p.name: np.zeros((1, p.start_step, p.size), np.int32) for p in self.program.inputs}
 
-    def _anew(self, messages: Mapping[str, Messages], steps: int) -> DeviceRun:
+    def _run_sample(self, messages: Mapping[str, Messages], steps: int) -> DeviceRun:
         """Run one sample from the initial state, the pipeline filled and drained."""
         program = self.program
         device_steps = program.device_steps(steps)
@@ -166,8 +166,8 @@ class Session:
             steps,
         )
 
-    def _go_on(self, messages: Mapping[str, Messages], steps: int) -> DeviceRun:
-        """Run so many logical steps from where the last call ended."""
+    def _advance(self, messages: Mapping[str, Messages], steps: int) -> DeviceRun:
+        """Run `steps` logical steps from where the last call ended."""
         sent = {}
         device_steps = steps * self.program.period
         for name, new in messages.items():
@@ -178,8 +178,8 @@ class Session:
         return self._opened.advance(sent)
 
     def _drain(self) -> None:
-        """Run the pipeline empty, so that all that was shown is counted to its end."""
-        steps = sum(next(iter(messages.values())).shape[1] for messages, _ in self._held)
+        """Run the pipeline drain, so that all inputs are counted to their end."""
+        steps = sum(next(iter(messages.values())).shape[1] for messages, _ in self._buffered)
         rest = self.program.device_steps(steps) - steps * self.program.period
         if rest > 0:
             sent = {
@@ -189,7 +189,7 @@ class Session:
                 for p in self.program.inputs
             }
             none = {p.name: np.zeros((1, 0, p.size), np.int32) for p in self.program.inputs}
-            self._hold(none, self._opened.advance(sent, steps))
+            self._buffer(none, self._opened.advance(sent, steps))
 
     def _outputs(self, run: DeviceRun, first: int, steps: int) -> npt.NDArray[np.generic]:
         period = self.program.period
@@ -200,32 +200,35 @@ class Session:
             signal = run.states[self._probe][:, first : first + steps * period : period]
         return signal.reshape(steps, *self._shape)
 
-    def _hold(self, messages: dict[str, Messages], run: DeviceRun) -> None:
-        """Keep what was sent until it is counted: in parts of one length, or to the end of a sample."""
-        if not self.continuous and self._held:
+    def _buffer(self, messages: dict[str, Messages], run: DeviceRun) -> None:
+        """Buffer a run until it is counted: runs of equal length together, or all parts of one sample."""
+        if not self.continuous and self._buffered:
             name = self.program.inputs[0].name
-            if len(self._held) >= HELD_CALLS or self._held[0][0][name].shape != messages[name].shape:
+            if (
+                len(self._buffered) >= BUFFERED_CALLS
+                or self._buffered[0][0][name].shape != messages[name].shape
+            ):
                 self._count()
-        self._held.append((messages, run))
+        self._buffered.append((messages, run))
         for name, overflow in run.overflows.items():
             self._overflows[name] = self._overflows.get(name, Overflow()) + overflow
 
     def _count(self) -> None:
-        """Count what is held and let it go."""
-        if not self._held:
+        """Count the buffered runs and drop them."""
+        if not self._buffered:
             return
         axis = 1 if self.continuous else 0
         messages = {
-            p.name: np.concatenate([sent[p.name] for sent, _ in self._held], axis=axis)
+            p.name: np.concatenate([sent[p.name] for sent, _ in self._buffered], axis=axis)
             for p in self.program.inputs
         }
-        runs = [run.spikes for _, run in self._held]
+        runs = [run.spikes for _, run in self._buffered]
         spikes = {name: _joined([run[name] for run in runs], self.continuous) for name in runs[0]}
         counts = count(self.program, messages, spikes)
         before = self._totals.counts
         total = counts if before is None else add_counts([before, counts])
         self._totals = replace(self._totals, counts=total)
-        self._held.clear()
+        self._buffered.clear()
 
 
 def _joined(parts: list[SpikeEvents], one_sample: bool) -> SpikeEvents:

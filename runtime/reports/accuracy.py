@@ -9,7 +9,7 @@ data", Statistics in Medicine 17, 2635-2650). It combines the Wilson intervals o
 
 where D = p1 - p2 and phi is the correlation of the 2 x 2 table; a positive numerator ad - bc is
 first lowered by n/2, not below 0. Neither SciPy nor statsmodels has it for pairs; the Wilson intervals are
-SciPy's, and the tests hold the whole against SciPy's paired bootstrap.
+SciPy's, and the tests compare the result with SciPy's paired bootstrap.
 
 McNemar's exact test is the binomial test of the samples that one side alone gets right: if both were
 equally good, each would be as likely to fall to either side.
@@ -47,7 +47,7 @@ class Accuracy:
 
     `reference` is the float network's accuracy; it, `drop` and `interval` are None where only the
     program ran. `only_reference` and `only_deployed` count the samples that one of them alone got
-    right. With a prediction a step `samples` counts steps, which depend on each other: no interval, no test
+    right. With a prediction per step `samples` counts steps, which depend on each other: no interval, no test
     and no classes. `p_value` is of McNemar's exact test. `detectable`: the smallest drop that would have
     shown, its interval above 0, if as many samples were right deployed alone as now; None if none would.
     Every class has an interval of its own: of twenty classes, one leaves 0 by chance.
@@ -70,11 +70,11 @@ class Accuracy:
         return self.only_reference - self.only_deployed
 
     def verdict(self) -> str:
-        """Say in words what the interval says."""
+        """Return the conclusion that the interval allows, as one sentence."""
         if self.reference is None or self.drop is None:
             return f"{self.deployed:.2%} of {self.samples} right; nothing to compare with"
         if self.interval is None:
-            return f"{self.lost:+d} of {self.samples} predictions lost; no interval for steps"
+            return f"{self.lost:+d} of {self.samples} predictions lost; no interval for predictions per step"
         low, high = self.interval
         if low <= 0 <= high:
             least = "no drop" if self.detectable is None else f"no drop below {self.detectable:.2f} points"
@@ -145,7 +145,7 @@ def _class_accuracy(
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Return the two-sided p value of McNemar's exact test; 1 without samples that tell the two apart."""
+    """Return the two-sided p value of McNemar's exact test; 1 without discordant samples."""
     from scipy.stats import binomtest
 
     discordant = only_first + only_second

@@ -37,14 +37,16 @@ def _accuracy_table(a: Accuracy | None, agreement: float | None) -> Table:
         rows += [
             ("drop", f"{a.drop:+.2f} points", span),
             (
-                "right in one alone",
+                "right in only one",
                 f"{a.lost:+d} net",
                 f"float {a.only_reference}, deployed {a.only_deployed}",
             ),
         ]
     if a is not None and a.p_value is not None:
-        told = a.only_reference + a.only_deployed
-        rows.append(("McNemar's exact test", f"p = {a.p_value:.3g}", f"{told} of {a.samples} tell"))
+        discordant = a.only_reference + a.only_deployed
+        rows.append(
+            ("McNemar's exact test", f"p = {a.p_value:.3g}", f"{discordant} of {a.samples} discordant")
+        )
     if agreement is not None:
         rows.append(("same prediction", f"{agreement:.2%}", ""))
     title = f"Accuracy: {a.verdict()}" if a else "Predictions (no labels, so no accuracy)"
@@ -53,7 +55,7 @@ def _accuracy_table(a: Accuracy | None, agreement: float | None) -> Table:
 
 def _class_table(accuracy: Accuracy) -> Table:
     """Return the classes, those that lose most first if they are many."""
-    classes, title = accuracy.classes, f"Classes ({CONFIDENCE:.0%} intervals, each of its own)"
+    classes, title = accuracy.classes, f"Classes ({CONFIDENCE:.0%} intervals, each on its own)"
     if len(classes) > CLASSES_SHOWN:
         worst = sorted(classes, key=lambda c: (-c.drop, c.label))[:CLASSES_SHOWN]
         title = f"The {CLASSES_SHOWN} of {len(classes)} classes that lose most" + title[7:]

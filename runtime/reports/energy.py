@@ -12,7 +12,7 @@ None is a measurement.
 
 One spike sent to k destination cores is k messages; a message to another tile takes |dx| hops
 east-west, then |dy| north-south (a tile is column, row). Messages from the host to the chip and
-what populations do while the pipeline drains are excluded.
+the activity of the pipeline drain are excluded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from snn_compile.targets.program.program import Program, Projection
 
 @dataclass(frozen=True)
 class Energy:
-    """One proxy: picojoules by term over all samples, with the source and what is left out."""
+    """One proxy: picojoules by term over all samples, its source, and what it excludes."""
 
     name: str
     label: str
@@ -47,7 +47,7 @@ class Energy:
 
     @property
     def per_sample_pj(self) -> float:
-        """Picojoules a sample."""
+        """Picojoules per sample."""
         return self.total_pj / self.samples
 
 
@@ -66,7 +66,7 @@ def energy(program: Program, counts: Counts) -> tuple[Energy, ...]:
     chip = program.target
     table = chip.cost_table
     per_synop = table.synaptic_op_pj
-    host = "messages from the host, draining of the pipeline, static power"
+    host = "messages from the host, pipeline drain, static power"
     synops = Energy(
         "synops",
         f"synaptic operations x {per_synop:g} pJ, a {table.hardware} coefficient: "
@@ -164,7 +164,7 @@ def _arithmetic_parts(program: Program, counts: Counts, table: ArithmeticCosts) 
 
 
 _SPIKE_ADDITIONS = {"atrlif": 2, "alif": 2, "brf": 1}
-"""Additions of a spike, by model."""
+"""Additions per spike, by neuron model."""
 
 
 def _multiply_pj(program: Program, edge: Projection, table: ArithmeticCosts) -> float:

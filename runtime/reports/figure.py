@@ -1,4 +1,4 @@
-"""The figure of a run: what one sample made a program do, and how busy its populations are.
+"""The figure of a run: one sample through a program, and the mean rates of its populations.
 
 From top to bottom on one time axis: the input, a raster of each spiking population, the membranes
 of the output (read after reset, divided by the population's `scale` to be in the float network's
@@ -57,7 +57,7 @@ def trace(
     sample: int = 0,
     device: str | Device = "loihi2-sim",
 ) -> Trace:
-    """Run one sample of inputs (batch, steps, *shape) and keep what the figure shows.
+    """Run one sample of inputs (batch, steps, *shape) and return its trace for the figure.
 
     Raises WrongInput if there is no such sample.
     """
@@ -120,7 +120,7 @@ def draw(trace: Trace, report: Report) -> bytes:
     figure.suptitle(_title(trace, report), x=0.01, ha="left", fontsize=10, parse_math=False)
     out = BytesIO()
     with warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes; that is no reason to warn.
+        # Characters that the font lacks are drawn as boxes; no warning is needed.
         warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(out, format="png")
     return out.getvalue()
@@ -153,7 +153,7 @@ def _input(axis: Any, name: str, values: npt.NDArray[np.float64], points: float)
         _dots(axis, values, points)
         title += f"{int(values.sum()):,} spikes"
     else:
-        # Centred on 0 where values have both signs, so that silence is white.
+        # Centered on 0 where values have both signs, so that 0 is white.
         top = float(np.abs(values).max())
         signed = bool(values.min() < 0)
         axis.imshow(
@@ -166,8 +166,8 @@ def _input(axis: Any, name: str, values: npt.NDArray[np.float64], points: float)
             interpolation="nearest",
             extent=(-0.5, steps - 0.5, -0.5, channels - 0.5),
         )
-        colours = "blue is negative, red positive" if signed else "white is 0, black the highest"
-        title += f"values {values.min():.3g} to {values.max():.3g} ({colours})"
+        colors = "blue is negative, red positive" if signed else "white is 0, black the highest"
+        title += f"values {values.min():.3g} to {values.max():.3g} ({colors})"
     _style(axis, title)
     _neuron_axis(axis, channels, "channel")
 
@@ -179,7 +179,7 @@ def _raster(axis: Any, name: str, spikes: npt.NDArray[np.uint8], points: float) 
     _style(
         axis,
         f"{_short(name)}: {neurons:,} neurons, {total:,} spikes "
-        f"({total / (steps * neurons):.3f} a neuron and step)",
+        f"({total / (steps * neurons):.3f} per neuron and step)",
     )
     _neuron_axis(axis, neurons, "neuron")
 
@@ -238,7 +238,7 @@ def _membranes(axis: Any, trace: Trace) -> None:
             borderaxespad=0.3,
         )
     reset = ", after reset" if trace.output in trace.spikes else ""
-    others = f"; {classes} neurons, grey if not named" if classes > len(named) else ""
+    others = f"; {classes} neurons, gray if not named" if classes > len(named) else ""
     _style(axis, f"membrane of {_short(trace.output)}{reset}, in the float network's units{others}")
     axis.set_xlabel("step", fontsize=8)
     axis.yaxis.get_offset_text().set_fontsize(7)
@@ -264,4 +264,4 @@ def _rates(axis: Any, report: Report) -> None:
     for text in axis.get_yticklabels():
         text.set_parse_math(False)
     axis.set_xlim(0, max(values, default=0.0) * 1.12 or 1.0)
-    _style(axis, f"mean rate over all {counts.samples:,} samples (messages a neuron and step; grey: input)")
+    _style(axis, f"mean rate over all {counts.samples:,} samples (messages per neuron and step; gray: input)")

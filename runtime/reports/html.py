@@ -1,4 +1,4 @@
-"""The report as one HTML file that refers to nothing outside itself."""
+"""The report as one self-contained HTML file."""
 
 from __future__ import annotations
 

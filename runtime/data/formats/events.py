@@ -1,14 +1,14 @@
-"""Recordings of events, and their binning into steps.
+"""Event recordings, and their binning into steps.
 
 A recording is a list of events (t, x, y, p): microseconds from its start, column, row from the top, and
 polarity, 1 for brighter. One of a camera starts at its first event, or where a list of trials says; spiking
-digits start with their audio. Binning gives each step the events of a stretch of time:
+digits start with their audio. Each step counts the events of an interval of time:
 
-    dt > 0     step k holds k dt <= t < (k + 1) dt; what comes after the last step is left out
-    dt = 0     the recording, from its start to its last event, is cut into steps of equal length
+    dt > 0     step k holds k dt <= t < (k + 1) dt; later events are ignored
+    dt = 0     the recording, from its start to its last event, is divided into steps of equal length
 
 Places are pooled by summing squares of `shrink` pixels (of neighbouring channels where there is one row).
-A place holds 1 where any event fell, or with `counts` how many did.
+A value is 1 where there is any event, or with `counts` their number.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from snn_compile.targets.errors import WrongInput
 
 MICROSECONDS = 1_000_000
 SPAN_MAX_US = 3600 * MICROSECONDS
-"""Of one recording; a longer one has damaged times."""
+"""Longest recording; a longer one has damaged times."""
 BYTES_MAX = 1 << 33
-"""Of a whole split as float64, 8 bytes a value."""
+"""Largest split in memory, as float64 of 8 bytes per value."""
 COUNT_MAX = np.iinfo(np.uint16).max
 
 
@@ -59,7 +59,7 @@ class Binning:
         ticks = self.dt * MICROSECONDS
         if not 0 <= self.dt < SPAN_MAX_US or abs(ticks - round(ticks)) > 1e-3:
             raise WrongInput(
-                f"data {name}: dt is {self.dt!r}; it must be seconds, in whole microseconds, or 0 to cut "
+                f"data {name}: dt is {self.dt!r}; it must be seconds, in whole microseconds, or 0 to divide "
                 "each recording into steps of equal length",
                 option="dt",
             )
@@ -72,8 +72,8 @@ class Binning:
         if needed > BYTES_MAX:
             raise WrongInput(
                 f"data {name}: {samples} recordings of {self.steps} steps of {prod(self.shape)} values take "
-                f"{needed / 1e9:.1f} GB; at most {BYTES_MAX / 1e9:.1f} GB are held: use fewer steps, more "
-                "shrink, or so many samples",
+                f"{needed / 1e9:.1f} GB; at most {BYTES_MAX / 1e9:.1f} GB are allowed: use fewer steps, more "
+                "shrink, or fewer samples",
                 needed=needed,
                 limit=BYTES_MAX,
             )

@@ -18,7 +18,7 @@ from snn_compile.targets.errors import WrongInput
 
 UNSIGNED_BYTES = 8
 BYTES_MAX = 1 << 30
-"""Of the values of one file; headers that declare more are not believed."""
+"""Largest number of values per file; headers that declare more are rejected."""
 
 
 def read_images(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -52,7 +52,7 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
             if head[2] != UNSIGNED_BYTES or head[3] != axes:
                 raise wrong(
                     f"an IDX file of type {head[2]} with {head[3]} axes; unsigned bytes (type "
-                    f"{UNSIGNED_BYTES}) with {axes} are read"
+                    f"{UNSIGNED_BYTES}) with {axes} are supported"
                 )
             shape = tuple(int(n) for n in np.frombuffer(head[4:], ">u4"))
             count = prod(shape)

@@ -1,4 +1,4 @@
-"""Samples from an `.npz`: inputs and maybe labels, plain arrays only."""
+"""Samples from an `.npz`: inputs and optional labels, plain arrays only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from snn_compile.targets.errors import WrongInput
 
 
 def read_npz(name: str) -> dict[str, NDArray[Any]]:
-    """Return the arrays `inputs` and, if there, `labels`; raises WrongInput for a file without."""
+    """Return the arrays `inputs` and, if present, `labels`; raises WrongInput for a file without inputs."""
     if not Path(name).is_file():
         raise WrongInput(f"data {name}: no such file", path=name)
     try:

@@ -1,7 +1,7 @@
 """Files of the Spiking Heidelberg Digits (Cramer et al. 2020), `shd_train.h5` and `shd_test.h5`.
 
-spikes/units   a row a recording: the channels of its spikes, 0 to 699
-spikes/times   a row a recording: their times in seconds
+spikes/units   one row per recording: the channels of its spikes, 0 to 699
+spikes/times   one row per recording: their times in seconds
 labels         the class of each recording, 0 to 19
 """
 
@@ -37,7 +37,7 @@ def read_labels(path: Path) -> NDArray[np.int64]:
 
 
 def read_spikes(path: Path, chosen: NDArray[np.int64]) -> Iterator[Events]:
-    """Yield the chosen recordings; raises WrongInput, naming file and recording, for what is none."""
+    """Yield the chosen recordings; raises WrongInput, naming file and recording, for invalid ones."""
     try:
         with opened(path, "spiking digits") as file:
             spikes = file.child("spikes")
@@ -54,7 +54,7 @@ def _events(path: Path, number: int, units: NDArray[np.uint16], times: NDArray[n
         raise wrong(path, f"recording {number} has {len(times)} times, {len(units)} channels ({units.dtype})")
     seconds = times.astype(np.float64)
     if not np.isfinite(seconds).all() or np.abs(seconds).max(initial=0) > 2**20:
-        raise wrong(path, f"recording {number} has times that are no seconds of a recording")
+        raise wrong(path, f"recording {number} has times that are not valid seconds")
     t = np.rint(seconds * MICROSECONDS).astype(np.int64)
     none = np.zeros_like(t)
     return Events(where, t, units.astype(np.int64), none, none)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support import event_folders
 
-from snn_compile.runtime.data.formats.aedat4 import UNFOLDED_MAX
+from snn_compile.runtime.data.formats.aedat4 import DECOMPRESSED_MAX
 from snn_compile.runtime.data.formats.event_files import read_aedat, read_nmnist
 from snn_compile.runtime.data.registry import SPLITS, load_data, option_names
 from snn_compile.targets.errors import WrongInput
@@ -140,11 +140,11 @@ def test_aedat4_is_unfolded_and_other_streams_left_out(tmp_path, compression, mo
 
 def test_a_bomb_unfolds_to_its_limit_and_no_further(tmp_path):
     body = event_folders.aedat4_head(3, -1)
-    folded = event_folders.folded(bytes(UNFOLDED_MAX + 100), 3)
+    folded = event_folders.folded(bytes(DECOMPRESSED_MAX + 100), 3)
     path = tmp_path / "one.aedat4"
     path.write_bytes(body + (0).to_bytes(4, "little") + len(folded).to_bytes(4, "little") + folded)
     assert path.stat().st_size < 100_000
-    with pytest.raises(WrongInput, match=f"unfolds to more than {UNFOLDED_MAX} bytes"):
+    with pytest.raises(WrongInput, match=f"decompresses to more than {DECOMPRESSED_MAX} bytes"):
         read_aedat(path)
 
 

@@ -165,7 +165,7 @@ def test_report_without_labels_or_reference(relay: Program, record: RunRecord) -
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [([1], "1 labels for 2 samples"), ([0, 3], "tells 3 classes apart"), ([0, -1], "from -1 to 0")],
+    [([1], "1 labels for 2 samples"), ([0, 3], "has 3 classes"), ([0, -1], "from -1 to 0")],
 )
 def test_labels_must_fit(relay: Program, relay_inputs: np.ndarray, labels: list[int], message: str) -> None:
     with pytest.raises(WrongInput, match=message):

@@ -100,7 +100,7 @@ def test_text_tells_what_matters(made: Report) -> None:
         "Loihi 1",
         "a proxy, not a measurement",
         "same prediction 50.00%",
-        "draining spikes",
+        "pipeline drain spikes",
         "+2 steps latency",
     ):
         assert words in " ".join(text.split()), words
