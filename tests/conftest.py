@@ -45,6 +45,13 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(reason)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With -m smoke, files without such tests are not even imported."""
+    if config.option.markexpr != "smoke" or collection_path.suffix != ".py":
+        return None
+    return "mark.smoke" not in collection_path.read_text(encoding="utf-8") or None
+
+
 @pytest.fixture(scope="session", params=STATEFUL)
 def stateful(request: pytest.FixtureRequest) -> str:
     """Every kind of network that runs block by block."""

@@ -83,6 +83,7 @@ def room_of(module: str) -> str:
     return (module.split(".") + [""])[1]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("floor", FLOORS)
 def test_imports_go_down_only(floor: str) -> None:
     above = FLOORS[FLOORS.index(floor) + 1 :]
@@ -99,6 +100,7 @@ def test_imports_go_down_only(floor: str) -> None:
         )
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("floor", FLOORS)
 def test_rooms_import_from_the_right_only(floor: str) -> None:
     ranks = {room: rank for rank, rooms in enumerate(ORDER[floor].split(" | ")) for room in rooms.split(", ")}
@@ -131,6 +133,7 @@ def circles(*hows: str) -> set[str]:
     return {" ".join(sorted(group)) for group in groups}
 
 
+@pytest.mark.smoke
 def test_no_imports_go_in_circles() -> None:
     assert not circles("run")
     found = {c for c in circles("run", "lazy", "typed") if not any(room in c for room in PRESENT_CIRCLES)}
@@ -191,6 +194,7 @@ def functions(tree: ast.Module) -> dict[str, int]:
     }
 
 
+@pytest.mark.smoke
 def test_files_and_functions_are_of_a_size_to_read() -> None:
     long_files, long_functions = set(), set()
     for file in [*PACKAGE, *TESTS]:
@@ -205,6 +209,7 @@ def test_files_and_functions_are_of_a_size_to_read() -> None:
     assert not set(LONG_FILES) - long_files and not set(LONG_FUNCTIONS) - long_functions, "reasons too many"
 
 
+@pytest.mark.smoke
 def test_folders_hold_few_modules() -> None:
     for folder in {file.parent for file in [*PACKAGE, *TESTS]}:
         modules = [f for f in folder.glob("*.py") if f.stem not in ("__init__", "__main__")]
@@ -226,6 +231,7 @@ def test_doctests(module: str) -> None:
     assert doctest.testmod(importlib.import_module(module)).failed == 0
 
 
+@pytest.mark.smoke
 def test_every_room_says_what_lives_there() -> None:
     for floor in FLOORS:
         for folder in {file.parent for file in FILES[floor]}:

@@ -85,9 +85,9 @@ def fixed() -> list[Any]:
 @pytest.fixture(scope="module")
 def fixed_custom() -> list[Any]:
     """As `fixed`, of programs with balanced resonators and adaptive leaky neurons."""
-    cases = [random_programs.case(seed, random_programs.SHORT_OWN) for seed in CUSTOM_SEEDS]
+    cases = [random_programs.case(seed, random_programs.SHORT_CUSTOM) for seed in CUSTOM_SEEDS]
     found = []
-    for case in (random_programs.own_ties(), *cases):
+    for case in (random_programs.custom_ties(), *cases):
         records = {name: comparing.run_all(case.program, case.inputs, name) for name in DEVICES}
         found.append(SimpleNamespace(case=case, records=records))
     return found

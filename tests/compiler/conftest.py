@@ -15,12 +15,12 @@ from snn_compile.compiler.contract.contract import Contract, attach
 Edges = list[tuple[str, str]]
 
 
-def node(kind: type, size: int, **values: Any) -> Any:
+def node(kind: type, size: int | tuple[int, ...], **values: Any) -> Any:
     """Return a neuron node; numbers are spread over `size` neurons."""
     return kind(**{key: np.zeros(size) + value for key, value in values.items()})
 
 
-def lif(size: int, **values: Any) -> nir.LIF:
+def lif(size: int | tuple[int, ...], **values: Any) -> nir.LIF:
     return node(nir.LIF, size, **{"tau": 4.0, "r": 1.5, "v_leak": 0.0, "v_threshold": 0.7, **values})
 
 
@@ -56,9 +56,12 @@ def graph(
     return made
 
 
-def chain(inputs: int, *layers: Any, **items: Any) -> nir.NIRGraph:
+def chain(inputs: int | tuple[int, ...], *layers: Any, **items: Any) -> nir.NIRGraph:
     """Return input -> n0 -> n1 ... -> output."""
-    nodes = {"input": port(nir.Input, inputs), **{f"n{i}": layer for i, layer in enumerate(layers)}}
+    nodes = {
+        "input": port(nir.Input, *np.atleast_1d(inputs)),
+        **{f"n{i}": layer for i, layer in enumerate(layers)},
+    }
     size = int(np.prod(layers[-1].output_type["output"]))
     nodes["output"] = port(nir.Output, size)
     names = list(nodes)

@@ -98,7 +98,7 @@ OTHERS = ("rf", "rf_iz", "atrlif", "sigma_delta", "delta", "sigma", "graded", "g
 OWN = ("brf", "alif")
 SHORT = Limits(neurons=12, populations=3, channels=10, steps=10, samples=5, tables=2, delay=4)
 SMALL_OTHERS, SHORT_OTHERS, TINY_OTHERS = (replace(each, models=OTHERS) for each in (SMALL, SHORT, TINY))
-SMALL_OWN, SHORT_OWN, TINY_OWN = (replace(each, models=OWN) for each in (SMALL, SHORT, TINY))
+SMALL_OWN, SHORT_CUSTOM, TINY_OWN = (replace(each, models=OWN) for each in (SMALL, SHORT, TINY))
 
 
 @dataclass(frozen=True, eq=False)
@@ -608,7 +608,7 @@ def _edges(reset: str, **rule: str) -> Case:
     return Case(program, {"in0": np.array([[row, 0 * row, row, row, 0 * row]])})
 
 
-def own_ties() -> Case:
+def custom_ties() -> Case:
     """Return resonators and adaptive leaky neurons at their thresholds and at the ends of 24 bits."""
     still = {"cos_decay": 4096, "sin_decay": 0, "vth": 2, "r_step": 64, "delta_r": 4096, "refractory": 1}
     turn = {"cos_decay": 0, "sin_decay": 4096, "vth": 131071, "r_step": 0}

@@ -206,7 +206,7 @@ def test_event_sets_have_options_that_a_training_can_pass():
         ("n-mnist:set", {"dt": float("nan")}, "whole microseconds"),
         ("n-mnist:set", {"layout": "pixels"}, "use one of image, flat"),
         ("n-mnist:set", {"samples": -1}, "at least 0"),
-        ("n-mnist:set", {"steps": 10**6}, "GB; at most 8.6 GB are held: use fewer steps, more shrink, or"),
+        ("n-mnist:set", {"steps": 10**6}, "GB; at most 8.6 GB are allowed: use fewer steps, more shrink, or"),
         ("n-mnist:set", {"coding": "rate"}, "no option coding; known are layout, steps, dt"),
     ],
 )
@@ -286,7 +286,7 @@ def test_a_damaged_file_is_told_in_one_line(tmp_path, name, spoiled, says):
     [
         ([3, 700], [0.1, 0.2], "an event has x 700; it must be from 0 to 699"),
         ([3, 4], [0.1, -0.2], "its events are from -0.19"),
-        ([3, 4], [0.1, np.nan], "times that are no seconds"),
+        ([3, 4], [0.1, np.nan], "times that are not valid seconds"),
         ([3], [0.1, 0.2], "has 2 times, 1 channels"),
     ],
 )

@@ -195,7 +195,7 @@ def test_other_environments(acting: Callable[..., Program]) -> None:
     [
         (Environment("CartPole-v1", (1.0,), 4), r"has 2 actions; the program's output output has 3 values"),
         (Environment("Acrobot-v1", (1.0,), 4), r"observations of 6 values; the program takes input of 4"),
-        (Environment("CartPole-v1", (1.0, 2.0), 4), r"2 scales for 4 observations"),
+        (Environment("CartPole-v1", (1.0, 2.0), 4), r"2 scales for 4 observation values"),
         (Environment("Pendulum-v1", (1.0,), 4), r"its actions are Box.*, not discrete"),
         (Environment("NoSuchThing-v1", (1.0,), 4), r"gymnasium cannot make it"),
         (Environment("Blackjack-v1", (1.0,), 4), r"not one array|gymnasium cannot make it"),
@@ -246,7 +246,7 @@ def test_the_command(cart_program: Program, tmp_path: Path, capsys: pytest.Captu
     assert said["per_decision"]["energy_pj"]["synops"] == pytest.approx(23.6 * said["per_decision"]["synops"])
     assert main(arguments) == 0
     out = capsys.readouterr().out
-    assert f"{found.mean:,.2f}" in out and "2 episodes, seed 3 on" in out
+    assert f"{found.mean:,.2f}" in out and "2 episodes, seeds from 3" in out
     assert main([*arguments, "--min-return", str(found.mean)]) == 0
     assert main([*arguments, "--min-return", str(found.mean + 1)]) == 3
     assert "below" in capsys.readouterr().err

@@ -213,7 +213,7 @@ def test_classes_and_mcnemar_stand_in_every_form(made: Report, tmp_path: Path) -
     ]
     full.save(tmp_path / "report.html")
     for text in (full.text(), (tmp_path / "report.html").read_text()):
-        assert "Classes (95% intervals, each of its own)" in text and "exact test" in text
+        assert "Classes (95% intervals, each on its own)" in text and "exact test" in text
     many = score(np.arange(30), np.arange(30), np.where(np.arange(30) == 7, 0, np.arange(30)))
     text = replace(made, accuracy=many).text()
     assert "The 20 of 30 classes that lose most" in text
