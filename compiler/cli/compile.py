@@ -109,10 +109,10 @@ def _convert(model: LoadedModel, arguments: argparse.Namespace) -> Converted | N
     from snn_compile.compiler.onnx.relu_network import RectifierNetwork
 
     if isinstance(model.graph, RectifierNetwork):
-        from snn_compile.runtime.evaluation.conversion import prepare_as_asked
+        from snn_compile.runtime.evaluation.conversion import prepare_from_arguments
 
         check_writable(arguments.curve, CompileError, arguments.model)
-        return prepare_as_asked(model.graph, arguments)
+        return prepare_from_arguments(model.graph, arguments)
     for option in ("steps", "balance", "max_pool", "curve"):
         if getattr(arguments, option) is not None:
             raise CompileError(f"--{option.replace('_', '-')} is for ONNX models; {model.name} is none")
