@@ -273,8 +273,8 @@ PRESENT_LONG = {
     "tests/conformance/cases.py:conventions",
     "tests/conformance/cases.py:primitives",
     "tests/conformance/cases.py:topologies",
-    "tests/support/random_programs.py",
-    "tests/support/snntorch_networks.py",
+
+
     "tests/targets/devices/test_conformance.py:test_the_random_programs_show_everything",
     "tests/targets/lava/test_lava.py",
     "tests/targets/lava/test_lava.py:random_program",

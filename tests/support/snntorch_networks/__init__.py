@@ -1,0 +1,81 @@
+"""Networks of snnTorch with random weights, and what they do by themselves: spikes of every layer.
+
+Everything is in float64 (with a spike function that keeps the type), so that spikes can be compared one by
+one. `NETWORKS` maps a name to a function that returns module, inputs (steps, batch, *shape) and whether the
+forward is one step; `run` steps the module as its author would.
+"""
+
+from support.snntorch_networks.equations import node_name, simulate
+from support.snntorch_networks.modules import (
+    BATCH,
+    STEPS,
+    ConvNet,
+    Feedback,
+    MembraneOnly,
+    OneStep,
+    Recurrent,
+    Remembers,
+    Residual,
+    Shared,
+    TimeLoop,
+    dense,
+    hidden,
+    leaky,
+    lif,
+    mlp,
+    neuron,
+    sequential,
+    step,
+)
+from support.snntorch_networks.networks import (
+    IMAGE,
+    NETWORKS,
+    as_released,
+    build,
+    in_float64,
+    module_of,
+    neurons_of,
+    randomised,
+    run,
+    sample_of,
+    states_of,
+    trainable,
+    vector,
+)
+
+__all__ = [
+    "BATCH",
+    "ConvNet",
+    "Feedback",
+    "IMAGE",
+    "MembraneOnly",
+    "NETWORKS",
+    "OneStep",
+    "Recurrent",
+    "Remembers",
+    "Residual",
+    "STEPS",
+    "Shared",
+    "TimeLoop",
+    "as_released",
+    "build",
+    "dense",
+    "hidden",
+    "in_float64",
+    "leaky",
+    "lif",
+    "mlp",
+    "module_of",
+    "neuron",
+    "neurons_of",
+    "node_name",
+    "randomised",
+    "run",
+    "sample_of",
+    "sequential",
+    "simulate",
+    "states_of",
+    "step",
+    "trainable",
+    "vector",
+]
