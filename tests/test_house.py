@@ -273,8 +273,6 @@ PRESENT_LONG = {
     "tests/conformance/cases.py:conventions",
     "tests/conformance/cases.py:primitives",
     "tests/conformance/cases.py:topologies",
-
-
     "tests/targets/devices/test_conformance.py:test_the_random_programs_show_everything",
     "tests/targets/lava/test_lava.py",
     "tests/targets/lava/test_lava.py:random_program",

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from support import comparing, random_programs
 
-from snn_compile.targets import loihi2_sim
 from snn_compile.targets.devices.device import execute, open_device
 from snn_compile.targets.errors import DeviceError
+from snn_compile.targets.loihi2_sim import device as loihi2_sim
 from snn_compile.targets.loihi2_sim.device import Loihi2Sim
 from snn_compile.targets.program.program import (
     InputPort,
