@@ -17,7 +17,7 @@ from snn_compile.compiler.network import Float, Weight
 from snn_compile.targets.errors import CompileError
 
 MATRIX_MAX = 1 << 26
-"""Entries of the largest sparse map that is built: three times the 8-bit synapses of a Loihi 2."""
+"""Most connections of one map: three times the 8-bit synapses of a Loihi 2."""
 
 WINDOW_MAX = 1 << 16
 """Positions of a kernel or window."""
@@ -34,10 +34,10 @@ class LinearMap:
 
 
 def pair(value: Any, name: str, what: str) -> tuple[int, int]:
-    """Return a number or two as two whole numbers; raises CompileError on anything else."""
+    """Return one or two integers as a pair; raises CompileError on anything else."""
     values = np.atleast_1d(np.asarray(value))
     if values.dtype.kind not in "iuf" or values.size not in (1, 2) or (values != np.rint(values)).any():
-        raise CompileError(f"node {name!r}: {what} {value!r}; expected one or two whole numbers", node=name)
+        raise CompileError(f"node {name!r}: {what} {value!r}; expected one or two integers", node=name)
     numbers = [int(v) for v in values.reshape(-1)]
     return (numbers[0], numbers[-1])
 
@@ -47,7 +47,7 @@ def scale_map(scale: Float, shape: tuple[int, ...], name: str) -> LinearMap:
     size = int(np.prod(shape))
     flat = np.asarray(scale, np.float64).reshape(-1)
     if flat.size not in (1, size):
-        raise CompileError(f"node {name!r} scales {flat.size} values and gets {size}", node=name)
+        raise CompileError(f"node {name!r} scales {flat.size} values and receives {size}", node=name)
     return LinearMap(shape, csr_array(diags_array(np.broadcast_to(flat, (size,)))))
 
 
@@ -83,7 +83,7 @@ def convolution_map(
     y, x = np.meshgrid(np.arange(out[0]), np.arange(out[1]), indexing="ij")
     planes = np.arange(channels_out)[:, None, None]
     first = np.arange(channels_out) // (channels_out // groups) * per_group
-    heard = (first[:, None] + np.arange(per_group))[:, :, None]
+    inputs = (first[:, None] + np.arange(per_group))[:, :, None]
     targets: list[Any] = []
     sources: list[Any] = []
     values: list[Any] = []
@@ -96,7 +96,7 @@ def convolution_map(
             both = (channels_out, per_group, at.size)
             for found, index in (
                 (targets, planes * (out[0] * out[1]) + at),
-                (sources, heard * (shape[1] * shape[2]) + place),
+                (sources, inputs * (shape[1] * shape[2]) + place),
             ):
                 found.append(np.broadcast_to(index, both).astype(np.int32).reshape(-1))
             values.append(np.broadcast_to(kernel[:, :, ky, kx, None], both).reshape(-1))
@@ -118,7 +118,7 @@ def pool_map(
 ) -> LinearMap:
     """Return a pool that sums windows of each channel and multiplies by `value`."""
     if len(shape) != 3:
-        raise CompileError(f"node {name!r} pools (channels, height, width) and gets {shape}", node=name)
+        raise CompileError(f"node {name!r} pools (channels, height, width) and receives {shape}", node=name)
     if size[0] * size[1] > WINDOW_MAX:
         raise CompileError(
             f"node {name!r}: a window of {size}; at most {WINDOW_MAX} positions are possible", node=name

@@ -1,17 +1,17 @@
 """The Network: populations and projections in float64 and logical time, nothing left open.
 
-Logical time is the framework's time: within a step a population sees what its sources emit in the same
-step if the logical delay of the edge is 0, and what they emitted D steps ago if it is D. One step of a
-population with synaptic input x:
+Logical time is the framework's time: within a step a population receives the output of its sources in the
+same step if the logical delay of the edge is 0, and of D steps ago if it is D. One step of a population with
+synaptic input x:
 
     u = (1 - current_decay) * u + x + input_bias
     v = (1 - voltage_decay) * v + u + bias
     s = v > threshold  (or >=),  then the reset and the lower clip v_min
 
-or in the order that the population's rule says (`targets.Rule`). A leaky integrator (`li`) never spikes; to
-those it projects to it sends its membrane. The files of `neurons/` hold the equations of every model.
+or in the order of the population's rule (`targets.Rule`). A leaky integrator (`li`) never spikes; it sends
+its membrane. The files of `neurons/` hold the equations of every model.
 
-Gains are folded into the weights that arrive. Weights are (target, source) over flattened neurons in C
+Gains are folded into the incoming weights. Weights are (target, source) over flattened neurons in C
 order, an array or, where most are zero, a scipy.sparse.csr_array. Reset "value" resets to 0: a graph's
 v_reset is removed by shifting v by `offset`.
 """
@@ -42,7 +42,7 @@ Weight: TypeAlias = Any
 """A float64 matrix (target, source): an array or a csr_array, which has no type stubs."""
 
 SPARSE_BELOW = 0.25
-"""Matrices with a smaller share of non-zero weights are kept sparse, from `SPARSE_FROM` entries on."""
+"""Matrices with a smaller fraction of non-zero weights are kept sparse, from `SPARSE_FROM` entries on."""
 
 SPARSE_FROM = 4096
 
@@ -61,20 +61,20 @@ def _frozen(value: npt.ArrayLike, where: str, unbounded: bool = False) -> Float:
 
 
 def weight_values(weight: Weight) -> Float:
-    """Return a weight's stored values, whatever holds them."""
+    """Return the stored values of a dense or sparse weight."""
     values: Float = weight.data if issparse(weight) else np.asarray(weight)
     return values
 
 
 def with_values(weight: Weight, values: npt.NDArray[Any]) -> Any:
-    """Return a weight of the same places with other stored values."""
+    """Return a weight with the same sparsity and other stored values."""
     if issparse(weight):
         return csr_array((values, weight.indices, weight.indptr), shape=weight.shape)
     return values
 
 
 def stored(weight: Weight, where: str) -> Weight:
-    """Return a checked, read-only weight, sparse or dense by its share of non-zero values."""
+    """Return a checked, read-only weight, sparse or dense by its fraction of non-zero values."""
     if not issparse(weight):
         array = _frozen(weight, where)
         if array.size < SPARSE_FROM or np.count_nonzero(array) >= SPARSE_BELOW * array.size:
@@ -93,8 +93,8 @@ class Population:
     """Neurons of one model; parameters are float64 of shape (1,) or (size,), or matrices, flattened.
 
     `fixed_scale`: threshold units of the chip per unit of the membrane, for populations whose values are
-    the chip's integers already; None lets `quantize` choose. `weight_bits`: of the tables that hold what
-    reaches such a population, if that is known.
+    the chip's integers already; None lets `quantize` choose. `weight_bits`: width of the weight tables into
+    such a population, if known.
     """
 
     name: str
@@ -129,7 +129,7 @@ class Population:
             low, high = float(frozen[key].min()), float(frozen[key].max())
             if low < 0 or high > 1:
                 raise CompileError(
-                    f"population {self.name!r}: {key} is {low if low < 0 else high:g} a "
+                    f"population {self.name!r}: {key} is {low if low < 0 else high:g} per "
                     "step; dt must not exceed the time constant (0 to 1 is possible)",
                     population=self.name,
                 )
@@ -165,7 +165,7 @@ class Population:
 
     @property
     def graded(self) -> bool:
-        """Whether messages carry a number: several spikes a step, a membrane, or a change."""
+        """Whether messages carry a number: several spikes per step, a membrane, or a change."""
         return not self.spiking or self.spikes_per_step != "one" or self.kind.sends_numbers
 
     @cached_property
@@ -189,7 +189,7 @@ class Projection:
 
     @property
     def values(self) -> Float:
-        """The weights that are stored: all of an array, the non-zero ones of a sparse one."""
+        """The stored weights: all of an array, the non-zero ones of a sparse matrix."""
         return weight_values(self.weight)
 
 
@@ -212,7 +212,7 @@ class Port:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network whose discretisation is resolved; `decided` says how, item by item."""
+    """A network whose discretisation is resolved; `decided` records how, by item."""
 
     populations: tuple[Population, ...]
     projections: tuple[Projection, ...]
@@ -248,7 +248,7 @@ class Network:
 
     @property
     def fixed(self) -> bool:
-        """Whether every population's scale is fixed, so that nothing is left to choose."""
+        """Whether every population's scale is fixed."""
         return all(p.fixed_scale is not None for p in self.populations)
 
     def population(self, name: str) -> Population:

@@ -1,9 +1,9 @@
-"""Where popular readings of a NIR file differ: what else its numbers would mean, to whom, and by how much.
+"""Ambiguities of a NIR file: how frameworks interpret it, and the size of the effect.
 
-Frameworks write the same nodes and mean different steps by them (`READERS`; established by running their
-released exporters, docs/interop.md). An item of the contract that the file does not state itself has been
-decided by somebody's habits. For each, every neuron is lowered under the other readings too: readings under
-which all populations are the same do not differ, and are not worth a warning.
+Frameworks write the same nodes for different steps (`READERS`; established by running their released
+exporters, docs/interop.md). An item of the contract that the file does not state was decided by an exporter's
+convention or a default. For each such item, every neuron is also lowered under the other interpretations;
+those that change no population are not worth a warning.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ READERS: dict[str, dict[str, str]] = {
     "current_decay": {"before": "rockpool, snntorch, spikingjelly, Lava", "after": "norse"},
     "v_init": {"0.0": "rockpool, sinabs, snntorch, Lava", "v_leak": "norse", "v_reset": "spikingjelly"},
 }
-"""Who reads an item how."""
+"""Frameworks by their interpretation of an item."""
 
 SAME = 1e-6
-"""Relative difference up to which numbers are the same: files hold float32."""
+"""Relative difference up to which numbers are equal: files hold float32."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """An item, what is taken and why, another reading of it, whose that is, and what it would change."""
+    """An item, its value and how it was decided, and another interpretation, by whom, with its effect."""
 
     item: str
     value: str
@@ -69,12 +69,12 @@ class Difference:
         )
 
     def json(self) -> dict[str, str]:
-        """Return the facts by name."""
+        """Return the fields by name."""
         return asdict(self)
 
 
 def differences(graph: Any, contract: Contract, decided: Mapping[str, str]) -> list[Difference]:
-    """Return the readings of a graph that differ from a resolved contract, for what its file leaves open."""
+    """Return the interpretations that differ from a resolved contract, for items the file leaves open."""
     neurons = {name: node for name, node in flatten_graph(graph)[0].items() if type(node).__name__ in NEURONS}
     found = []
     for item, readings in READERS.items():
@@ -92,17 +92,13 @@ def differences(graph: Any, contract: Contract, decided: Mapping[str, str]) -> l
 
 
 def assumptions(graph: Any, stated: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what is taken for granted of the maker that a graph without metadata was recognised by."""
-    maker = None if METADATA_KEY in (graph.metadata or {}) else detect(graph, stated)
-    return (
-        ()
-        if maker is None
-        else tuple(f"taken for granted of {maker.maker}: {text}" for text in maker.assumed)
-    )
+    """Return the assumptions on the exporter of a graph without metadata."""
+    found = None if METADATA_KEY in (graph.metadata or {}) else detect(graph, stated)
+    return () if found is None else tuple(f"assumed of {found.maker}: {text}" for text in found.assumed)
 
 
 def _changes(neurons: Mapping[str, Any], contract: Contract, item: str, other: str) -> str:
-    """Return which neurons another reading changes, and the largest change of a number; "" if none."""
+    """Return the neurons that another interpretation changes, and the largest change; "" if none."""
     value: Any = float(other) if item == "v_init" and other == "0.0" else other
     names, largest, what = [], 0.0, ""
     for name, node in neurons.items():
@@ -110,7 +106,7 @@ def _changes(neurons: Mapping[str, Any], contract: Contract, item: str, other: s
         try:
             a = lower_node(node, name, own)
             b = lower_node(node, name, replace(own, **{item: value}))
-        except SnnCompileError:  # this reading has no meaning for such a node
+        except SnnCompileError:  # this interpretation has no meaning for such a node
             continue
         if not isinstance(a, Neuron) or not isinstance(b, Neuron):
             continue
@@ -127,7 +123,7 @@ def _changes(neurons: Mapping[str, Any], contract: Contract, item: str, other: s
 
 
 def _apart(a: Neuron, b: Neuron) -> tuple[str, float] | None:
-    """Return the parameter in which two lowered nodes are furthest apart, or None if they are the same."""
+    """Return the parameter in which two lowered nodes differ most, or None if they are equal."""
     pairs = {"the input's gain": (a.gain, b.gain)}
     pairs |= {
         key: (a.population.parameters[key], b.population.parameters[key]) for key in a.population.parameters

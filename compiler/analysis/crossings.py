@@ -1,4 +1,4 @@
-"""How the membranes of a finely stepped run meet their thresholds: at which speed, and how nearly not."""
+"""Threshold crossings of a finely stepped run: their speeds, and near misses."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy.typing as npt
 Float = npt.NDArray[np.float64]
 
 TANGENTIAL = 0.1
-"""A crossing is near-tangential below this share of the median crossing speed."""
+"""A crossing is near-tangential below this fraction of the median crossing speed."""
 
 
 @dataclass(frozen=True)
 class Crossings:
-    """How the reference's membranes meet their thresholds; speeds in thresholds per dt.
+    """Summary of the reference's threshold crossings; speeds in thresholds per dt.
 
     `smooth`: spikes whose crossing the membrane's rise announces; the others come with an input's jump.
-    `tangential`: share of the smooth ones that cross at less than `TANGENTIAL` of the median speed.
+    `tangential`: fraction of the smooth ones that cross at less than `TANGENTIAL` of the median speed.
     `near_misses`: maxima below the threshold by less than that speed climbs in one dt, per spike.
     """
 
@@ -31,7 +31,7 @@ class Crossings:
 
 
 class Watch:
-    """How membranes of a fine run meet their thresholds."""
+    """Collects the threshold crossings of a fine run."""
 
     def __init__(self, steps_a_dt: float) -> None:
         self.scale = steps_a_dt

@@ -1,10 +1,10 @@
-"""A graph's own equations at another step length: which graphs have any, and their Network and inputs.
+"""A graph's equations at another step length: which graphs allow it, and their Network and inputs.
 
 NIR states continuous-time equations, so a contract's dt is one choice among many, as long as the numbers do
 not depend on it. At dt / k an input is held for k steps, and a spike stays an input current of the same
 charge, spike_amplitude * dt, now within one step of dt / k. A Delay node keeps its time. A contract's delays
-keep their time as well, but for the one step by which an edge of a cycle waits: that belongs to the way a
-step is computed, and shrinks with it.
+keep their time as well, except for the one step of delay that computing a cycle requires: it is one step
+of the finer run as well.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ SPIKING = (nir.LIF, nir.CubaLIF, nir.IF)
 NEURONS = (*SPIKING, nir.LI, nir.CubaLI, nir.I)
 
 UNIT = 1e-5
-"""Relative distance to 1 from which on a gain is not the unit gain of an exporter, float32 files in mind."""
+"""Relative distance to 1 from which on a gain is not the unit gain of an exporter; files hold float32."""
 
 
 def tied_to_steps(graph: Any, contract: Contract) -> list[str]:
-    """Return why a graph is defined in discrete steps only, one reason a line; none if it is not."""
+    """Return the reasons, one per line, why a graph is defined in discrete steps only."""
     found = []
     if contract.time_unit == "step":
         found.append("its time constants are counted in steps (time_unit step)")
@@ -49,7 +49,7 @@ def has_spikes(graph: Any) -> bool:
 
 def _of_node(name: str, node: Any, contract: Contract) -> Iterator[str]:
     if isinstance(node, nir.Threshold):
-        yield f"Threshold node {name!r} emits in every step in which it is past: more steps, more spikes"
+        yield f"Threshold node {name!r} emits in every step above threshold: more steps, more spikes"
         return
     if isinstance(node, nir.NIRNode) and type(node).__module__.partition(".")[0] != "nir":
         yield f"node {name!r} is a {type(node).__name__}, which is no node of NIR and is defined by its step"
@@ -57,7 +57,7 @@ def _of_node(name: str, node: Any, contract: Contract) -> Iterator[str]:
         return
     spiking = isinstance(node, SPIKING)
     if contract.gain != "as_written":
-        yield f"node {name!r} adds its input once a step, whatever the step's length (gain {contract.gain})"
+        yield f"node {name!r} adds its input once per step, whatever the step's length (gain {contract.gain})"
     else:
         item = lower_node(node, name, contract)
         if isinstance(item, Neuron) and np.allclose(item.gain, 1, rtol=0, atol=UNIT):
@@ -66,11 +66,11 @@ def _of_node(name: str, node: Any, contract: Contract) -> Iterator[str]:
                 "from a recursion, and the step is part of its parameters"
             )
     if spiking and contract.reset == "none":
-        yield f"node {name!r} is not reset and spikes in every step in which it is past its threshold"
+        yield f"node {name!r} is not reset and spikes in every step above its threshold"
     if spiking and contract.reset_timing in ("next_after", "pending"):
         yield (
-            f"node {name!r} resets {contract.reset_timing}: what a spike costs is the input of one step, or "
-            "depends on the step before"
+            f"node {name!r} resets {contract.reset_timing}: a spike costs the input of one step, or depends "
+            "on the previous step"
         )
 
 
@@ -101,7 +101,7 @@ def network_at(graph: Any, contract: Contract, ratio: Fraction) -> Network:
 
 
 def _waits(graph: Any, contract: Contract) -> set[tuple[str, str]]:
-    """Return the edges that close a cycle and whose delay is the one step which that takes."""
+    """Return the edges that close a cycle with the one step of delay that this requires."""
     _, edges = flatten_graph(graph)
     whole = nx.DiGraph(edges)
     part = {name: i for i, names in enumerate(nx.strongly_connected_components(whole)) for name in names}

@@ -1,10 +1,10 @@
-"""How sensitive a network's spikes are to dt on given data, and the largest dt that keeps them.
+"""Sensitivity of a network's spikes to dt on given data, and the largest dt that keeps them.
 
 The graph's own equations run at a ladder of steps around the contract's dt, on the same inputs, against a
 reference many times finer (`dt_refinement.py`). A mismatch is a neuron of a sample whose spike count differs
-from the reference's. A power law of dt is fitted to its share (`mismatch.py`), and says how large a step may
-be. The reference has an error of its own, taken off as if of first order: a step h counts as dt = h - h_ref.
-Why mismatches are what a step costs: near-tangential crossings, see Dou, Chen, Lin, Xiao
+from the reference's. A power law of dt is fitted to the mismatch rate (`mismatch.py`) and predicts how large
+a step may be. The reference's own error is subtracted as first order: a step h counts as dt = h - h_ref. On
+why mismatches measure the cost of a step, near-tangential crossings, see Dou, Chen, Lin, Xiao
 (`train/analysis/euler_maruyama.py`).
 """
 
@@ -33,19 +33,19 @@ REFERENCES = (64, 256)
 """The reference's step is dt over the first, or over the second where the first leaves the limit too fine."""
 
 MARGIN = 8
-"""How much finer the reference is than the finest step compared, and how far a prediction reaches below."""
+"""Ratio of the finest step compared to the reference's, and how far below it predictions reach."""
 
 COARSEST = 4
 """The coarsest step compared, in units of dt; steps without room in graph or data are left out."""
 
 SAMPLES, LOOPS, WIDTH = 32, 120_000, 2_000
-"""At most so many samples; turns of the reference's loop over steps and populations; neurons in one."""
+"""Most samples; iterations of the reference's loop over steps and populations; neurons per iteration."""
 
 REPORT = (16, 20_000)
 """Samples and loops that a compilation spends; `inspect` spends more."""
 
 VALUES, MOST_VALUES = 3_000_000, 20_000_000
-"""Numbers held at once where samples can be run apart, and for a single one."""
+"""Numbers in memory at once where samples can be run separately, and for a single sample."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Level:
 class Advice:
     """The largest step whose predicted mismatch is at most `max_mismatch`, up to the coarsest compared.
 
-    `dt` is a whole fraction or multiple of the contract's, and None if it would have to be finer than the
+    `dt` is an integer fraction or multiple of the contract's, and None if it would have to be finer than the
     prediction reaches. `measured` is the mismatch of a run at `dt`; `extrapolated` says that no such run
     could be compared.
     """
@@ -81,7 +81,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What a step of dt does to the spikes; with `reasons`, why the question has no meaning, and no more."""
+    """The effect of dt on the spikes; with `reasons`, only those why it is not defined."""
 
     dt: float
     unit: str
@@ -123,10 +123,10 @@ def sensitivity(
 ) -> Sensitivity:
     """Return how a NIR graph's spikes depend on its dt on inputs (batch, steps, *shape).
 
-    At most `samples` samples are run, and as many of their steps as `loops` turns of a reference take; fewer
-    where the network is large.
-    Raises as `lower` does, WrongInput on inputs that do not fit, and SnnCompileError on a limit that is no
-    share.
+    At most `samples` samples are run, and as many of their steps as `loops` iterations of the reference
+    allow, fewer where the network is large.
+    Raises as `lower` does, WrongInput on inputs that do not fit, and SnnCompileError on a limit that is
+    not a fraction.
     """
     if not 0 < max_mismatch < 1:
         raise SnnCompileError(
@@ -290,7 +290,7 @@ class _Ladder:
         )
 
     def _advice(self, model: MismatchModel, limit: float, ratios: list[Fraction]) -> Advice:
-        """Return the largest step dt / k or k dt that the model allows, and what a run there measures."""
+        """Return the largest step dt / k or k dt that the model allows, and the mismatch measured there."""
         dt = self.contract.dt
         largest = model.step_for(limit) / dt
         if largest < float(ratios[0] / MARGIN):

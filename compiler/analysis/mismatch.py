@@ -1,4 +1,4 @@
-"""The chance of a mismatch as a function of the step: one of many rare events happens.
+"""The probability of a mismatch as a function of the step: at least one of many rare events.
 
     P(dt) = 1 - exp(-c dt^p)
 
@@ -22,7 +22,7 @@ NEAREST = 3
 
 
 def event_rate(share: Float) -> Float:
-    """Return -log(1 - share), a power of the step in the model; NaN where everything differs."""
+    """Return -log(1 - share), a power of the step in the model; NaN where all cases differ."""
     return -np.log1p(-np.where(share < 1, share, np.nan))
 
 

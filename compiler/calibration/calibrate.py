@@ -267,7 +267,7 @@ def _drop_second_tables(evaluator: Evaluator, fine: Candidate, cheap: TableForma
 def _calibrate_rounding(evaluator: Evaluator, best: Candidate, rounding: str) -> Candidate:
     if rounding == "nearest":
         return best
-    tried = evaluator.attempt("  rounding reconstructed", replace(best.plan, rounding="reconstruct"))
+    tried = evaluator.attempt("  calibrated rounding", replace(best.plan, rounding="reconstruct"))
     if _same_weights(tried.quantized, best.quantized):
         evaluator.trials.pop()
         return best

@@ -1,17 +1,16 @@
-"""Mixed precision: the cheapest weight tables, projection by projection, that keep the accuracy asked for.
+"""Mixed precision: the cheapest weight tables per projection that keep the required accuracy.
 
-A program costs its synapse memory, then its cores. Trying every combination is out of the question, so:
+The cost of a program is its synapse memory, then its cores. There are too many combinations to try all, so:
 
-1. The best that default settings give is the start.
-2. Each projection alone is set to `PROBE_BITS` and held against the float network on calibration data: how
-   much spikes and outputs change says how sensitive it is. A bit less doubles the step, and so about the
-   change.
-3. Down from the start, always the bit is taken that costs least change for the memory it frees. That gives
+1. The search starts from the result of the default settings.
+2. Each projection alone is set to `PROBE_BITS` and compared with the float network on calibration data: the
+   change of spikes and outputs is its sensitivity. One bit less doubles the step, and so about the change.
+3. From the start, the bit that costs the least change per memory it frees is removed repeatedly. This gives
    one path from the most precise program to the smallest.
 4. Bisection finds how far down the path the limit holds, measured on check data; then single projections are
-   lowered further where that holds too.
+   lowered further where the limit still holds.
 
-The check data decide, so the drop that is found is a little optimistic for other data of their kind.
+The check data select the program, so the measured drop is slightly optimistic for new data.
 """
 
 from __future__ import annotations
@@ -35,23 +34,23 @@ from snn_compile.targets.program.program import Program
 
 PROBE_BITS = 4
 REFINEMENTS = 6
-"""Projections that are lowered alone after the path, at most."""
+"""Most projections that are lowered alone after the path."""
 
 FINEST = TableFormat(8, "residual")
 UNIFORM = TableFormat(8, "one")
 LADDER_TOP = 1 << 14
-"""Units of synaptic input of the largest weight where formats of a projection are compared."""
+"""Largest weight, in units of synaptic input, when formats of a projection are compared."""
 
 GROUP_FINER = 0.8
-"""Of one table's error, below which groups of targets are worth their tables."""
+"""Ratio to one table's error below which tables by group of targets are worth their cost."""
 
 TINY = 0.01
-"""Projections with a smaller share of the synapse memory keep their precision."""
+"""Projections with a smaller fraction of the synapse memory keep their precision."""
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What check data say of a program: accuracy (0 to 1), drop and upper end of its interval in points."""
+    """A program on check data: accuracy (0 to 1), and drop and the upper end of its interval in points."""
 
     deployed: float
     drop: float
@@ -64,7 +63,7 @@ Measure = Callable[[Program], Accuracy]
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """One program that was measured: `holds` the drop that is allowed, `fits` the cores."""
+    """A measured program; `holds`: its drop is allowed, `fits`: its cores are."""
 
     plan: Plan
     synapse_bits: int
@@ -81,13 +80,13 @@ class Point:
 
     @property
     def loss(self) -> float:
-        """What stands against the memory: the drop's upper end, or without check data changed spikes."""
+        """What is traded for memory: the drop's upper end, or changed spikes without check data."""
         return self.accuracy.upper if self.accuracy else self.changed
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """What a search measured. `chosen` keeps to the limits if `met`, else comes nearest to them."""
+    """All measured programs; `chosen` meets the limits if `met`, else comes nearest to them."""
 
     points: tuple[Point, ...]
     chosen: Point
@@ -95,7 +94,7 @@ class Search:
 
     @property
     def front(self) -> tuple[Point, ...]:
-        """Points that no other one beats in both memory and loss, the smallest first."""
+        """The Pareto front of memory and loss, the smallest program first."""
         kept: list[Point] = []
         for point in sorted(self.points, key=lambda p: (p.price, p.loss)):
             if not kept or point.loss < kept[-1].loss:
@@ -105,7 +104,7 @@ class Search:
 
 @dataclass(frozen=True)
 class _Rung:
-    """One format of a projection, the memory it takes and the size of its steps, relative."""
+    """One format of a projection, its memory and its relative step."""
 
     format: TableFormat
     bits: int
@@ -125,17 +124,17 @@ def search(
 ) -> Search:
     """Return the cheapest program whose drop stays within `max_drop` points, on `max_cores` at most.
 
-    `data`: calibration inputs (batch, steps, size) by port. `measure`: accuracy of a program on check data;
-    needed for `max_drop`, and the upper end of its interval is what has to stay within. Without
-    `max_drop` the most precise program on `max_cores` is wanted. Raises CompileError without any limit, and
-    for a network of integers that leaves nothing to choose.
+    `data`: calibration inputs (batch, steps, size) by port. `measure` returns the accuracy of a program on
+    check data and is required for `max_drop`, which limits the upper end of the drop's interval. Without
+    `max_drop` the result is the most precise program on `max_cores`. `report` is called with a line per
+    measured program. Raises CompileError without any limit, and for a network of fixed integers.
     """
     if max_drop is None and max_cores is None:
         raise CompileError("a search needs a limit: a drop of accuracy, or a number of cores")
     if max_drop is not None and measure is None:
         raise CompileError("a limit on the drop of accuracy needs check data to measure it on")
     if any(p.fixed_scale is not None for p in retimed.network.populations):
-        raise CompileError("the model holds the chip's integers already; there are no bits to search")
+        raise CompileError("the model's weights are the chip's integers already; there are no bits to search")
     observed = observe(retimed.network, data, chip)
     chosen = choose_precision(
         retimed, chip, TableFormat(8, "auto"), input_bits, rounding, data, observed=observed
@@ -160,7 +159,7 @@ def _loss(point: Point) -> tuple[float, tuple[int, int]]:
 
 
 class _Searcher:
-    """Measures formats, given as each projection's place on its ladder from fine to coarse."""
+    """Measures programs, given as each projection's place on its ladder of formats from fine to coarse."""
 
     def __init__(
         self,
@@ -197,7 +196,7 @@ class _Searcher:
         return replace(self.start, formats=formats)
 
     def point(self, levels: Mapping[str, int]) -> Point:
-        """Return the formats measured; each combination once."""
+        """Measure the program of a place on each ladder, once."""
         plan = self.plan(levels)
         for known in self.points:
             if known.plan.formats == plan.formats:
@@ -211,14 +210,14 @@ class _Searcher:
         fits = price.cores is not None and price.cores <= limit
         found = Point(tried.plan, price.synapse_bits, price.cores, price.changed, accuracy, holds, fits)
         self.points.append(found)
-        said = "" if accuracy is None else f", drop {accuracy.drop:.2f}, at most {accuracy.upper:.2f} points"
-        self.report(f"{found.plan.title()}: {found.synapse_bits:,} synapse bits{said}")
+        drop = "" if accuracy is None else f", drop {accuracy.drop:.2f}, at most {accuracy.upper:.2f} points"
+        self.report(f"{found.plan.title()}: {found.synapse_bits:,} synapse bits{drop}")
         return found
 
     def degradation(self, levels: Mapping[str, int]) -> float:
-        """Return by how much formats change spikes and outputs on calibration data; 2 if they do not work.
+        """Return the change of spikes and outputs on calibration data, 2 if no scale fits the formats.
 
-        To the nearest values, which are quicker to find.
+        Rounding is nearest, which is the quickest.
         """
         try:
             plan = replace(self.plan(levels), rounding="nearest")
@@ -231,7 +230,7 @@ class _Searcher:
 def _ladder(weight: Weight, start: TableFormat, chip: Chip, delayed: bool) -> list[_Rung]:
     """Return formats of a projection from the finest to the coarsest, each smaller than the one before.
 
-    Of one table and groups of targets the latter is taken where it is clearly finer.
+    Tables by group of targets replace one table where they are clearly finer.
     """
     exact = weight_values(weight)
     largest = float(np.abs(exact).max(initial=0.0))
@@ -256,7 +255,7 @@ def _ladder(weight: Weight, start: TableFormat, chip: Chip, delayed: bool) -> li
 
 
 def _memory(weight: Weight, split: SplitWeights, chip: Chip, delayed: bool) -> int:
-    """Return the synapse memory of tables as the partition counts it, all targets in one core."""
+    """Return the synapse memory of tables as the partition counts it, with all targets in one core."""
     total, n = 0, weight.shape[0]
     for part in split.parts:
         there = with_values(weight, part.weights) != 0
@@ -268,7 +267,7 @@ def _memory(weight: Weight, split: SplitWeights, chip: Chip, delayed: bool) -> i
 
 
 def _path(found: _Searcher, levels: Mapping[str, int]) -> list[dict[str, int]]:
-    """Return places on the ladders from `levels` down, the bits that change least for their memory first."""
+    """Return places on the ladders from `levels` down, removing the bits of least change per memory first."""
     memory = {name: found.ladders[name][level].bits for name, level in levels.items()}
     lowered = [name for name in levels if memory[name] >= TINY * sum(memory.values())]
     rest = found.degradation(levels)
@@ -295,7 +294,7 @@ def _path(found: _Searcher, levels: Mapping[str, int]) -> list[dict[str, int]]:
 
 
 def _descend(found: _Searcher, levels: dict[str, int]) -> None:
-    """Measure down the path: the last place that holds the drop, or the first that fits the cores."""
+    """Search the path for the last place that holds the drop, or the first that fits the cores."""
     path = _path(found, levels)
     if found.max_drop is None:
         low, high = 0, len(path) - 1

@@ -1,4 +1,4 @@
-"""What `snn-compile` prints of a converted model: its layers, and the curve of steps."""
+"""Output of `snn-compile` for a converted model: its layers, and accuracy against steps."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from snn_compile.compiler.onnx.rate_coding import Conversion
 from snn_compile.compiler.onnx.relu_network import RectifierNetwork
 
 
-def rectifiers_json(network: RectifierNetwork, name: str) -> dict[str, Any]:
-    """Return the layers of a network of rectifiers in the form of `tables.inspection_json`."""
+def relu_network_json(network: RectifierNetwork, name: str) -> dict[str, Any]:
+    """Return the layers of a ReLU network in the form of `inspect.inspection_json`."""
     output = ("output", "Output", network.output.shape[1:], network.output)
     layers = [(layer.name, "Rectifiers", layer.shape, layer.value) for layer in network.layers]
     return {
@@ -73,7 +73,7 @@ def conversion_text(conversion: Mapping[str, Any], curve: Mapping[str, Any] | No
         for layer in conversion["layers"]
     ]
     text = table_text(
-        "Conversion to rates: the activation that one spike a step stands for",
+        "Conversion to rates: the activation of one spike per step",
         ("layer", "neurons", "connections", "range", "clipped"),
         rows,
     )
@@ -108,7 +108,7 @@ def _curve_text(curve: Mapping[str, Any]) -> str:
         for p in curve["points"]
     ]
     text = table_text(
-        f"Steps against accuracy ({curve['samples']} samples, float by {curve['reference']}) and energy a "
+        f"Steps against accuracy ({curve['samples']} samples, float by {curve['reference']}) and energy per "
         f"sample (nJ, {curve['energy_samples']} samples)",
         ("steps", "deployed", "drop, points", "95 % interval", "as float", *names),
         rows,

@@ -1,4 +1,4 @@
-"""Gates: stated limits on accuracy and cores, held against what was compiled."""
+"""Gates: check a compiled program against stated limits on accuracy and cores."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def failures(
     max_drop: float | None,
     max_cores: int | None,
 ) -> list[str]:
-    """Return what the limits do not allow, each in one line.
+    """Return the limits that are exceeded, one line each.
 
-    A program that was compiled as asked is held against the drop itself; one that was searched for against
-    the upper end of its interval. Raises WrongInput where there is no drop.
+    The limit on the drop applies to the drop itself, for a searched program to the upper end of its interval.
+    Raises WrongInput where there is no drop.
     """
     if found is not None:
         return [] if found.met else [_unmet(found, max_drop, max_cores)]
@@ -35,7 +35,7 @@ def failures(
         if accuracy.drop > max_drop + 1e-9:
             failed.append(
                 f"accuracy drops by {accuracy.drop:.2f} points, --max-drop allows {max_drop:g} (this program "
-                f"meets {ceil(100 * accuracy.drop) / 100:.2f}); snn-run diverge finds what it is lost to"
+                f"meets {ceil(100 * accuracy.drop) / 100:.2f}); snn-run diverge finds the cause"
             )
     assert done.program is not None
     cores = len(done.program.cores)
@@ -48,7 +48,7 @@ def failures(
 
 
 def _unmet(found: Search, max_drop: float | None, max_cores: int | None) -> str:
-    """Say which limit cannot be met, and what comes nearest to it."""
+    """Return which limit cannot be met, and what comes nearest to it."""
     best = found.chosen
     parts = []
     if max_drop is not None and not best.holds and best.accuracy is not None:

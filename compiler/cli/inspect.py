@@ -1,4 +1,4 @@
-"""What `snn-compile inspect` prints: a model's nodes and contract, or what a program file holds."""
+"""Output of `snn-compile inspect`: a model's nodes and contract, or the contents of a program file."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def inspection_json(graph: Any, name: str, stated: dict[str, Any]) -> dict[str, 
     if isinstance(graph, Network):
         return _network_json(graph, name)
     if isinstance(graph, RectifierNetwork):
-        from snn_compile.compiler.cli.conversion_tables import rectifiers_json
+        from snn_compile.compiler.cli.conversion_tables import relu_network_json
 
-        return rectifiers_json(graph, name)
+        return relu_network_json(graph, name)
     found: dict[str, Any] = {
         "schema": {"name": "snn-compile-inspect", "version": 1},
         "model": name,
@@ -55,7 +55,7 @@ def inspection_json(graph: Any, name: str, stated: dict[str, Any]) -> dict[str, 
 
 
 def program_json(program: Program, name: str) -> dict[str, Any]:
-    """Return what a program file holds: its description, and the contract that it was compiled under."""
+    """Return the contents of a program file: its description, and the contract that it was compiled under."""
     facts = program.provenance
     try:
         values, decided = json.loads(facts.get("contract", "{}")), json.loads(facts.get("decided", "{}"))
@@ -85,7 +85,7 @@ def _contract_json(contract: Contract, decided: Mapping[str, str]) -> dict[str, 
 
 
 def _network_json(network: Network, name: str) -> dict[str, Any]:
-    """Return what `inspection_json` does for a file that holds a Network, not a graph."""
+    """Return `inspection_json` of a file that holds a Network, not a graph."""
     nodes = [(p.name, "Input", p.shape) for p in network.inputs]
     nodes += [(p.name, p.model, p.shape) for p in network.populations]
     nodes += [(p.name, "Output", p.shape) for p in network.outputs]
@@ -127,7 +127,7 @@ def inspection_text(result: dict[str, Any]) -> str:
         ]
         return (
             text
-            + table_text("Open: the file does not say", ("item", "meaning", "readings"), rows)
+            + table_text("Open: the file does not state", ("item", "meaning", "interpretations"), rows)
             + f"{result['advice']}\n"
         )
     rows = [(key, str(item["value"]), item["decided"]) for key, item in result["contract"].items()]

@@ -1,4 +1,4 @@
-"""What a search for mixed precision prints: the front of accuracy against memory."""
+"""Output of a search for mixed precision: the Pareto front of accuracy against memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def point_json(point: Point, chosen: bool) -> dict[str, Any]:
 
 
 def front_json(found: Search) -> list[dict[str, Any]]:
-    """Return the points that no other beats in memory and drop, the smallest first, and the one chosen."""
+    """Return the Pareto front of memory and drop, the smallest first, with the chosen point."""
     shown = list(found.front)
     if found.chosen not in shown:
         shown = sorted([*shown, found.chosen], key=lambda p: p.price)

@@ -39,7 +39,7 @@ def resources_json(program: Program) -> dict[str, Any]:
 
 
 def quantization_json(done: Compilation) -> dict[str, Any]:
-    """Return the error of every tensor in last bits of its format, and what was tried for it."""
+    """Return the error of every tensor in LSBs of its format, and the trials."""
     quantized, precision = done.quantized, done.precision
     assert quantized is not None and precision is not None
     return {
@@ -64,9 +64,9 @@ def quantization_json(done: Compilation) -> dict[str, Any]:
 
 
 def warnings_of(done: Compilation) -> list[str]:
-    """Return what the user should know: conventions stated against the file, then what rounding did."""
+    """Return warnings: conventions stated against the file, then those of quantization."""
     against = [
-        f"{item} is {getattr(done.network.contract, item)}: {how}; this is another network"
+        f"{item} is {getattr(done.network.contract, item)}: {how}; this changes the network"
         for item, how in done.network.decided.items()
         if "against" in how
     ]
@@ -80,7 +80,7 @@ def result_json(
     failed: Sequence[str],
     found: Search | None,
 ) -> dict[str, Any]:
-    """Return what `--json` prints; `failed` says which limits of the arguments were not kept."""
+    """Return the object that `--json` prints; `failed` lists the limits that were exceeded."""
     assert done.program is not None and done.quantized is not None
     measured = report.json() if report else {}
     gate: dict[str, Any] | None = None
@@ -125,7 +125,7 @@ def result_json(
 
 
 def stage_json(done: Compilation, stage: str) -> dict[str, Any]:
-    """Return what a compilation knew after a stage."""
+    """Return the state of a compilation after a stage."""
     found: dict[str, Any] = {"schema": {"name": "snn-compile-stage", "version": 1}, "stage": stage}
     network = done.network
     latency = done.retimed.latency if done.retimed else {}

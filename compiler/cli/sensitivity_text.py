@@ -1,4 +1,4 @@
-"""What is printed of a network's sensitivity to dt."""
+"""Output of a network's sensitivity to dt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MOST_REASONS = 3
 
 
 def sensitivity_text(found: dict[str, Any]) -> str:
-    """Return what `Sensitivity.json` holds as text."""
+    """Return `Sensitivity.json` as text."""
     if found["reasons"]:
         lines = ["\nSensitivity to dt has no meaning for this network: it is defined in steps only"]
         lines += [f"  {reason}" for reason in found["reasons"][:MOST_REASONS]]
@@ -53,8 +53,8 @@ def _orders_text(found: dict[str, Any]) -> list[str]:
     if crossed["smooth"]:
         lines.append(
             f"{crossed['smooth']:,} of the reference's {crossed['spikes']:,} spikes cross smoothly, at a "
-            f"median of {crossed['median_speed']:.3g} thresholds a dt; {crossed['tangential']:.2%} of them "
-            f"near-tangentially; {crossed['near_misses']:.2g} near misses a spike"
+            f"median of {crossed['median_speed']:.3g} thresholds per dt; {crossed['tangential']:.2%} of them "
+            f"near-tangentially; {crossed['near_misses']:.2g} near misses per spike"
         )
     return lines
 

@@ -18,7 +18,7 @@ def compilation_text(result: dict[str, Any], report: Report | None) -> str:
         f"pipeline latency {result['latency_steps']} steps, program {result['program']['digest'][:12]}"
     ]
     if result["period"] > 1:
-        lines.append(f"c-slow: every step of the network takes {result['period']} device steps")
+        lines.append(f"c-slow: each step of the network takes {result['period']} device steps")
     rows: list[Row] = [
         (key.replace("_", " "), f"{item['used']:,}", f"{item['fullest_core']:,}", f"{item['core_limit']:,}")
         for key, item in result["resources"].items()
@@ -29,7 +29,7 @@ def compilation_text(result: dict[str, Any], report: Report | None) -> str:
         + "\n"
         + table_text(
             "Resources (an estimate: the chip's memory layout is not public)",
-            ("", "in all", "fullest core", "a core holds"),
+            ("", "total", "fullest core", "limit per core"),
             rows,
         )
     )
@@ -57,14 +57,14 @@ def _errors_text(result: dict[str, Any]) -> str:
         for e in result["quantization"]["tensors"]
     ]
     return table_text(
-        "Quantization error, in last bits of each format",
+        "Quantization error, in LSBs of each format",
         ("tensor", "format", "values", "max", "rms", "relative", "clipped"),
         rows,
     )
 
 
 def precision_text(found: dict[str, Any]) -> str:
-    """Return what was tried on calibration data, and where membranes may saturate, as tables."""
+    """Return the trials on calibration data, and where membranes may saturate, as tables."""
     rows: list[Row] = [
         (
             trial["name"],
@@ -78,9 +78,11 @@ def precision_text(found: dict[str, Any]) -> str:
         for trial in found["trials"]
     ]
     heads: Row = ("", "other predictions", "spikes changed", "output error", "synapse bits", "cores", "")
-    text = table_text("Tried on the calibration data, against the float network", heads, rows) if rows else ""
+    text = (
+        table_text("Trials on the calibration data, against the float network", heads, rows) if rows else ""
+    )
     if found["too_large_to_reconstruct"]:
-        text += f"Too large to reconstruct: {', '.join(found['too_large_to_reconstruct'])}.\n"
+        text += f"Too large for calibrated rounding: {', '.join(found['too_large_to_reconstruct'])}.\n"
     rows = [
         (
             item["population"],
@@ -90,7 +92,7 @@ def precision_text(found: dict[str, Any]) -> str:
         )
         for item in found["saturation"]
     ]
-    heads = ("population", "scale, times", "float spikes changed by it", "neuron steps on calibration data")
+    heads = ("population", "scale gain", "float spikes changed", "neuron steps on calibration data")
     return text + (table_text("Membranes that saturate when deeply inhibited", heads, rows) if rows else "")
 
 

@@ -1,7 +1,7 @@
-"""The contract: everything that a NIR graph means and its equations leave open.
+"""The contract: the discretisation of a NIR graph, which its equations leave open.
 
-NIR states continuous-time equations. How a step of length dt discretises them, what a spike resets and
-when, and how long an edge takes, is the reader's choice unless the file says so. This module defines the
+NIR states continuous-time equations. How a step of length dt discretises them, what a spike resets and when,
+and the delay of an edge are up to the reader unless the file states them. This module defines the
 vocabulary and stores a contract as one JSON string under the graph metadata key `snn_compile`, bound to the
 graph's parameters by a digest. `resolve.py` reads it back.
 """
@@ -33,7 +33,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "readout": ("count", "mean", "last", "max", "per_step"),
     "task": ("classify", "regress"),
 }
-"""Allowed words of every item that is a choice."""
+"""Allowed values of every item that is a choice."""
 
 MEANING = {
     "dt": "length of a step, in the unit of the graph's time constants",
@@ -43,12 +43,12 @@ MEANING = {
     "reset_timing": "same_step; next_before: next step, before integrating; next_after: after it; "
     "pending: snnTorch's reset_delay=False",
 }
-"""One line a person can act on, for the items that the error of an open contract lists."""
+"""One line per item that the error of an open contract lists."""
 
 
 @dataclass(frozen=True)
 class Readout:
-    """How one output node is read: which signal, reduced over time how, for which task.
+    """How one output node is read: its signal, the reduction over time, and the task.
 
     count, mean and max leave out the first `skip` steps.
     """
@@ -70,7 +70,7 @@ class Readout:
             )
 
     def plain(self) -> dict[str, Any]:
-        """Return the items that say something, as plain values."""
+        """Return the items as plain values, without a skip of 0."""
         return {key: value for key, value in asdict(self).items() if key != "skip" or value}
 
 
@@ -80,9 +80,9 @@ class Contract:
 
     `delays` gives the logical delay in steps of edges (source node, target node) that are not 0; every
     cycle of the graph needs at least one. `nodes` overrides items for single neuron nodes. `v_init` is a
-    number, "v_leak" or "v_reset". `integers` says of nodes that were trained as a chip's integers what one
-    unit of theirs is in it: of a neuron node `scale` (threshold units of the chip) and `weight_bits` of what
-    reaches it, of an input node `scale` (messages), `message_bits` (0: spikes) and `signed`.
+    number, "v_leak" or "v_reset". `integers` gives the units of nodes that were trained as a chip's integers:
+    of a neuron node `scale` (threshold units of the chip per unit of the node) and `weight_bits` of its
+    incoming weights, of an input node `scale` (messages), `message_bits` (0: spikes) and `signed`.
     """
 
     dt: float
@@ -116,7 +116,7 @@ class Contract:
         for edge, steps in self.delays.items():
             if not isinstance(steps, (int, float, np.number)) or steps < 0 or steps % 1 != 0:
                 raise CompileError(
-                    f"contract: delay of edge {edge} is {steps}; it must be a whole "
+                    f"contract: delay of edge {edge} is {steps}; it must be an integer "
                     "number of steps, 0 or more",
                     edge=edge,
                     steps=steps,
@@ -131,7 +131,7 @@ class Contract:
             _check_integers(name, items)
 
     def of(self, node: str) -> Contract:
-        """Return the contract as it holds for one node, its overrides applied."""
+        """Return the contract of one node, with its overrides applied."""
         overrides = self.nodes.get(node)
         return replace(self, nodes={}, **overrides) if overrides else self
 
@@ -140,7 +140,7 @@ class Contract:
         return {item: getattr(self, item) for item in RULE_CHOICES}
 
     def to_json(self, parameters: str) -> str:
-        """Return the metadata string, bound to the digest of the graph's parameters."""
+        """Return the metadata string, bound to `parameters`, the digest of the graph."""
         body = asdict(self)
         body["delays"] = [[a, b, int(n)] for (a, b), n in sorted(self.delays.items())]
         body["readouts"] = {name: read.plain() for name, read in self.readouts.items()}

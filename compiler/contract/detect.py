@@ -24,11 +24,11 @@ from snn_compile.targets.errors import CompileError
 
 
 def detect(graph: Any, stated: Mapping[str, Any] | None = None) -> Detection | None:
-    """Return who wrote a NIR graph and what that settles, or None.
+    """Return the exporter of a NIR graph and the items that it settles, or None.
 
-    `stated` are the user's answers: an item that is stated is not open any more, what follows from it is
-    among the values, and {"maker": name} takes that maker's defaults for everything open. Raises
-    CompileError if the stated maker is unknown or the graph does not look like its files.
+    `stated` are the user's items: a stated item is no longer open, its consequences are among the values, and
+    {"maker": name} takes that exporter's defaults for all open items. Raises CompileError if the stated
+    exporter is unknown or the graph does not match its files.
     """
     stated = dict(stated or {})
     wanted = stated.pop("maker", None)
@@ -36,7 +36,7 @@ def detect(graph: Any, stated: Mapping[str, Any] | None = None) -> Detection | N
         return None
     if wanted is not None and wanted not in MAKERS:
         names = ", ".join((*MAKERS, "none"))
-        raise CompileError(f"unknown maker {wanted!r}; known are {names}", maker=wanted)
+        raise CompileError(f"unknown exporter {wanted!r} (maker); known are {names}", maker=wanted)
     seen, matches = traits(graph), {}
     for name in MAKERS if wanted is None else (wanted,):
         found = _match(name, seen, stated)
@@ -47,7 +47,7 @@ def detect(graph: Any, stated: Mapping[str, Any] | None = None) -> Detection | N
         if found is not None:
             matches[name] = _for_every_node(found, stated)
     if wanted is not None and not matches:
-        raise CompileError(f"the graph does not look like a file written by {wanted}", maker=wanted)
+        raise CompileError(f"the graph does not match the files that {wanted} writes", maker=wanted)
     if len(matches) < 2:
         return next(iter(matches.values()), None)
     return _undecided(matches)
@@ -58,11 +58,11 @@ def _match(name: str, seen: Traits | None, stated: Mapping[str, Any]) -> Detecti
         with np.errstate(all="ignore"):
             return None if seen is None else MAKERS[name](seen, stated)
     except (TypeError, ValueError, KeyError, AttributeError):
-        return None  # parameters of odd shapes: nobody's habit, and lowering says what is wrong
+        return None  # parameters of odd shapes: no exporter's, and lowering reports what is wrong
 
 
 def _for_every_node(found: Detection, stated: Mapping[str, Any]) -> Detection:
-    """Take out of the values of single nodes what the user stated: that holds for every node."""
+    """Drop stated items from the values of single nodes: they hold for every node."""
     nodes = {
         name: kept
         for name, items in found.values.get("nodes", {}).items()
@@ -73,7 +73,7 @@ def _for_every_node(found: Detection, stated: Mapping[str, Any]) -> Detection:
 
 
 def _undecided(matches: Mapping[str, Detection]) -> Detection:
-    """Return what several makers agree on, with the maker open."""
+    """Return the items on which several exporters agree, with the exporter open."""
     first, *rest = matches.values()
     agreed = {
         item: value

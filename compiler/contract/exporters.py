@@ -1,8 +1,8 @@
-"""The makers of NIR files: how each is recognised, and what its files mean.
+"""Exporters of NIR files: how each is recognised, and what its files mean.
 
-One function a maker, from the traits of a graph and what the user stated to a `Detection` or None. What
-the released exporters write and mean was established by running them: tests/data/frameworks holds their
-files with their own spikes, docs/interop.md the results. spyx 1.0.0 was run too, and no file of it kept.
+One function per exporter, from the traits of a graph and the user's stated items to a `Detection` or None.
+What the released exporters write and mean was established by running them: tests/data/frameworks holds their
+files with the frameworks' spikes, docs/interop.md the results. spyx 1.0.0 was run as well, but no file kept.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _found(
     items: tuple[Open, ...] = (),
     assumed: tuple[str, ...] = (),
 ) -> Detection:
-    """Build a Detection: what is stated is neither open nor the maker's to say."""
+    """Build a Detection; stated items are neither open nor taken from the exporter."""
     answered = {o.item: stated[o.item] for o in items if o.item in stated}
     if answered.get("v_min") == "none":
         answered["v_min"] = None
@@ -45,7 +45,7 @@ def _found(
 
 
 def _step(traits: Traits) -> float | None:
-    """The dt for which every r is tau/dt and every w_in tau_syn/dt, or None."""
+    """Return the dt for which every r is tau/dt and every w_in tau_syn/dt, or None."""
     parts = [traits.all("tau", "LIF") / traits.all("r", "LIF")]
     parts += [traits.all("tau_mem", "CubaLIF") / traits.all("r", "CubaLIF")]
     parts += [traits.all("tau_syn", "CubaLIF") / traits.all("w_in", "CubaLIF")]
@@ -53,7 +53,7 @@ def _step(traits: Traits) -> float | None:
 
 
 def snntorch(traits: Traits, stated: Mapping[str, Any]) -> Detection | None:
-    """r = tau/dt and w_in = tau_syn/dt with dt = 1e-4; the file says v_reset 0 whatever the reset is."""
+    """r = tau/dt and w_in = tau_syn/dt with dt = 1e-4; the file holds v_reset 0 whatever the reset is."""
     if traits.inputs != ["input"] or set(map(_kind, traits.neurons.values())) - {"LIF", "CubaLIF"}:
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -83,7 +83,7 @@ def snntorch(traits: Traits, stated: Mapping[str, Any]) -> Detection | None:
 
 
 def spikingjelly(traits: Traits, stated: Mapping[str, Any]) -> Detection | None:
-    """Arrays of one number a layer, dt in r and w_in; names from torch.fx, where 'input' cannot occur."""
+    """Uniform arrays per layer, dt in r and w_in; names from torch.fx, where 'input' cannot occur."""
     if len(traits.inputs) != 1 or traits.inputs == ["input"]:
         return None
     if set(map(_kind, traits.neurons.values())) - {"LIF", "CubaLIF", "IF"}:
@@ -156,7 +156,7 @@ def norse(traits: Traits, stated: Mapping[str, Any]) -> Detection | None:
 
 
 def sinabs(traits: Traits, stated: Mapping[str, Any]) -> Detection | None:
-    """tau in steps, r = 1; what a spike does, how many there are and what divides the input is lost."""
+    """tau in steps, r = 1; the reset, the spikes per step and the input's divisor are lost."""
     layers = {"Affine", "Conv1d", "Conv2d", "SumPool2d", "Flatten", "LIF", "LI", "IF"}
     if traits.inputs != ["input"] or not traits.kinds <= layers or not traits.numbered:
         return None
@@ -223,10 +223,10 @@ def rockpool(traits: Traits, stated: Mapping[str, Any]) -> Detection | None:
 
 
 def spyx(traits: Traits, stated: Mapping[str, Any]) -> Detection | None:
-    """r is the decay: r = 1 - dt/tau, nodes layer_0, layer_1, ...; a spike leaves a step after it is due.
+    """r is the decay: r = 1 - dt/tau, nodes layer_0, layer_1, ...; a spike is sent one step late.
 
     Only LIF: a CubaLIF's gains (none) and the recurrent sub-graphs (the input enters the recurrent
-    weights) have no words in the contract.
+    weights) cannot be expressed by the contract.
     """
     if set(map(_kind, traits.neurons.values())) != {"LIF"} or any("." in name for name in traits.nodes):
         return None
@@ -256,4 +256,4 @@ MAKERS: dict[str, Rule] = {
     "spikingjelly": spikingjelly,
     "spyx": spyx,
 }
-"""Makers by the name that `--convention maker=` takes."""
+"""Exporters by the name that `--convention maker=` takes."""

@@ -14,9 +14,9 @@ Float = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Open:
-    """An item that is nowhere in the file: its readings, what each would mean, and the maker's default.
+    """An item that the file does not hold: its interpretations, and the exporter's default.
 
-    The text of a reading says what the network does under it. `usual` is None where there is no default.
+    `readings` maps each value to its effect on the network. `usual` is None where there is no default.
     """
 
     item: str
@@ -26,17 +26,17 @@ class Open:
 
     @property
     def flag(self) -> str:
-        """What settles the item on the command line."""
+        """The command line option that states the item."""
         return f"--convention {self.item}={'|'.join(str(value) for value in self.readings)}"
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What a file's maker settles: `values` of the contract, in its words (and `nodes`, by node).
+    """A detected exporter: the `values` of the contract that it settles (and `nodes`, by node).
 
-    `evidence` says in words why it is this maker; `assumed` what is taken as the maker's only or default
-    way, though the file could not show another; `open` what must be stated; `defaults` the items that
-    were open and are the maker's defaults, because the maker was stated.
+    `evidence`: the reasons, in words. `assumed`: the exporter's only or default behaviour, where the file
+    could not show another. `open`: items that must be stated. `defaults`: items that were open and take the
+    exporter's defaults, because the exporter was stated.
     """
 
     maker: str
@@ -48,7 +48,7 @@ class Detection:
     candidates: tuple[Detection, ...] = ()
 
     def describe(self) -> str:
-        """Return in one line who wrote the file, what is open, and the flags that settle it."""
+        """Return in one line the exporter, the open items, and the options that state them."""
         text = f"written by {self.maker} ({'; '.join(self.evidence)})"
         if not self.open:
             return text
@@ -58,16 +58,16 @@ class Detection:
             + f": {o.flag}{', ' + o.hint if o.hint else ''})"
             for o in self.open
         )
-        text += f". The file does not say: {items}"
+        text += f". The file does not state: {items}"
         if not self.candidates and all(o.usual is not None for o in self.open):
             usual = ", ".join(f"{o.item}={o.usual}" for o in self.open)
-            text += f". The defaults of {self.maker} ({usual}) are taken with --convention maker={self.maker}"
+            text += f". --convention maker={self.maker} takes the defaults of {self.maker} ({usual})"
         return text
 
 
 @dataclass(frozen=True, eq=False)
 class Traits:
-    """What the makers' rules look at: nodes by full name ("outer.inner"), shapes and habits."""
+    """Traits that the exporters' rules check: nodes by full name ("outer.inner"), shapes and names."""
 
     nodes: Mapping[str, Any]
     edges: frozenset[tuple[str, str]] = frozenset()
@@ -110,7 +110,7 @@ class Traits:
         return np.concatenate([np.zeros(0), *parts])
 
     def recurrent(self, name: str) -> bool:
-        """Whether a neuron hears itself through one node."""
+        """Whether a neuron projects to itself through one node."""
         after = {b for a, b in self.edges if a == name}
         return any(b == name for a, b in self.edges if a in after)
 
@@ -125,12 +125,12 @@ def flat(node: Any, key: str) -> Float:
 
 
 def same(values: Float, other: float | Float, rtol: float = 1e-5) -> bool:
-    """Whether values are equal but for what float32 rounds; not so where there are none."""
+    """Whether values are equal up to float32 rounding; False if there are none."""
     return values.size > 0 and bool(np.isclose(values, other, rtol=rtol, atol=0).all())
 
 
 def common(values: Float) -> float | None:
-    """The one number that values share but for what float32 rounds, or None."""
+    """Return the one number that all values equal up to float32 rounding, or None."""
     if values.size == 0 or not same(values, middle := float(np.median(values))):
         return None
     nearest = float(f"{middle:.5g}")  # 1e-4 and not 9.99999747e-05, where rounding allows it
@@ -165,7 +165,7 @@ def _usable(node: Any) -> bool:
 
 
 def traits(graph: Any) -> Traits | None:
-    """Return what the rules look at, or None for a graph without neurons or with unusable numbers."""
+    """Return the traits of a graph, or None for one without neurons or with unusable numbers."""
     try:
         nodes = dict(_walk(graph))
         neurons = {n: node for n, node in nodes.items() if type(node).__name__ in NEURONS}
@@ -173,5 +173,5 @@ def traits(graph: Any) -> Traits | None:
             return None
         edges = frozenset(_edges(graph))
     except (TypeError, ValueError, AttributeError, RecursionError):
-        return None  # what is wrong with it is said where the graph is lowered
+        return None  # lowering reports what is wrong with the graph
     return Traits(nodes, edges, neurons) if neurons else None

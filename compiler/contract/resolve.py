@@ -32,20 +32,20 @@ NEEDED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("LIF", "CubaLIF", "IF"), ITEMS),
     **dict.fromkeys(("LI", "CubaLI", "I", "Delay"), ("dt", "rule")),
 }
-"""Items that the nodes of NIR need to have a meaning; extension nodes say it themselves (`needs`)."""
+"""Items that NIR's nodes need to have a meaning; extension nodes list them in `needs`."""
 
 PARAMETRIC = frozenset({"dt", "rule", "reset", "reset_timing", "comparison"})
-"""Items that say what a graph's numbers mean; they are asked for again when the numbers were edited."""
+"""Items that give a graph's numbers their meaning; they are required again once the numbers were edited."""
 
 
 def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contract, dict[str, str]]:
     """Return the contract of a NIR graph and, per item, how it was decided.
 
-    `stated` holds what the user says; it wins over the metadata and what is detected (without metadata;
-    `maker` in it says whose file this is). Decisions read "stated", "metadata", "detected (norse)",
-    "default of norse", or "default" (items on which released exporters agree). Raises
-    AmbiguousConvention when what the maker leaves open, or dt or, with spiking nodes, the reset and
-    comparison are not stated, and CompileError on stale or unreadable metadata.
+    `stated` holds the user's items; they override the metadata and, in files without metadata, detection
+    (`maker` in it names the exporter). Decisions read "stated", "metadata", "detected (norse)", "default of
+    norse", or "default" (items on which released exporters agree). Raises AmbiguousConvention if an item that
+    the exporter leaves open, or that the nodes need, is not stated, and CompileError on stale or unreadable
+    metadata.
     """
     stated = dict(stated or {})
     maker = {key: stated.pop(key) for key in ("maker",) if key in stated}
@@ -57,9 +57,9 @@ def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contra
             f"unknown convention {', '.join(map(repr, sorted(unknown)))}; known are "
             f"{', '.join(sorted(known | {'maker'}))}"
         )
-    _contract({"dt": 1.0, **stated})  # wrong words are told before what is missing is asked for
+    _contract({"dt": 1.0, **stated})  # invalid values are reported before missing ones
     from_file = _from_metadata(graph, stated)
-    if isinstance(from_file.get("nodes"), Mapping):  # what is stated holds for every node
+    if isinstance(from_file.get("nodes"), Mapping):  # stated items hold for every node
         from_file["nodes"] = {
             name: {key: value for key, value in items.items() if key not in stated}
             for name, items in from_file["nodes"].items()
@@ -84,7 +84,7 @@ def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contra
     if missing:
         lines = "; ".join(f"{item} ({MEANING[item]})" for item in missing)
         flags = " ".join(f"--convention {item}=..." for item in missing)
-        raise AmbiguousConvention(f"the graph does not say: {lines}. Settle it with {flags}", missing=missing)
+        raise AmbiguousConvention(f"the graph does not state: {lines}. Set it with {flags}", missing=missing)
     values.setdefault("dt", 1.0)
     return _contract(values), decided
 
@@ -147,6 +147,6 @@ def _from_metadata(graph: Any, stated: Mapping[str, Any]) -> dict[str, Any]:
                 missing={item: CHOICES.get(item, ("a number",)) for item in sorted(open_items)},
                 stale=body,
             )
-        # What does not depend on the parameters (edges, read-outs, the rest) still holds.
+        # Items that do not depend on the parameters (edges, readouts, the rest) still hold.
         return {key: value for key, value in body.items() if key not in PARAMETRIC | {"integers"}}
     return dict(body)

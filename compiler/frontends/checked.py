@@ -1,8 +1,8 @@
-"""Named entries from a stranger's file, read with type, size and values checked: what every format shares.
+"""Named entries of an untrusted file, read with type, size and values checked; shared by all formats.
 
-A format says what entries there are and hands out numbers and strings within limits (`hdf5.py` for
-HDF5, `train/checkpoints/checkpoint.py` for what torch stores); the checks that build on that stand here once.
-Every error names file and place.
+A format lists its entries and returns numbers and strings within limits (`hdf5.py` for HDF5,
+`train/checkpoints/checkpoint.py` for torch files); the checks here build on that. Every error names file and
+place.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from snn_compile.targets.errors import CompileError, UnsupportedNode
 Int = npt.NDArray[np.int32]
 
 VALUES_MAX = 1 << 25
-"""Values of an array: more 8-bit weights than a chip has memory."""
+"""Most values of an array: more 8-bit weights than fit a chip."""
 
 TOTAL_MAX = 1 << 27
-"""Values of all arrays that are read of a file."""
+"""Most values of all arrays read from a file."""
 
 OBJECTS_MAX, DEPTH_MAX = 1 << 14, 40
-"""Groups and arrays that are read, and groups inside groups."""
+"""Most groups and arrays that are read, and the deepest nesting of groups."""
 
 TEXT_MAX = 1 << 10
 """Bytes of a string, unless the reader allows more."""
@@ -35,7 +35,7 @@ NAME_MAX = 200
 
 
 class Entries(ABC):
-    """A group of named entries; `where` is what errors call it, file first."""
+    """A group of named entries; `where` names it in errors, file first."""
 
     def __init__(self, where: str, path: str) -> None:
         self.where, self.path = where, path
@@ -57,7 +57,7 @@ class Entries(ABC):
 
     @abstractmethod
     def child(self, key: str, label: str | None = None) -> Self:
-        """Return a sub-group, which errors call `label` or by its path."""
+        """Return a sub-group, named `label`, or by its path, in errors."""
 
     @abstractmethod
     def array(self, key: str, limit: int = VALUES_MAX) -> Any:
@@ -72,12 +72,12 @@ class Entries(ABC):
         raise kind(f"{self.where}: {text}", path=self.path, node=self.where.removeprefix(self.path)[2:])
 
     def below(self, key: str, label: str | None) -> str:
-        """Return what errors call a sub-group."""
+        """Return the name of a sub-group in errors."""
         inside = f"{self.where}{': ' if self.where == self.path else '/'}{key}"
         return inside if label is None else f"{self.path}: {label}"
 
     def only(self, known: Set[str], what: str) -> None:
-        """Refuse entries that have no meaning here."""
+        """Raise UnsupportedNode for entries other than `known`."""
         if unknown := sorted(set(self.keys()) - known):
             self.fail(f"{what} with {', '.join(map(repr, unknown[:5]))} is not supported", UnsupportedNode)
 
@@ -89,7 +89,7 @@ class Entries(ABC):
         return str(found.reshape(-1)[0])
 
     def finite(self, key: str, limit: int = VALUES_MAX) -> Any:
-        """Return numbers as they are stored; none is infinite or no number."""
+        """Return numbers as they are stored; raises CompileError unless all are finite."""
         stored = self.array(key, limit)
         values = np.asarray(stored)
         if not np.isfinite(values).all():
@@ -98,23 +98,23 @@ class Entries(ABC):
         return stored
 
     def numbers(self, key: str, limit: int, low: int, high: int) -> Int:
-        """Return whole numbers within low..high."""
+        """Return integers within low..high."""
         values = np.asarray(self.finite(key, limit))
         values = values.astype(np.int32) if values.dtype.kind == "b" else values
         if values.dtype.kind == "f" and (broken := values != np.rint(values)).any():
             index = tuple(int(i) for i in np.argwhere(broken)[0])
-            self.fail(f"{key!r} holds {values[index]:g} at {index}; whole numbers are expected")
+            self.fail(f"{key!r} holds {values[index]:g} at {index}; integers are expected")
         if values.size and (values.min() < low or values.max() > high):
             self.fail(f"{key!r} spans {values.min():g}..{values.max():g}; {low}..{high} is possible")
         return values.astype(np.int32)
 
     def few(self, key: str, count: int, low: int, high: int) -> tuple[int, ...]:
-        """Return up to `count` whole numbers, at least one."""
+        """Return one to `count` integers."""
         values = self.numbers(key, count, low, high).reshape(-1)
         if not values.size:
             self.fail(f"{key!r} is empty")
         return tuple(int(n) for n in values)
 
     def number(self, key: str, low: int, high: int) -> int:
-        """Return one whole number."""
+        """Return one integer."""
         return self.few(key, 1, low, high)[0]

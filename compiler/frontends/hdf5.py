@@ -1,10 +1,10 @@
-"""HDF5 files from strangers: what is in them is checked before it is read, and nothing is read without bound.
+"""Untrusted HDF5 files: entries are checked before they are read, and reading is bounded.
 
-A file can declare terabytes in a few bytes, hold itself, point into other files, or have damaged strings that
-HDF5 searches for ever. So every link must be a hard one, every data set of a plain type, in this file and
-of a size that is allowed; a group cannot lie inside itself; what is read is counted over the whole file; and
-strings of variable length are taken out of the file by the few lines of format that they need. Attributes
-are not looked at. Every error names file and place.
+A file can declare terabytes in a few bytes, contain itself, point into other files, or have damaged strings
+for which HDF5 searches for ever. So every link must be hard, every data set of a plain type, in this file and
+of an allowed size; a group cannot lie inside itself; reads are counted over the whole file; and strings of
+variable length are parsed here, from the few lines of the format that they need. Attributes are ignored.
+Every error names file and place.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from snn_compile.compiler.frontends.checked import (
 from snn_compile.targets.errors import CompileError, SnnCompileError, one_line
 
 CHUNK_MAX = 1 << 20
-"""Values of a chunk, which is read whole, where fewer are allowed."""
+"""Most values of a chunk, which is read whole even where fewer values are allowed."""
 
 HEAP_MAX, HEAPS_MAX = 1 << 24, 1 << 26
-"""Bytes of the heap that a string lies in, and of all heaps."""
+"""Most bytes of one heap of strings, and of all heaps."""
 
 HEAPS_HELD, HEAP_READS = 32, 4
-"""Heaps held while rows are read, and how many times the file's size is read of them."""
+"""Heaps in memory while rows are read, and the most bytes read of heaps, in file sizes."""
 
 _PLACE = struct.calcsize("<IQI")
 
 
 @contextmanager
 def opened(path: str | os.PathLike[str], what: str) -> Iterator[Hdf5Group]:
-    """Open a file as `what` ("a NIR graph"); raises CompileError, naming it, for whatever goes wrong."""
+    """Open a file as `what` ("a NIR graph"); raises CompileError, naming it, on any failure."""
     file = Path(path)
     if not file.is_file():
         raise CompileError(f"no file at {file}", path=str(file))
@@ -67,7 +67,7 @@ def opened(path: str | os.PathLike[str], what: str) -> Iterator[Hdf5Group]:
 
 @dataclass
 class _Spent:
-    """What has been read of one file, and its heaps of strings by address."""
+    """Counts of reads of one file, and its heaps of strings by address."""
 
     objects: int = 0
     values: int = 0
@@ -76,7 +76,7 @@ class _Spent:
 
 
 class Hdf5Group(Entries):
-    """An HDF5 group whose entries are read with their type and size checked first."""
+    """An HDF5 group whose entries are checked for type and size before they are read."""
 
     def __init__(
         self, group: Any, where: str, path: str, above: tuple[int, ...] = (), spent: _Spent | None = None
@@ -120,7 +120,7 @@ class Hdf5Group(Entries):
         return isinstance(self._item(key, (h5py.Group, h5py.Dataset), "a group or an array"), h5py.Group)
 
     def child(self, key: str, label: str | None = None) -> Hdf5Group:
-        """Return a sub-group, which errors call `label` or by its path."""
+        """Return a sub-group, named `label`, or by its path, in errors."""
         item = self._item(key, h5py.Group, "a group")
         if _address(item) in self._above:
             self.fail(f"{key!r} lies inside itself")
@@ -205,7 +205,7 @@ class Hdf5Group(Entries):
                 heaps = dict([*heaps.items(), (heap, _objects(body))][-HEAPS_HELD:])
             found = heaps[heap].get(index, b"") if length else b""
             if len(found) < length * kind.itemsize:
-                self.fail(f"row {row} of {key!r} is not where its place says; the file is damaged")
+                self.fail(f"row {row} of {key!r} is not at its declared place; the file is damaged")
             yield np.frombuffer(found, kind, length)
 
     def _places(self, data: Any, key: str) -> list[tuple[int, int, int]]:
@@ -249,7 +249,7 @@ class Hdf5Group(Entries):
             first += length
 
     def _heap_string(self, length: int, heap: int, index: int, key: str, bytes_max: int) -> bytes:
-        """Return a string from its heap, which HDF5 itself may search for ever if it is damaged."""
+        """Return a string from its heap; on a damaged one HDF5 itself may search for ever."""
         if length > bytes_max:
             self.fail(f"{key!r} is not a short string ({length} bytes; {bytes_max} are read)")
         if not length:

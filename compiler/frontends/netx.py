@@ -1,4 +1,4 @@
-"""lava-dl `.net` files to Network: integers come in, and the same integers go out.
+"""Reader of lava-dl `.net` files, whose integers become the same integers of a Network.
 
 The floats of the Network are the file's integers in units of the threshold register (`fixed_scale` 1), so
 nothing is left to round. A layer's neuron steps as lava-dl's trainer and Lava's LIF do:
@@ -37,10 +37,10 @@ from snn_compile.targets.integer import DECAY_ONE
 
 INPUT, OUTPUT = "input", "output"
 INPUT_WEIGHT = 64
-"""What an input layer multiplies by if it does not say."""
+"""Weight of an input layer that has none in the file."""
 
 CONNECTIONS_MAX = 2 * VALUES_MAX
-"""Connections of all layers together."""
+"""Most connections of all layers together."""
 
 
 def read_netx(path: str | os.PathLike[str]) -> Network:
@@ -54,7 +54,7 @@ def read_netx(path: str | os.PathLike[str]) -> Network:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Spikes of one population or input, each neuron's late by its own number of steps."""
+    """Spikes of one population or input, delayed by a number of steps per neuron."""
 
     source: str
     size: int
@@ -63,14 +63,14 @@ class _Part:
 
 @dataclass(frozen=True, eq=False)
 class _Signal:
-    """What a layer sends on: parts one after another, in (channels, height, width) order."""
+    """The output of a layer: parts in sequence, in (channels, height, width) order."""
 
     shape: tuple[int, ...]
     parts: tuple[_Part, ...]
 
 
 class _Builder:
-    """One walk over the layers, each of which hears the one before."""
+    """One walk over the layers, each of which receives the output of the one before."""
 
     def __init__(self, layers: list[NetxLayer], path: str, digest: str) -> None:
         self.layers, self.path, self.digest = layers, path, digest
@@ -93,7 +93,7 @@ class _Builder:
         for edge in self.projections:
             if edge.source in mute:
                 raise CompileError(
-                    f"{self.path}: {edge.source!r} never spikes, and {edge.target!r} hears it",
+                    f"{self.path}: {edge.source!r} never spikes, but projects to {edge.target!r}",
                     node=edge.target,
                 )
         contract = Contract(dt=1.0, time_unit="step", readouts={OUTPUT: readout})
@@ -116,7 +116,7 @@ class _Builder:
             if layer.neuron is not None:
                 self._encoder(layer)
         elif layer.kind in ("dense", "conv", "pool", "average"):
-            signal = self._heard(layer)
+            signal = self._input(layer)
             weight = _MAPS[layer.kind](layer, signal.shape)
             self.connections += weight.nnz if issparse(weight) else weight.size
             if self.connections > CONNECTIONS_MAX:
@@ -129,19 +129,19 @@ class _Builder:
             weight = scaled_weight(layer, models, [part.source for part in signal.parts], weight)
             self._connect(layer.name, signal, weight)
         elif prod(layer.shape) != (size := sum(part.size for part in self._signal(layer.index, ()).parts)):
-            layer.fail(f"its shape {layer.shape} declares {prod(layer.shape)} values, and {size} arrive")
+            layer.fail(f"its shape {layer.shape} declares {prod(layer.shape)} values, but receives {size}")
 
     def _input_shape(self) -> tuple[int, ...]:
         first = self.layers[0]
         if first.kind == "input":
             return first.shape
         if first.kind != "dense":
-            first.fail("there is no input layer that says the shape of what arrives")
+            first.fail("there is no input layer to give the shape of its input")
         assert first.weight is not None
         return (first.weight.size // prod(first.shape),)
 
-    def _heard(self, layer: NetxLayer) -> _Signal:
-        """Return what the layer before sends; the first layer hears the input."""
+    def _input(self, layer: NetxLayer) -> _Signal:
+        """Return the output of the layer before; that of the first layer is the input."""
         if layer.index == 0:
             shape = self._input_shape()
             return _Signal(shape, (_Part(INPUT, prod(shape), np.zeros(1, np.int32)),))
@@ -183,7 +183,7 @@ class _Builder:
                 self.projections.append(Projection(name, part.source, target, share, int(late) + self.step))
 
     def _encoder(self, layer: NetxLayer) -> None:
-        """Add the input layer's neurons: each gets weight x + bias."""
+        """Add the input layer's neurons, with an input of weight x + bias each."""
         assert layer.neuron is not None
         if not layer.neuron.sigma_delta and (layer.neuron.current_decay != DECAY_ONE).any():
             layer.fail(
@@ -201,16 +201,16 @@ class _Builder:
         self._connect(layer.name, _Signal(layer.shape, (part,)), gain * csr_array(eye_array(size)))
 
     def _mean(self, layer: NetxLayer) -> None:
-        """Add a population whose membrane is the mean of the spikes of a group; its scale makes it whole."""
+        """Add a population whose membrane is the mean spikes of a group; its scale makes that an integer."""
         if layer is not self.layers[-1]:
             layer.fail("a layer 'average' sends fractions; it can only be the last", UnsupportedNode)
-        group = prod(self._heard(layer).shape) // prod(layer.shape)
+        group = prod(self._input(layer).shape) // prod(layer.shape)
         values = {"current_decay": 1.0, "voltage_decay": 1.0}
         self.populations.append(_plain(layer.name, (prod(layer.shape),), "li", values, float(group)))
 
     def _output(self) -> tuple[Port, Readout]:
         last = self.layers[-1]
-        signal = self._heard(last) if last.kind == "average" else self._signal(last.index, ())
+        signal = self._input(last) if last.kind == "average" else self._signal(last.index, ())
         name = last.name if last.kind == "average" else signal.parts[0].source
         if len(signal.parts) != 1 and last.kind != "average" or name == INPUT:
             last.fail("the last layer has no neurons of its own to read")
@@ -265,13 +265,13 @@ def _population(layer: NetxLayer, last: bool) -> Population:
     never = bool((threshold >= NEVER).all())
     if never and not last:
         layer.fail(
-            f"its threshold {threshold.min():g} is beyond any membrane, so the next layer hears nothing"
+            f"its threshold {threshold.min():g} is beyond any membrane, so the next layer receives nothing"
         )
     if (threshold >= NEVER).any() and not never:
         layer.fail(f"some of its thresholds are beyond any membrane ({NEVER} and more), others are not")
     if (decay == 0).any():
         layer.fail(
-            "iDecay 0 is not supported: the chip's current leaks at least 1/4096 a step", UnsupportedNode
+            "iDecay 0 is not supported: the chip's current leaks at least 1/4096 per step", UnsupportedNode
         )
     values = {
         "current_decay": decay / DECAY_ONE,
@@ -290,7 +290,7 @@ def _columns(weight: Weight, keep: Any) -> Weight:
 
 def _size(layer: NetxLayer, key: str, expected: int) -> None:
     if key in layer.sizes and layer.sizes[key] != (expected,):
-        layer.fail(f"{key!r} is {layer.sizes[key][0]}; its weights and shapes say {expected}")
+        layer.fail(f"{key!r} is {layer.sizes[key][0]}; its weights and shapes need {expected}")
 
 
 def _pair(layer: NetxLayer, key: str, default: int) -> tuple[int, int]:
@@ -304,7 +304,7 @@ def _dense(layer: NetxLayer, shape: tuple[int, ...]) -> Weight:
     weight = layer.weight
     flat = weight.ndim > 1 and weight.shape != (rows, columns) + (1,) * (weight.ndim - 2)
     if weight.size != rows * columns or flat:
-        layer.fail(f"a weight of shape {weight.shape}; {columns} values arrive at {rows} neurons")
+        layer.fail(f"a weight of shape {weight.shape}; {columns} values project to {rows} neurons")
     _size(layer, "inFeatures", columns)
     _size(layer, "outFeatures", rows)
     return weight.reshape(rows, columns)
@@ -371,7 +371,7 @@ def _correlation(layer: NetxLayer, kernel: Int, shape: tuple[int, ...], groups: 
 def _average(layer: NetxLayer, shape: tuple[int, ...]) -> Weight:
     outputs, size = prod(layer.shape), prod(shape)
     if size % outputs:
-        layer.fail(f"the mean of {size} values in {outputs} groups, which do not come out even")
+        layer.fail(f"the mean of {size} values in {outputs} groups, which are not of equal size")
     group = size // outputs
     places = (np.repeat(np.arange(outputs), group), np.arange(size))
     return csr_array((np.full(size, 1 / group), places), shape=(outputs, size))

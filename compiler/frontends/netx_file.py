@@ -1,4 +1,4 @@
-"""What a lava-dl `.net` file (HDF5) holds: layers of integers, every size checked before it is read.
+"""Layers of integers in a lava-dl `.net` file (HDF5); every size is checked before it is read.
 
 The format: a group `layer` with sub-groups 0, 1, ... in order, each with `type`, `shape` in (channels,
 height, width) and what its type needs; a sub-group `neuron` holds integer registers. Nothing of a file is
@@ -24,7 +24,7 @@ from snn_compile.targets.integer import DECAY_ONE
 
 LAYERS_MAX = 1000
 NEURONS_MAX = 1 << 22
-"""Neurons of a layer: four times a Loihi 2 chip."""
+"""Most neurons of a layer: four times a Loihi 2 chip."""
 
 WEIGHT_MIN, WEIGHT_MAX = -256, 255
 DELAY_MAX = 1023
@@ -54,7 +54,7 @@ NEURON_ENTRIES = {"type", "iDecay", "vDecay", "vThMant", "refDelay", "gradedSpik
 
 @dataclass(frozen=True, eq=False)
 class NetxNeuron:
-    """Registers of a CUBA neuron; one value, one a channel or one a neuron.
+    """Registers of a CUBA neuron; one value, or one per channel or per neuron.
 
     `sigma_delta`: it is a sigma-delta neuron instead, of which only the threshold counts; `sums`: it sends
     the sum of its input.
@@ -92,7 +92,7 @@ class NetxLayer:
         raise kind(f"{self.where}: {text}", node=f"layer/{self.index}", type=self.kind)
 
     def spread(self, values: Int, what: str) -> Int:
-        """Return values of one, each channel or each neuron as (1,) or (size,)."""
+        """Return one value, or values per channel or per neuron, as (1,) or (size,)."""
         size = prod(self.shape)
         flat = values.reshape(-1)
         if flat.size in (1, size):

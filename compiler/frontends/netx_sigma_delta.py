@@ -21,7 +21,7 @@ from snn_compile.targets.errors import UnsupportedNode
 def sigma_delta_population(
     layer: NetxLayer, neuron: NetxNeuron, shape: tuple[int, ...], bias: Float, last: bool
 ) -> Population:
-    """Return a layer's neurons; raises UnsupportedNode on sums that are heard or biased."""
+    """Return a layer's neurons; raises UnsupportedNode on sums with targets or a bias."""
     model = "delta" if layer.kind == "input" else "sigma" if neuron.sums else "sigma_delta"
     if model == "sigma" and not last:
         layer.fail("its neurons send sums ('sigma_output'); it can only be the last", UnsupportedNode)
@@ -40,18 +40,18 @@ def sigma_delta_population(
 def scaled_weight(
     layer: NetxLayer, models: Mapping[str, str], sources: Sequence[str], weight: Weight
 ) -> Weight:
-    """Return a layer's weights per unit of what its sources send; `models` of the layers before it.
+    """Return a layer's weights per unit of its input messages; `models` of the layers before it.
 
     Messages of an input without an encoder are taken as they come. Raises UnsupportedNode where
     sigma-delta and other neurons meet.
     """
-    heard = {models.get(source, "") for source in sources} - {""}
-    numbers = {model for model in heard if model and neuron_model(model).sends_numbers}
+    sending = {models.get(source, "") for source in sources} - {""}
+    numbers = {model for model in sending if model and neuron_model(model).sends_numbers}
     if layer.neuron is None or not layer.neuron.sigma_delta:
         if numbers:
             layer.fail("sigma-delta neurons before others are not supported", UnsupportedNode)
         return weight
-    if heard - numbers:
+    if sending - numbers:
         layer.fail("other neurons before sigma-delta neurons are not supported", UnsupportedNode)
     raw = [source == "input" for source in sources]
     if any(raw) and not all(raw):

@@ -23,21 +23,21 @@ from snn_compile.compiler.frontends.nir_extensions import EXTENSIONS
 from snn_compile.targets.errors import CompileError, UnsupportedNode, one_line
 
 NEURONS_MAX = 1 << 22
-"""Neurons of a node, or channels of a port: four times a Loihi 2 chip."""
+"""Most neurons of a node, or channels of a port: four times a Loihi 2 chip."""
 
 NODES_MAX, EDGES_MAX = 2048, 8192
 NESTING_MAX = 16
-"""Graphs inside graphs."""
+"""Deepest nesting of graphs."""
 
 CHECK_MAX = 1 << 26
-"""Comparisons that nir's type check may take: it compares all edges for each, and nested graphs for each
-edge that leads into them."""
+"""Most comparisons of nir's type check: it compares all edges with each other, and nested graphs once for
+each edge that leads into them."""
 
 SIZE_MAX = 1 << 20
 """Largest stride, padding, window or dilation."""
 
 METADATA_MAX = 1 << 20
-"""Bytes of a string, and values of an array, of metadata."""
+"""Most bytes of a string, and values of an array, in metadata."""
 
 
 class NodeFormat(NamedTuple):
@@ -86,7 +86,7 @@ PER_NEURON = frozenset("r v_leak v_threshold v_reset tau tau_mem tau_syn".split(
 
 LEAST = {"shape": 1, "input_shape": 1, "input_type": 1, "kernel_size": 1, "stride": 1, "dilation": 1}
 LEAST |= {"groups": 1, "padding": 0, "start_dim": -8, "end_dim": -8}
-"""Entries that are a few whole numbers, and the least of each."""
+"""Entries that are a few integers, and the smallest value of each."""
 
 FEW_MAX = 8
 
@@ -112,22 +112,26 @@ def _graph_of(data: Data, file: Path) -> Any:
     """Return the graph that checked entries describe."""
     if data["type"] != "NIRGraph":
         raise CompileError(f"{file} holds a single {data['type']} node, not a graph", path=str(file))
-    for name, said, meant in _mend_edges(data):
-        log.warning("%s: edges of %s name %r, which is not there; %r, which no edge names, is meant", file,
-                    name, said, meant)  # fmt: skip
+    for name, written, meant in _mend_edges(data):
+        text = "%s: edges of %s name %r, which does not exist; reading it as %r, which no edge names"
+        log.warning(text, file, name, written, meant)
     if _check_edges(data, file) > CHECK_MAX:
         raise CompileError(f"{file}: too many edges and nested graphs; write the graph flat", path=str(file))
     try:
         graph = _build(data, file, check=True)
         for name in sorted(graph.nodes.keys() - data["nodes"].keys()):
             kind = type(graph.nodes[name]).__name__
-            log.warning("%s: there is no %s node; %r is taken for one", file, kind, name)
+            log.warning("%s: there is no %s node; %r is used as one", file, kind, name)
         return graph
     except CompileError:
         raise
     except Exception as error:
         graph = _build(data, file, check=False)
-        log.warning("%s: nir's own check refuses it (%s); its shapes are checked here", file, one_line(error))
+        log.warning(
+            "%s: nir's type check fails (%s); shapes are checked during lowering instead",
+            file,
+            one_line(error),
+        )
         return graph
 
 
@@ -252,14 +256,14 @@ def _metadata(group: Entries) -> Data:
 
 
 def _mend_edges(data: Data, name: str = "the graph") -> list[tuple[str, str, str]]:
-    """Rename what edges say where one name is missing and one node is named by no edge.
+    """Rename an end of edges that names no node, where exactly one node is named by no edge.
 
-    So are nested graphs written that had a node renamed after its edges. Returns what was changed.
+    Nested graphs whose node was renamed after its edges are written like that. Returns the changes.
     """
     nodes, pairs = data["nodes"], data["edges"]
     changed = [item for key, node in nodes.items() if "nodes" in node for item in _mend_edges(node, key)]
-    said = {end for edge in pairs for end in edge}
-    missing, unnamed = sorted(said - nodes.keys()), sorted(nodes.keys() - said)
+    named = {end for edge in pairs for end in edge}
+    missing, unnamed = sorted(named - nodes.keys()), sorted(nodes.keys() - named)
     if len(missing) == len(unnamed) == 1:
         data["edges"] = [tuple(unnamed[0] if end == missing[0] else end for end in edge) for edge in pairs]
         changed.append((name, missing[0], unnamed[0]))
@@ -267,7 +271,7 @@ def _mend_edges(data: Data, name: str = "the graph") -> list[tuple[str, str, str
 
 
 def _check_edges(data: Data, file: Path, prefix: str = "") -> int:
-    """Refuse edges of nodes that are not there; return what nir's check of the types will cost."""
+    """Refuse edges between missing nodes; return the number of comparisons of nir's type check."""
     nodes, edges = data["nodes"], data["edges"]
     for edge in edges:
         for end in edge:
@@ -283,9 +287,9 @@ def _check_edges(data: Data, file: Path, prefix: str = "") -> int:
 
 
 def _check_ends(data: Data, file: Path, prefix: str) -> None:
-    """Refuse nodes that an edge is missing to or from: nir would make inputs and outputs of them in silence.
+    """Refuse nodes without an incoming or outgoing edge: nir would silently make them inputs or outputs.
 
-    A graph without any Input, or without any Output, is left to nir, and what it adds is said.
+    A graph without any Input, or without any Output, is left to nir, with a warning of what it adds.
     """
     kinds = {key: node["type"] for key, node in data["nodes"].items()}
     for end, kind, text in ((1, "Input", "no edge leads to it"), (0, "Output", "no edge leads on from it")):
@@ -297,7 +301,7 @@ def _check_ends(data: Data, file: Path, prefix: str) -> None:
 
 
 def _build(data: Data, file: Path, check: bool, name: str = "") -> Any:
-    """Return the node of nir that checked data describe; what nir still refuses names the node."""
+    """Return the nir node that checked data describe; errors of nir name the node."""
     if data["type"] == "NIRGraph":
         inner = f"{name}." if name else ""
         nodes = {key: _build(node, file, check, inner + key) for key, node in data["nodes"].items()}

@@ -1,9 +1,8 @@
-"""NIR graph to Network: a walk that multiplies linear nodes into the projections they lie on.
+"""Lower a NIR graph to a Network: linear nodes are multiplied into the projections that they lie on.
 
-Neuron nodes become populations. What arrives at one is a sum over paths of linear nodes back to other
-neurons or inputs; each path becomes one projection, its biases a constant input, its delays a logical
-delay. What an output reads through linear nodes becomes a population without memory. What single nodes
-mean stands in `nodes.py`.
+Neuron nodes become populations. The input of one is a sum over paths of linear nodes back to other neurons or
+inputs; each path becomes one projection, its biases a constant input, its delays a logical delay. An output
+behind linear nodes reads a population without memory. `nodes.py` defines the meaning of single nodes.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from snn_compile.compiler.contract.contract import Contract, Readout, graph_dige
 from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.compiler.frontends.read import naming, read_graph
 from snn_compile.compiler.linear_maps import LinearMap
-from snn_compile.compiler.lowering import extensions as extension_rules  # noqa: F401 - tells `lower_node` of our nodes
+from snn_compile.compiler.lowering import extensions  # noqa: F401 - registers the extension nodes
 from snn_compile.compiler.lowering.fixed_integers import apply_fixed_encoding, apply_fixed_scale
 from snn_compile.compiler.lowering.nodes import DELAY_MAX, Linear, Neuron, lower_node
 from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
@@ -30,30 +29,30 @@ from snn_compile.compiler.onnx.relu_network import RectifierNetwork
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 
 Key = tuple[str, int, tuple[str, ...]]
-"""Where a term comes from: source, delay in steps, the linear nodes on its path."""
+"""Origin of a term: source, delay in steps, the linear nodes on its path."""
 
 CONNECTIONS_MAX = 1 << 27
-"""Connections of all maps and their products: six times what the 8-bit synapses of a Loihi 2 could be."""
+"""Connections of all maps and their products: six times the 8-bit synapses that fit a Loihi 2."""
 
 PATHS_MAX, CHAIN_MAX = 1 << 14, 200
-"""Paths between neurons, and linear nodes one behind the other on a path."""
+"""Most paths between neurons, and most linear nodes in a row on a path."""
 
 
 def lower(graph_or_path: Any, conventions: Mapping[str, Any] | None = None) -> Network:
     """Return the Network that a NIR graph (or a `.nir` or `.net` file) means.
 
-    `conventions` answers what the file leaves open, for example {"dt": 1e-4, "reset": "subtract",
-    "reset_timing": "same_step"}. Raises AmbiguousConvention if something stays open, UnsupportedNode,
-    and CompileError on shapes that do not fit, values that are not finite, contracts not supported, or what
-    would take memory without bound. Errors of a file name it.
+    `conventions` states what the file leaves open, for example {"dt": 1e-4, "reset": "subtract",
+    "reset_timing": "same_step"}. Raises AmbiguousConvention if something stays open, UnsupportedNode, and
+    CompileError on shapes that do not fit, values that are not finite, unsupported contracts, and graphs that
+    exceed the limits above. Errors of a file name it.
     """
-    if isinstance(graph_or_path, (str, os.PathLike)):
-        with naming(graph_or_path):
-            return lower(read_graph(graph_or_path), conventions)
     graph = graph_or_path
+    if isinstance(graph, (str, os.PathLike)):
+        with naming(graph):
+            return lower(read_graph(graph), conventions)
     if isinstance(graph, RectifierNetwork):
         raise CompileError(
-            f"{graph.name}: a network of rectifiers has no spikes of its own; convert it on calibration data "
+            f"{graph.name}: a ReLU network does not spike; convert it on calibration data "
             "(snn-compile MODEL --calibrate DATA, or compiler.convert)"
         )
     if isinstance(graph, Network):
@@ -68,7 +67,7 @@ def lower(graph_or_path: Any, conventions: Mapping[str, Any] | None = None) -> N
 
 @dataclass(eq=False)
 class _Sum:
-    """A linear expression of one shape: weights by where they come from, and a constant."""
+    """A linear expression of one shape: weights by their origin, and a constant."""
 
     shape: tuple[int, ...]
     terms: dict[Key, Weight | None]
@@ -118,7 +117,7 @@ def flatten_graph(graph: Any, prefix: str = "") -> tuple[dict[str, Any], list[tu
 
 
 class _Lowering:
-    """One walk over a graph: neurons first, then what arrives at each of them."""
+    """One walk over a graph: neurons first, then the inputs of each of them."""
 
     def __init__(self, graph: Any, contract: Contract, decided: Mapping[str, str]) -> None:
         self.contract, self.decided, self.digest = contract, decided, graph_digest(graph)
@@ -147,7 +146,7 @@ class _Lowering:
         self._connections = self._paths = 0
 
     def _check_names(self) -> None:
-        """Refuse a contract that names what the graph does not have: it would say nothing."""
+        """Refuse a contract that names nodes or edges the graph does not have."""
         delays = {f"{a} -> {b}": b in self.sources and a in self.sources[b] for a, b in self.contract.delays}
         for item, named in (
             ("delays", delays),
@@ -187,32 +186,35 @@ class _Lowering:
     def _neuron(
         self, name: str, item: Neuron, populations: list[Population], projections: list[Projection]
     ) -> None:
-        population, arriving = item.population, self._arriving(name, (name,))
+        population, incoming = item.population, self._incoming(name, (name,))
         population = apply_fixed_scale(population, self.contract.integers)
         size = population.size
-        if arriving.constant is not None:
-            if arriving.constant.size != size:
+        if incoming.constant is not None:
+            if incoming.constant.size != size:
                 raise CompileError(
-                    f"node {name!r} has {size} neurons and gets {arriving.constant.size} values", node=name
+                    f"node {name!r} has {size} neurons and receives {incoming.constant.size} values",
+                    node=name,
                 )
-            parameters = {**population.parameters, "input_bias": arriving.constant * item.gain}
+            parameters = {**population.parameters, "input_bias": incoming.constant * item.gain}
             population = replace(population, parameters=parameters)
         populations.append(population)
-        for (source, delay, path), weight in arriving.terms.items():
+        for (source, delay, path), weight in incoming.terms.items():
             matrix = self._identity(source) if weight is None else weight
             if matrix.shape != (size, prod(self.shapes[source])):
                 raise CompileError(
                     f"{source!r} reaches {name!r} through {' -> '.join(path) or 'an edge'}"
-                    f" with a weight of {matrix.shape}; their sizes need {(size, prod(self.shapes[source]))}",
+                    f" with a weight of shape {matrix.shape}; their sizes need "
+                    f"{(size, prod(self.shapes[source]))}",
                     node=name,
                 )
-            # A population can hear itself only later: an undeclared self-connection takes one step.
+            # Recurrence takes time: an undeclared self-connection has a delay of one step.
             steps = max(delay, 1) if source == name else delay
             gain = np.broadcast_to(item.gain, (size,)) * self._amplitude(source)
             scaled = csr_array(diags_array(gain) @ matrix) if _sparse(matrix) else gain[:, None] * matrix
             if steps > DELAY_MAX:
                 raise CompileError(
-                    f"node {name!r} hears {source!r} {steps} steps late; at most {DELAY_MAX} are possible",
+                    f"node {name!r} receives {source!r} with a delay of {steps} steps; at most "
+                    f"{DELAY_MAX} are possible",
                     node=name,
                 )
             path_name = "/".join((source, *path, name))
@@ -228,8 +230,8 @@ class _Lowering:
     def _identity(self, source: str) -> csr_array:
         return csr_array(eye_array(prod(self.shapes[source])))
 
-    def _arriving(self, name: str, seen: tuple[str, ...]) -> _Sum:
-        """Return the sum of what arrives at a node over all its edges."""
+    def _incoming(self, name: str, seen: tuple[str, ...]) -> _Sum:
+        """Return the input of a node, summed over its edges."""
         total: _Sum | None = None
         for source in self.sources[name]:
             delay = int(self.contract.delays.get((source, name), 0))
@@ -238,7 +240,7 @@ class _Lowering:
                 total = _Sum(part.shape, {})
             if prod(part.shape) != prod(total.shape):
                 raise CompileError(
-                    f"node {name!r} gets {prod(part.shape)} values from {source!r} and "
+                    f"node {name!r} receives {prod(part.shape)} values from {source!r} and "
                     f"{prod(total.shape)} from others",
                     node=name,
                 )
@@ -276,13 +278,12 @@ class _Lowering:
             )
         if len(seen) > CHAIN_MAX:
             raise CompileError(
-                f"node {name!r}: more than {CHAIN_MAX} linear nodes one behind the other lead from it",
-                node=name,
+                f"node {name!r}: more than {CHAIN_MAX} linear nodes follow it in a row", node=name
             )
         if name not in self._found:
-            inner = self._arriving(name, (*seen, name))
+            inner = self._incoming(name, (*seen, name))
             if not inner.terms and inner.constant is None:
-                raise CompileError(f"node {name!r}: nothing arrives at it", node=name)
+                raise CompileError(f"node {name!r} has no input", node=name)
             self._found[name] = self._through(name, item(inner.shape), inner)
         return self._found[name]
 
@@ -297,7 +298,7 @@ class _Lowering:
             origin, _, path = next(iter(inner.terms), ("a bias", 0, ()))
             raise CompileError(
                 f"node {name!r}: a weight of shape {item.weight.shape} takes {item.weight.shape[1]} "
-                f"values, and {prod(inner.shape)} arrive from {(path or (origin,))[-1]!r}",
+                f"values, and receives {prod(inner.shape)} from {(path or (origin,))[-1]!r}",
                 node=name,
             )
         self._count(name, item.weight.nnz if issparse(item.weight) else item.weight.size)
@@ -367,7 +368,7 @@ class _Lowering:
         return Port(name, population.shape, reads, readout)
 
     def _read(self, sources: list[str]) -> str | None:
-        """Return the one neuron node that an output reads, past nodes that pass everything on."""
+        """Return the one neuron node that an output reads, past nodes that change nothing; else None."""
         while len(sources) == 1:
             item = self.lowered.get(sources[0])
             if isinstance(item, Neuron):
@@ -379,8 +380,8 @@ class _Lowering:
         return None
 
     def _memoryless(self, name: str, populations: list[Population], projections: list[Projection]) -> str:
-        """Add a population whose membrane is what arrives at an output in the same step."""
-        shape = self._arriving(name, (name,)).shape
+        """Add a population whose membrane is the input of an output in the same step."""
+        shape = self._incoming(name, (name,)).shape
         one, zero = np.ones(1), np.zeros(1)
         parameters = {
             "current_decay": one,

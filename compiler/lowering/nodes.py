@@ -1,7 +1,7 @@
-"""What each NIR node means under a contract: one function a node type.
+"""Meaning of each NIR node under a contract: one function per node type.
 
-A node is a neuron (it becomes a population) or linear (it is multiplied into the projections that pass
-through it). With a = dt/tau (rule "euler") or 1 - exp(-dt/tau) ("exponential"):
+A node is a neuron, which becomes a population, or linear: a factor of the projections that pass through it.
+With a = dt/tau (rule "euler") or 1 - exp(-dt/tau) ("exponential"):
 
     LIF      voltage_decay a, gain r a, bias v_leak a
     CubaLIF  current_decay a_syn, voltage_decay a_mem, gain w_in a_syn r a_mem, bias v_leak a_mem
@@ -9,8 +9,8 @@ through it). With a = dt/tau (rule "euler") or 1 - exp(-dt/tau) ("exponential"):
     LI, CubaLI, I   as LIF, CubaLIF, IF without a threshold
     Threshold       voltage_decay 1, gain 1, no reset
 
-`gain` of the contract says what exporters mean otherwise: "unit" adds the input as it is (undivided by
-tau_syn in a CubaLIF), "norm" multiplies it by a alone, "decayed" lets a current's input decay once.
+The contract's `gain` covers exporters that mean something else: "unit" adds the input as it is (not divided
+by tau_syn in a CubaLIF), "norm" multiplies it by a alone, "decayed" lets a current's input decay once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from snn_compile.targets.errors import CompileError, UnsupportedNode
 Shape = tuple[int, ...]
 
 DELAY_MAX = 1 << 14
-"""Steps of a delay; relays repeat what is longer than a chip's delay slots."""
+"""Most steps of a delay; relays implement delays longer than a chip's delay slots."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +44,14 @@ class Neuron:
 
 
 Linear = Callable[[Shape], LinearMap]
-"""A linear node lowered: from the shape that arrives to a map."""
+"""A linear node lowered: a function from the input's shape to a map."""
 
 
 @singledispatch
 def lower_node(node: Any, name: str, contract: Contract) -> Neuron | Linear:
-    """Return what a NIR node means under a contract."""
+    """Return the meaning of a NIR node under a contract; raises UnsupportedNode for other nodes."""
     raise UnsupportedNode(
-        f"node {name!r} is a {type(node).__name__}, which has no rule here",
+        f"node {name!r} is a {type(node).__name__}, which is not supported",
         node=name,
         type=type(node).__name__,
     )
@@ -62,7 +62,7 @@ def finite(value: Any, what: str, name: str) -> Float:
     try:
         array = np.asarray(value, np.float64)
     except (TypeError, ValueError) as error:
-        raise CompileError(f"node {name!r}: its {what} is not made of numbers", node=name) from error
+        raise CompileError(f"node {name!r}: its {what} is not numeric", node=name) from error
     if not np.isfinite(array).all():
         first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise CompileError(
@@ -74,7 +74,7 @@ def finite(value: Any, what: str, name: str) -> Float:
 
 
 def share(tau: Any, contract: Contract, name: str) -> Float:
-    """Return the share lost a step for a time constant in the contract's unit."""
+    """Return the fraction lost per step for a time constant in the contract's unit."""
     values = finite(tau, "time constant", name).reshape(-1)
     if not (values > 0).all():
         raise CompileError(
@@ -107,8 +107,8 @@ def _population(
     offset = flat.get("v_reset", np.zeros(1)) if value else np.zeros(1)
     if contract.spikes_per_step == "floor" and offset.any():
         raise UnsupportedNode(
-            f"node {name!r}: floor(v / threshold) spikes a step with a reset to {offset[offset != 0][0]:g}; "
-            "a reset to 0 is supported",
+            f"node {name!r}: floor(v / threshold) spikes per step with a reset to "
+            f"{offset[offset != 0][0]:g}; a reset to 0 is supported",
             node=name,
         )
     parameters = {
@@ -139,7 +139,7 @@ def _initial(contract: Contract, flat: Mapping[str, Float]) -> Float:
 
 
 def _without_current(contract: Contract) -> Contract:
-    """Return the contract of a node whose input acts at once: what it says of currents has no meaning."""
+    """Return the contract of a node without a synaptic current: items on currents get their defaults."""
     return replace(contract, update_order="synapse_first", current_decay="before")
 
 
@@ -258,10 +258,10 @@ def _(node: nir.Flatten, name: str, contract: Contract) -> Linear:
     start, end = int(node.start_dim), int(node.end_dim)
 
     def mapped(shape: Shape) -> LinearMap:
-        # Neurons are flat in C order already; the shape matters to a convolution behind it alone.
+        # Neurons are flat in C order already; only a convolution behind it needs the shape.
         first, stop = start % len(shape), end % len(shape) + 1
         if not (-len(shape) <= start < len(shape) and first < stop):
-            return LinearMap((prod(shape),))  # a maker that counts the batch
+            return LinearMap((prod(shape),))  # an exporter that counts the batch
         return LinearMap((*shape[:first], prod(shape[first:stop]), *shape[stop:]))
 
     return mapped
@@ -284,7 +284,9 @@ def _(node: nir.Delay, name: str, contract: Contract) -> Linear:
 
     def mapped(shape: Shape) -> LinearMap:
         if steps.size not in (1, prod(shape)):
-            raise CompileError(f"node {name!r} delays {steps.size} values and gets {prod(shape)}", node=name)
+            raise CompileError(
+                f"node {name!r} delays {steps.size} values and receives {prod(shape)}", node=name
+            )
         return LinearMap(shape, delays=np.broadcast_to(np.rint(steps), (prod(shape),)))
 
     return mapped

@@ -4,12 +4,12 @@ On a chip a spike crosses a synapse in one step plus its delay. Each population 
 latency r(p) such that d = D + r(target) - r(source) - 1 >= 0 on every edge of logical delay D: difference
 constraints, solved for the least total delay. A population is inert before device step r(p); its device
 step r(p) + t is logical step t. A delay longer than a chip's delay slots goes through relay populations,
-which repeat what they hear.
+which repeat their input spikes.
 
-A cycle with less delay than synapse stages fits no latencies. A c-slow network (the slowdown of Leiserson
+A cycle with less delay than synapse stages has no such latencies. A c-slow network (the slowdown of Leiserson
 and Saxe 1991, "Retiming synchronous circuitry": every register becomes c registers) spends c device steps
-on a logical step, d = c D + r(target) - r(source) - 1: exact, at a c-th of the speed. Or delay is added to
-the cycle, which then is another network.
+per logical step, d = c D + r(target) - r(source) - 1: exact, at a c-th of the speed. Or delay is added to the
+cycle, which changes the network.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ RELAYS_MAX, RELAY_NEURONS_MAX = 1024, 1 << 22
 class RetimedNetwork:
     """A Network with the device delay of each projection and the latency of each population or input.
 
-    `relaxed` tells which projections were given more logical delay than the network has, and how much:
-    what runs then is no longer the network. `period`: device steps of a logical step.
+    `relaxed`: steps of logical delay that were added to projections, which changes the network. `period`:
+    device steps per logical step.
     """
 
     network: Network
@@ -50,18 +50,17 @@ def retime(
 ) -> RetimedNetwork:
     """Return the network in device time.
 
-    `delay_max`: delay slots of the chip; None has no limit. `c_slow`: device steps of a logical step; None
-    takes the least that every cycle needs. Raises TimingInfeasible if a cycle is shorter in delay than in
-    synapse stages, unless `relax` allows adding the missing steps to it, DoesNotFit if delays are so long
-    that relays without end were needed, and CompileError if a logical step is to take device steps without
-    end.
+    `delay_max`: delay slots of the chip; None: no limit. `c_slow`: device steps per logical step; None takes
+    the fewest that every cycle needs. Raises TimingInfeasible if a cycle has less delay than synapse stages,
+    unless `relax` allows adding the missing steps; DoesNotFit if delays need more relays than `RELAYS_MAX`;
+    CompileError if `c_slow` exceeds `PERIOD_MAX`.
     """
     relaxed: dict[str, int] = {}
     period = _least_period(network) if c_slow is None else c_slow
     if period > PERIOD_MAX:
         raise CompileError(
-            f"c-slow: {period} device steps a logical step; at most {PERIOD_MAX} are possible, and "
-            f"{_least_period(network)} would do",
+            f"c-slow: {period} device steps per logical step; at most {PERIOD_MAX} are possible, and "
+            f"{_least_period(network)} are enough",
             c_slow=period,
         )
     while (cycle := _short_cycle(network, period)) is not None:
@@ -84,7 +83,7 @@ def retime(
 
 
 def _check_relays(network: Network, long: list[tuple[Projection, int]], delay_max: int) -> None:
-    """Refuse delays that would take relays without end."""
+    """Raise DoesNotFit for delays that need too many relays."""
     relays = sum(d // (delay_max + 1) for _, d in long)
     neurons = sum(d // (delay_max + 1) * network.size(e.source) for e, d in long)
     if relays > RELAYS_MAX or neurons > RELAY_NEURONS_MAX:
@@ -104,7 +103,7 @@ def _device_delay(edge: Projection, latency: Mapping[str, int], period: int) -> 
 def _least_period(network: Network) -> int:
     """Return the least c for which every cycle has as many device steps as synapse stages.
 
-    Each cycle found asks for its own c, which is no more than the answer; every cycle has delay.
+    Every cycle has delay, and the c that one cycle needs is a lower bound of the result.
     """
     period = 1
     while (cycle := _short_cycle(network, period)) is not None:
@@ -114,19 +113,19 @@ def _least_period(network: Network) -> int:
 
 
 def _period_of(stages: int, missing: int, period: int) -> int:
-    """Return the least c for a cycle that misses so many device steps at another."""
+    """Return the least c for a cycle that lacks `missing` device steps at `period`."""
     return ceil(stages * period / (stages - missing))
 
 
 def _infeasible(network: Network, names: list[str], missing: int, period: int) -> TimingInfeasible:
     stages = len(names) - 1
     slow = _least_period(network)
-    each = "" if period == 1 else f" at {period} device steps a logical one"
+    device = "" if period == 1 else f" at {period} device steps per logical step"
     return TimingInfeasible(
-        f"the cycle {' -> '.join(names)} has {stages} synapse stages, each of which takes a step on the "
-        f"chip, and a delay of {stages - missing}{each}: {missing} step(s) are missing; --c-slow spends "
-        f"{slow} device steps on each logical step, exact and as many times slower; --relax-timing adds the "
-        "missing delay, which changes the network",
+        f"the cycle {' -> '.join(names)} needs at least {stages} steps of delay, one per synapse stage, but "
+        f"has {stages - missing}{device} ({missing} missing); --c-slow spends {slow} device steps per "
+        f"logical step, exact but {slow} times slower; --relax-timing adds the missing delay, which changes "
+        "the network",
         cycle=names,
         missing_steps=missing,
         c_slow=slow,
@@ -134,9 +133,9 @@ def _infeasible(network: Network, names: list[str], missing: int, period: int) -
 
 
 def _short_cycle(network: Network, period: int) -> tuple[list[str], int] | None:
-    """Return a cycle with fewer device steps of delay than synapse stages, and how many it misses.
+    """Return a cycle with fewer device steps of delay than synapse stages, and how many are missing.
 
-    Bellman and Ford: potentials that still fall after as many rounds as there are nodes lie on one.
+    Bellman-Ford: a potential that still falls after as many rounds as there are nodes leads to such a cycle.
     """
     spare: dict[tuple[str, str], int] = {}
     for edge in network.projections:
@@ -175,12 +174,12 @@ def _lengthened(network: Network, cycle: list[str], missing: int) -> tuple[Netwo
 
 
 def _relayed(network: Network, edge: Projection, hops: int, delay_max: int, period: int) -> Network:
-    """Split an edge by populations that repeat its source's spikes, so that it takes `hops` crossings."""
+    """Split an edge by relay populations, so that it takes `hops` crossings."""
     source = next((p for p in network.populations if p.name == edge.source), None)
     if source is not None and source.graded:
         raise CompileError(
             f"projection {edge.name!r} needs more than {delay_max} steps of delay, and {edge.source!r} sends "
-            "numbers, which no relay repeats; delay the spikes before it instead",
+            "numbers, which relays cannot repeat; delay the spikes before it instead",
             projection=edge.name,
         )
     shape = source.shape if source else next(p.shape for p in network.inputs if p.name == edge.source)
@@ -200,7 +199,7 @@ def _relayed(network: Network, edge: Projection, hops: int, delay_max: int, peri
 
 
 def repeater(name: str, shape: tuple[int, ...]) -> Population:
-    """Return a relay population, which sends in each step the spikes it hears in it."""
+    """Return a relay population: it sends its input spikes in the step in which they arrive."""
     one, zero = np.ones(1), np.zeros(1)
     parameters = {
         "current_decay": one,
@@ -229,7 +228,7 @@ def _solve(network: Network, period: int, delay_max: int | None = None) -> dict[
     signs = np.tile([1.0, -1.0], len(edges))
     keep = np.repeat([e.source != e.target for e in edges], 2).astype(bool)
     matrix = csr_array((signs[keep], (rows[keep], columns[keep])), shape=(len(edges), len(names)))
-    # Total delay first; among equals the least latency, by a share too small to compete with a step.
+    # Total delay first; among equals the least latency, by a weight too small to compete with a step.
     cost = np.full(len(names), 1.0 / (1 + len(names) * (len(edges) + 1)))
     np.add.at(cost, columns[keep], -signs[keep])
     limit = np.array([period * e.delay_steps - 1.0 for e in edges])

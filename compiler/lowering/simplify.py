@@ -1,4 +1,4 @@
-"""Rewrites of a Network that leave its spikes as they are."""
+"""Rewrites of a Network that preserve its spikes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from snn_compile.compiler.network import Network, Population, Projection
 
 
 def settle_input_bias(network: Network) -> Network:
-    """Turn constant synaptic input into what a chip has.
+    """Turn constant synaptic input into biases, or into the output of an always-on neuron.
 
     Without a synaptic state (current_decay 1) it is a bias of the membrane. Otherwise it would have to
     pass through the current's filter, which no bias does, so one always-on neuron delivers it: exact
@@ -36,9 +36,9 @@ def settle_input_bias(network: Network) -> Network:
 
 
 def fuse_thresholds(network: Network) -> Network:
-    """Merge a leaky integrator that only a Threshold node hears with it: the chip's neuron is both.
+    """Merge a leaky integrator with the Threshold node that alone receives its output into one neuron.
 
-    The threshold sees the membrane in the same step, while a message would take one, and would have to
+    The threshold compares the membrane in the same step, while a message would take a step, and would have to
     carry the membrane.
     """
     for edge in network.projections:
@@ -60,17 +60,16 @@ def fuse_thresholds(network: Network) -> Network:
 
 
 def fuse_resonators(network: Network) -> Network:
-    """Merge two leaky integrators that turn each other, and the Threshold of one, into resonators.
+    """Merge two leaky integrators that rotate each other, and the Threshold of one, into resonators.
 
-    As integrators they would send each other their membranes, cut to a message's bits, and the threshold
-    would be a synapse stage more, for which the layer's recurrent edges are too short. A resonator is all
-    three.
+    As integrators they would send each other their membranes, rounded to a message's bits, and the threshold
+    would be one more synapse stage, for which the layer's recurrent edges have too little delay.
     """
     for target in network.populations:
         edges = [e for e in network.projections if e.target == target.name]
         if len(edges) != 1 or not _is_comparison(network, target, edges[0]) or target.comparison != ">":
             continue
-        if (pair := _turning(network, edges[0])) is None:
+        if (pair := _rotation(network, edges[0])) is None:
             continue
         u, v, sine = pair
         parameters = {
@@ -83,39 +82,42 @@ def fuse_resonators(network: Network) -> Network:
             "input_bias": u.parameters["input_bias"],
             "offset": np.zeros(1),
         }
-        made = Population(target.name, target.shape, "brf", parameters)
+        resonator = Population(target.name, target.shape, "brf", parameters)
         own = {u.name, v.name}
         kept = [e for e in network.projections if e.source not in own]
         return fuse_resonators(
             replace(
                 network,
                 populations=tuple(
-                    made if p is target else p for p in network.populations if p.name not in own
+                    resonator if p is target else p for p in network.populations if p.name not in own
                 ),
-                projections=tuple(replace(e, target=made.name) if e.target == u.name else e for e in kept),
+                projections=tuple(
+                    replace(e, target=resonator.name) if e.target == u.name else e for e in kept
+                ),
             )
         )
     return network
 
 
-def _turning(network: Network, heard: Projection) -> tuple[Population, Population, Any] | None:
-    """Return the integrators u, which `heard` reads, and v, and the sine by which they turn each other.
+def _rotation(network: Network, read: Projection) -> tuple[Population, Population, Any] | None:
+    """Return the integrators u, which `read` reads, and v, and the sine by which they rotate each other.
 
-    v hears u alone, and u alone hears v, one to one, by the weight of u to v negated, both a step late.
+    v receives input from u alone, and sends to u alone, one to one, by the negated weight of u to v; both
+    edges have a delay of one step.
     """
-    u = next((p for p in network.populations if p.name == heard.source), None)
-    others = [e for e in network.projections if e.source == heard.source and e is not heard]
-    if u is None or len(others) != 1 or others[0].target == u.name or heard.target == others[0].target:
+    u = next((p for p in network.populations if p.name == read.source), None)
+    others = [e for e in network.projections if e.source == read.source and e is not read]
+    if u is None or len(others) != 1 or others[0].target == u.name or read.target == others[0].target:
         return None
     v, to_v = network.population(others[0].target), others[0]
     back = [e for e in network.projections if e.source == v.name]
-    reads = {p.population for p in network.outputs}
+    outputs = {p.population for p in network.outputs}
     if (
         [e for e in network.projections if e.target == v.name] != [to_v]
         or len(back) != 1
         or back[0].target != u.name
         or {to_v.delay_steps, back[0].delay_steps} != {1}
-        or {u.name, v.name} & reads
+        or {u.name, v.name} & outputs
         or not (_integrates(u) and _integrates(v))
         or v.parameters["input_bias"].any()
         or not np.array_equal(u.parameters["voltage_decay"], v.parameters["voltage_decay"])
@@ -140,7 +142,7 @@ def _integrates(p: Population) -> bool:
 
 
 def _is_comparison(network: Network, target: Population, edge: Projection) -> bool:
-    """Whether a population does nothing but compare what one edge brings it, one to one."""
+    """Whether a population only compares the input of one one-to-one edge with its threshold."""
     p = target.parameters
     identity = (
         edge.weight.shape[0] == edge.weight.shape[1]
@@ -175,7 +177,7 @@ def _merged(network: Network, source: Population, fused: Population, edge: Proje
 
 
 def _always_on(name: str, fixed: bool) -> Population:
-    """Return a neuron that fires at every step; `fixed` gives it integers that nothing has to choose."""
+    """Return a neuron that fires at every step; `fixed` gives it a fixed scale."""
     one, zero = np.ones(1), np.zeros(1)
     return Population(
         name,
@@ -183,7 +185,7 @@ def _always_on(name: str, fixed: bool) -> Population:
         "lif",
         {
             "current_decay": one,
-            "voltage_decay": zero + 0.5,  # any leak does: v starts each step at 0; it bounds v
+            "voltage_decay": zero + 0.5,  # any leak will do, as v starts each step at 0; it bounds v
             "threshold": zero + 0.5,
             "bias": one,
             "input_bias": zero,

@@ -1,7 +1,8 @@
-"""Partition: populations are cut into slices of neurons, and slices are packed into neurocores.
+"""Partition: cut populations into slices of neurons, and pack the slices into neurocores.
 
-A slice goes into the first core with room. Splitting by target neurons repeats input axons, not weights. The
-weights of a convolution are stored for every target; a kernel that a core holds once is not modelled.
+A slice goes into the first core with room (`core_memory.py` measures it). Splitting by target neurons repeats
+input axons, not weights. The weights of a convolution are stored for every target: kernels shared within a
+core are not modelled.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from snn_compile.targets.errors import DoesNotFit
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """Slices (population, start, stop) by core, and each core's use of its resources."""
+    """Slices (population, start, stop) per core, and each core's use of its resources."""
 
     cores: tuple[tuple[Slice, ...], ...]
     use: tuple[Mapping[str, int], ...]
@@ -31,8 +32,8 @@ def partition(network: QuantizedNetwork, chip: Chip) -> Partition:
     """Return the cores a network needs; raises DoesNotFit with every violation when the chip has too
     few cores, or when a single neuron exceeds a core.
 
-    Where slices that fill every gap need more cores than the chip has, the slices of a population are kept
-    together instead: fewer cores then hear each neuron.
+    Where first-fit packing needs more cores than the chip has, the slices of a population are kept together
+    instead, so that each neuron has fewer target cores.
     """
     try:
         found = _partition(network, chip, together=False)
@@ -81,7 +82,7 @@ def _partition(network: QuantizedNetwork, chip: Chip, together: bool) -> Partiti
             use = [measure.core(slices, reached) for slices in cores]
             if not any(used[key] > limits[key] for used in use for key in limits):
                 return Partition(tuple(map(tuple, cores)), tuple(use), limits)
-            # Spikes go to more cores than was assumed: pack again, knowing it.
+            # Spikes go to more cores than assumed: pack again with the new counts.
             measure.learn(reached)
         for name in too_large:
             if parts[name] >= sizes[name]:
@@ -95,8 +96,8 @@ def _partition(network: QuantizedNetwork, chip: Chip, together: bool) -> Partiti
 def _slices(name: str, shape: tuple[int, ...], count: int) -> list[Slice]:
     """Return a population cut into at least `count` slices.
 
-    Neurons of (channels, height, width) are cut at the same places in every channel, rows first: what hears
-    the same part of an image then goes to the same core, and shares its input axons there.
+    Neurons of (channels, height, width) are cut at the same places in every channel, rows first: neurons with
+    the same receptive field then go to the same core, and share its input axons.
     """
     size = prod(shape)
     if len(shape) != 3 or count <= 1:
@@ -120,7 +121,7 @@ def _cut(name: str, low: int, high: int, count: int) -> list[Slice]:
 
 
 def _widest(slices: list[Slice], shape: tuple[int, ...], measure: CoreMemory) -> int:
-    """Return the most input axons that the slices of one part of an image need, in all channels."""
+    """Return the most input axons that the slices of one part of an image need over all channels."""
     if len(shape) != 3 or len(slices) == 1:
         return 0
     most = 0
@@ -136,7 +137,7 @@ def _impossible(name: str, measure: CoreMemory, limits: Mapping[str, int], chip:
     alone = [(name, 0, 1)]
     used = measure.core(alone, measure.reached([alone]))
     lines = [f"{key} {used[key]} of {limits[key]}" for key in limits if used[key] > limits[key]]
-    # Alone it fits, but not with the cores that hear it once all are placed.
+    # Alone it fits, but not with its target cores once all slices are placed.
     lines = lines or [f"out_axons {measure.reach[name].max()} of {limits['out_axons']}"]
     return DoesNotFit(
         f"one neuron of {name!r} exceeds a core of {chip.title}: " + "; ".join(lines), violations=lines
@@ -144,7 +145,7 @@ def _impossible(name: str, measure: CoreMemory, limits: Mapping[str, int], chip:
 
 
 def _too_small(found: str, measure: CoreMemory, limits: Mapping[str, int], chip: Chip) -> DoesNotFit:
-    """Return the error for a chip with too few cores: what was found, and what any cut would need."""
+    """Return the error for a chip with too few cores, with lower bounds that hold for any cut."""
     names = list(measure.reach)
     bits = {name: measure.least_bits(name) / limits["memory_bits"] for name in names}
     lines = [f"cores: {found} for {chip.cores} cores"]
@@ -153,7 +154,7 @@ def _too_small(found: str, measure: CoreMemory, limits: Mapping[str, int], chip:
         shares = ", ".join(f"{name} {bits[name]:.0f}" for name in most)
         lines.append(
             f"memory_bits: neurons and synapses alone fill {least} cores ({shares}); each target stores its "
-            "own weights, also of a convolution"
+            "own weights, also in a convolution"
         )
     sends = {name: reach.sum() / limits["out_axons"] for name, reach in measure.reach.items()}
     if (least := ceil(sum(sends.values()))) > chip.cores:
@@ -170,9 +171,9 @@ def _pack(
     chip: Chip,
     together: bool,
 ) -> list[list[Slice]]:
-    """Return cores, first-fit; every slice must fit an empty one.
+    """Pack slices into cores, first-fit; every slice must fit an empty core.
 
-    `together`: slices of a population that is cut go only where others of it are, or into an empty core.
+    `together`: slices of a population that is cut share cores with each other only.
     """
     cores: list[list[Slice]] = []
     totals: list[dict[str, int]] = []

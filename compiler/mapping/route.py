@@ -1,4 +1,4 @@
-"""Route: which cores hear each slice's spikes."""
+"""Route: the target cores of each slice's spikes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HOST = -1
 
 
 def route(network: QuantizedNetwork, cores: Sequence[Core]) -> tuple[Route, ...]:
-    """Return a route for every slice and input that somebody hears."""
+    """Return a route for every slice and input that has targets."""
     holders = {
         p.name: [c.index for c in cores if any(s[0] == p.name for s in c.slices)] for p in network.populations
     }

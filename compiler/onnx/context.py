@@ -1,4 +1,4 @@
-"""What the walk over an ONNX graph builds, and how operators refuse what they do not convert."""
+"""State of the walk over an ONNX graph, and the errors of operators that do not convert."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from snn_compile.targets.errors import CompileError
 
 Array: TypeAlias = npt.NDArray[Any]
 Value: TypeAlias = Affine | Array
-"""What a name of the graph stands for: an expression, or a constant."""
+"""The value of a name in the graph: an expression, or a constant."""
 
 MAX_POOL = ("refuse", "rectify", "average")
 
 
 @dataclass(eq=False)
 class Walk:
-    """What is built while the nodes are visited in order."""
+    """The state of the walk while nodes are visited in order."""
 
     opset: int
     max_pool: str
@@ -34,7 +34,7 @@ class Walk:
     names: set[str] = field(default_factory=set)
 
     def rectify(self, name: str, x: Affine, ceiling: float = inf) -> Affine:
-        """Add a layer that sends clip(x, 0, ceiling) and return what it sends."""
+        """Add a layer that sends clip(x, 0, ceiling) and return its output."""
         if not x.terms:
             return Affine(x.shape, {}, np.clip(x.bias, 0.0, ceiling))
         plain = name.strip("/").replace("/", ".") or "rectifier"
@@ -53,14 +53,14 @@ def refuse(node: Node, why: str) -> CompileError:
 
 
 def expression(node: Node, x: Value | None, what: str = "input") -> Affine:
-    """Return what depends on the model's input; raises CompileError on a constant."""
+    """Return a value as an expression of the model's input; raises CompileError on a constant."""
     if not isinstance(x, Affine):
         raise refuse(node, f"has a constant as its {what}; expected what depends on the model's input")
     return x
 
 
 def constant(node: Node, x: Value | None, what: str) -> Float:
-    """Return a constant as float64; raises CompileError on what depends on the model's input."""
+    """Return a constant as float64; raises CompileError if it depends on the model's input."""
     if not isinstance(x, np.ndarray):
         raise refuse(node, f"needs a constant {what}; products of two activations are not linear")
     return np.asarray(x, np.float64)
@@ -78,7 +78,7 @@ def batched(node: Node, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def present(node: Node, x: Value | None) -> Value:
-    """Return an input that may not be left out."""
+    """Return a required input."""
     if x is None:
         raise refuse(node, "lacks an input")
     return x

@@ -1,6 +1,6 @@
-"""Reading `.onnx` files: one protobuf message, checked, its shapes inferred by onnx for a batch of one.
+"""Reader of `.onnx` files: one checked protobuf message, with shapes inferred by onnx for a batch of one.
 
-Nothing but the file itself is read: weights in other files are refused. Nothing in it is executed.
+Only the file itself is read: weights in other files are refused. No code in it is executed.
 """
 
 from __future__ import annotations
@@ -118,16 +118,16 @@ def _opset(proto: Any) -> int:
     opset = versions.get("", versions.get("ai.onnx"))
     low, high = OPSETS
     if opset is None or not low <= opset <= high:
-        said = "no opset" if opset is None else f"opset {opset}"
+        found = "no opset" if opset is None else f"opset {opset}"
         raise CompileError(
-            f"{said} of the standard operators; {low} to {high} are read (onnx.version_converter changes it)",
+            f"{found} of the standard operators; {low} to {high} are read (see onnx.version_converter)",
             opset=opset,
         )
     return int(opset)
 
 
 def _refuse_parts(proto: Any) -> None:
-    """Refuse what is outside the standard operators or outside the file."""
+    """Refuse custom operators, and data outside the file."""
     for node in proto.graph.node:
         where = node_name(node)
         if node.domain not in ("", "ai.onnx"):
@@ -216,5 +216,5 @@ def _node(proto: Any, index: int) -> Node:
 
 
 def node_name(proto: Any) -> str:
-    """Return what a node is called in messages: its name, or what it writes."""
+    """Return a node's name in messages: its own, or that of its output."""
     return str(proto.name or next(iter(proto.output), ""))

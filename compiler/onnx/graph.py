@@ -1,9 +1,9 @@
-"""ONNX to a network of rectifiers: a walk over the nodes that folds everything linear.
+"""Convert an ONNX graph to a ReLU network: a walk over the nodes that folds everything linear.
 
     read_onnx("model.onnx")     the RectifierNetwork in a file
 
-What an operator means stands in `operators.py`, how a file is read in `file.py`. Every shape that
-the walk finds is compared with the one that onnx inferred.
+`operators.py` defines the operators, `file.py` reads files. Every shape is compared with the one that onnx
+inferred.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ FOLDED = (
     "Add", "Cast", "Concat", "Div", "Gather", "Identity", "Mul", "Neg", "Reshape", "Shape", "Slice", "Sqrt",
     "Squeeze", "Sub", "Transpose", "Unsqueeze",
 )  # fmt: skip
-"""Operators that are computed when everything they read is constant: none of them can grow without bound."""
+"""Operators that are evaluated when all their inputs are constant; none of them can grow without bound."""
 
 
 def read_onnx(path: str | os.PathLike[str], max_pool: str = "refuse") -> RectifierNetwork:
-    """Return what an `.onnx` file computes, as a network of rectifiers.
+    """Return the ReLU network of an `.onnx` file.
 
     `max_pool`: "refuse", "rectify" (max(a, b) = b + relu(a - b)) or "average" (another network). Raises
-    CompileError, naming file and node, for what is damaged or not converted.
+    CompileError, naming file and node, if it is damaged or cannot be converted.
     """
     if max_pool not in MAX_POOL:
         raise CompileError(f"max_pool {max_pool!r}; use one of {', '.join(MAX_POOL)}")
@@ -72,7 +72,7 @@ def _network(model: OnnxModel, max_pool: str) -> RectifierNetwork:
 
 
 def _arguments(node: Node, values: Mapping[str, Value]) -> list[Value | None] | None:
-    """Return what a node reads, None for an input left out; None in all if a shape is among it."""
+    """Return a node's inputs, None for one that is left out; None for all if a shape is among them."""
     found: list[Value | None] = []
     for name in node.inputs:
         if name and name not in values and node.kind not in RESHAPING:

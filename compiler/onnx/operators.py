@@ -1,7 +1,7 @@
-"""What ONNX operators mean on affine expressions: one function each, in the table `OPERATORS`.
+"""ONNX operators on affine expressions: one function each, in the table `OPERATORS`.
 
-Semantics are those of the ONNX operator documentation (versions from opset 7 on); onnxruntime is what they
-are tested against. Expressions keep the batch axis, of size 1.
+Semantics are those of the ONNX operator documentation (versions from opset 7 on), tested
+against onnxruntime. Expressions keep the batch axis, of size 1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Rate-coded conversion: a network of rectifiers becomes integrate-and-fire neurons.
+"""Rate-coded conversion: a ReLU network becomes integrate-and-fire neurons.
 
-A layer's activation a is carried by the rate of a neuron that fires at most once a step: over n steps it
+A layer's activation a is carried by the rate of a neuron that fires at most once per step: over n steps it
 sends about n a / lambda spikes, each of which stands for lambda, the layer's (or channel's) range. Membranes
 are in units of activations, thresholds are the ranges, and the equations those of `network.py` with no leak
 and a reset by subtraction,
@@ -41,14 +41,14 @@ STEPS = 64
 BALANCES = ("error", "percentile")
 PER = ("layer", "channel")
 CANDIDATES = np.geomspace(0.05, 1.0, 60)
-"""Ranges tried, as shares of the largest activation."""
+"""Ranges that are tried, as fractions of the largest activation."""
 
 SAMPLED = 1 << 18
 """Activations of a layer or channel on which ranges are compared."""
 
 OUTPUT = "scores"
 CALIBRATION_SAMPLES = 512
-"""Samples on which ranges are chosen, at most."""
+"""Most samples on which ranges are chosen."""
 
 TRACE_BYTES = 256 << 20
 """Of the traces of all neurons, which bounds the samples that biases and scales are chosen on."""
@@ -56,10 +56,10 @@ TRACE_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class ConversionOptions:
-    """How rates stand for activations; see the file's docstring.
+    """Settings of the conversion; see the file's docstring.
 
-    `steps`: for how many steps an input is shown. `percentile` (0 to 100) is that of balance "percentile".
-    `per`: one range a layer or a channel. `correct`: rounds of bias correction, 0 for none.
+    `steps`: steps for which an input is shown. `percentile` (0 to 100) is that of balance "percentile".
+    `per`: one range per "layer" or "channel". `correct`: rounds of bias correction, 0 for none.
     """
 
     steps: int = STEPS
@@ -92,9 +92,9 @@ def conversion_options(steps: int | str | None, balance: str | None) -> Conversi
 
 @dataclass(frozen=True, eq=False)
 class Conversion:
-    """The spiking network, the range of every layer's rates (by neuron), and what was done.
+    """The spiking network, the range of every layer's rates (by neuron), and its settings.
 
-    `clipped`: share of each layer's activations above its range on the calibration data. `calibration`:
+    `clipped`: fraction of each layer's activations above its range on the calibration data. `calibration`:
     the samples (batch, *shape) that traces of all neurons and steps are taken of, fewer than were given
     where those would not fit into memory.
     """
@@ -217,7 +217,7 @@ def _population(name: str, shape: Sequence[int], bias: Float, threshold: Float |
 
 
 def _projections(name: str, value: Affine, ranges: Mapping[str, Float]) -> list[Projection]:
-    """Return what arrives at a population: a spike of a layer stands for its range."""
+    """Return the projections into a population; a spike of a layer stands for its range."""
     return [
         Projection(
             f"{sender}/{name}",
@@ -236,7 +236,7 @@ def _corrected(
     sent: Mapping[str, Float],
     options: ConversionOptions,
 ) -> Network:
-    """Return the network with the mean error of every layer's rates taken off its biases."""
+    """Return the network with the mean error of every layer's rates subtracted from its biases."""
     inputs = {source.input_name: shown(sent[source.input_name], options.steps)}
     offsets: dict[str, Float] = {}
     for _ in range(options.correct):

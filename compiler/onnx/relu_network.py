@@ -1,11 +1,11 @@
-"""Networks of rectifiers: what an artificial neural network is once everything linear is folded.
+"""ReLU networks: artificial neural networks with everything linear folded.
 
-Every value is an affine expression of the input and of rectifiers before it,
+Every value is an affine expression of the input and of earlier ReLU layers,
 
     x = bias + sum over sources of weight @ source        weights (target, source), arrays flat in C order
 
-so batch normalisation, pooling by averages, reshaping and residual additions leave nothing behind but
-weights. A layer sends clip(x, 0, ceiling). The network's output is one more expression.
+so batch normalisation, average pooling, reshaping and residual additions are weights only. A layer's output
+is clip(x, 0, ceiling). The network's output is one more expression.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from snn_compile.compiler.network import Float, Weight
 from snn_compile.targets.errors import CompileError, WrongInput
 
 VALUES_MAX = 1 << 22
-"""Values of the largest tensor; a chip has a million neurons."""
+"""Most values of a tensor; a chip has a million neurons."""
 
 ENTRIES_MAX = 100_000_000
-"""Entries of the largest map: 1.2 GB, several times what a chip holds as synapses."""
+"""Most entries of a map: 1.2 GB, several times the synapses of a chip."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ def _product(matrix: Weight, weight: Weight, node: str) -> Weight:
 
 @dataclass(frozen=True, eq=False)
 class Rectifiers:
-    """A layer: it sends clip(x, 0, ceiling) of its expression, under its name."""
+    """A layer: clip(x, 0, ceiling) of its expression, under its name."""
 
     name: str
     value: Affine
@@ -124,7 +124,7 @@ class Rectifiers:
 
 @dataclass(frozen=True, eq=False)
 class RectifierNetwork:
-    """Layers in an order in which they can be computed; `notes` say what was dropped or replaced.
+    """Layers in an order in which they can be computed; `notes` list what was dropped or replaced.
 
     `model` is the file that it was read from, for the float reference; `digest` is that file's SHA-256.
     """
@@ -150,7 +150,7 @@ class RectifierNetwork:
         return data.reshape(len(data), -1)
 
     def activations(self, inputs: npt.ArrayLike) -> dict[str, Float]:
-        """Return what the input and every layer send, (batch, size), for inputs (batch, *shape)."""
+        """Return the outputs (batch, size) of the input and every layer, for inputs (batch, *shape)."""
         sent = {self.input_name: self.flat(inputs)}
         for layer in self.layers:
             sent[layer.name] = np.clip(layer.value.value(sent), 0.0, layer.ceiling)

@@ -1,4 +1,4 @@
-"""ONNX operators over space: convolutions, pools and reductions, as rules of `onnx_operators.OPERATORS`."""
+"""ONNX operators over space: convolutions, pools and reductions, for the table `operators.OPERATORS`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _two(values: Sequence[int]) -> tuple[int, int]:
 
 
 def average_pool(walk: Walk, node: Node, args: Sequence[Value | None]) -> Value:
-    """AveragePool: folded into what comes next."""
+    """AveragePool: folded into the next layer."""
     x = expression(node, args[0])
     return _average(node, x, windows(node, x.shape, _kernel(node)))
 

@@ -1,13 +1,13 @@
-"""Rounding refined on calibration data: up or down per weight, to keep what a neuron receives.
+"""Calibrated rounding: round each weight up or down so that a neuron's input on calibration data is kept.
 
-A weight's nearest value is the best one for that weight alone. What a neuron integrates is the sum over its
-sources, so errors of sources that fire together can cancel. With e the errors of one neuron's weights and
-x the messages as its membrane sees them (through the filters of current and membrane), the mean square of
-what goes wrong is e' H e, H the second moments E[x x']. Each weight may be one of its two neighbouring
-values; cyclic coordinate descent from the nearest ones lowers e' H e until nothing changes, all neurons at
-once.
-The objective is that of AdaRound and GPTQ (Nagel et al. 2020, section 3; Frantar et al. 2022); the moments
-in time and the descent are made for spiking neurons.
+A weight's nearest value is best for that weight alone. A neuron integrates the sum over its sources, so
+errors of sources that fire together can cancel. With e the errors of one neuron's weights and x the messages
+filtered as its current and membrane filter them, the mean squared error of the membrane is e' H e, where H
+holds the second moments E[x x']. Each weight takes one of its two neighbouring values; cyclic coordinate
+descent from the nearest values lowers e' H e until nothing changes, for all neurons at once.
+
+The objective is that of AdaRound and GPTQ (Nagel et al. 2020, section 3; Frantar et al. 2022); moments over
+time and coordinate descent are specific to this compiler.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from snn_compile.compiler.quantization.weight_tables import SplitWeights
 METHODS = ("auto", "nearest", "reconstruct")
 SWEEPS = 8
 RIDGE = 0.01
-"""Share of the mean second moment that is added to every source's own: data is finite."""
+"""Fraction of the mean second moment that is added to the diagonal, because data is finite."""
 
 MOMENT_VALUES = 1 << 25
-"""Messages of calibration data, steps times sources, that second moments are taken over."""
+"""Most messages of calibration data, steps times sources, in the second moments."""
 
 MOMENT_SOURCES = 4224
 WORK = 2e9
-"""Products a sweep may take where weights are dense; larger populations keep their nearest values."""
+"""Most products per sweep where weights are dense; larger populations keep their nearest values."""
 
 SPARSE_WORK = 4e8
-"""The same where they are sparse, and every target has second moments of its own sources."""
+"""The same for sparse weights, where every target has the second moments of its own sources."""
 
 CHUNK = 1 << 25
-"""Second moments of targets with sparse weights that are held at once."""
+"""Second moments of targets with sparse weights that are in memory at once."""
 
 
 def affordable(weights: Sequence[Weight]) -> bool:
-    """Whether the weights that arrive at a population are few enough to reconstruct."""
+    """Whether the weights into a population are few enough for calibrated rounding."""
     sources = sum(weight.shape[1] for weight in weights)
     if sources > MOMENT_SOURCES:
         return False
@@ -52,28 +52,28 @@ def affordable(weights: Sequence[Weight]) -> bool:
 
 
 def _counts(weights: Sequence[Weight]) -> npt.NDArray[np.int64]:
-    """Return how many weights each target has."""
+    """Return the number of weights per target."""
     each = [np.diff(w.indptr) if issparse(w) else np.full(w.shape[0], w.shape[1]) for w in weights]
     return np.asarray(np.sum(each, axis=0), np.int64)
 
 
 def moments(
     population: Population,
-    arriving: Sequence[Projection],
+    incoming: Sequence[Projection],
     messages: Mapping[str, Float],
     units: Mapping[str, float],
 ) -> Float:
     """Return H over the sources of all projections, side by side in their order.
 
-    `messages`: what every source sent, (batch, steps, size), in the float network's units; `units`
-    turns them into the chip's.
+    `messages` of every source, (batch, steps, size), are in the float network's units; `units` converts them
+    to the chip's.
     """
-    batch, steps = messages[arriving[0].source].shape[:2]
-    values = batch * steps * sum(e.weight.shape[1] for e in arriving)
+    batch, steps = messages[incoming[0].source].shape[:2]
+    values = batch * steps * sum(e.weight.shape[1] for e in incoming)
     chosen = slice(None, None, max(1, -(-values // MOMENT_VALUES)))
     late = [
         _late(messages[e.source][chosen].astype(np.float64) * units.get(e.source, 1.0), e.delay_steps)
-        for e in arriving
+        for e in incoming
     ]
     poles = population.kind.poles(population)
     moment: Float = np.mean([_second([_through(pole, x) for x in late]) for pole in poles], axis=0)
@@ -90,7 +90,7 @@ def _late(messages: Float, delay: int) -> Float:
 
 
 def _second(seen: Sequence[Float]) -> Float:
-    """Return the second moments of messages, those of all projections side by side."""
+    """Return the second moments of messages, all projections side by side."""
     x = np.concatenate(seen, axis=2)
     x = x.reshape(-1, x.shape[2])
     moment: Float = x.T @ x / len(x)
@@ -98,17 +98,17 @@ def _second(seen: Sequence[Float]) -> Float:
 
 
 def _through(poles: tuple[complex, ...], x: Float) -> Float:
-    """Return messages through poles one behind the other; what is real of them is the membrane."""
+    """Return messages filtered by poles in series; the real part is the membrane."""
     for pole in poles:
         x = lfilter([1.0], [1.0, -pole], x, axis=1)
     return np.real(x)
 
 
 def reconstructed(found: Sequence[tuple[Weight, SplitWeights]], moment: Float) -> list[SplitWeights]:
-    """Return a population's tables with roundings chosen together over all projections that arrive.
+    """Return a population's tables with roundings chosen jointly over all its incoming projections.
 
-    `found`: each projection's exact weights, in the chip's units, and their nearest tables; `moment` over
-    their sources side by side.
+    `found`: per projection its exact weights, in the chip's units, and their nearest tables; `moment`: over
+    the sources of all, side by side.
     """
     limits = [split.limits() for _, split in found]
     kinds = [
@@ -134,7 +134,7 @@ def reconstructed(found: Sequence[tuple[Weight, SplitWeights]], moment: Float) -
 
 
 def _by_target(flat: Sequence[Float], weights: Sequence[Weight], moment: Float) -> Float:
-    """Reconstruct stored values (exact, kept, step, low, high), each target with its own sources alone."""
+    """Round stored values (exact, kept, step, low, high), each target over its own sources only."""
     row, source, offset = [], [], 0
     for weight in weights:
         rows, columns = weight.shape
@@ -162,7 +162,7 @@ def _by_target(flat: Sequence[Float], weights: Sequence[Weight], moment: Float) 
 
 
 def reconstruct(exact: Float, kept: Float, step: Float, limits: tuple[Float, Float], moment: Float) -> Float:
-    """Return values on the lattice of `kept` (targets, sources) with a smaller e' H e.
+    """Return values on the grid of `kept` (targets, sources) with a smaller e' H e.
 
     `moment`: H (sources, sources) of all targets, or (targets, sources, sources). Each value stays within a
     step of `exact`, and within `limits`; places with a step of 0 stay as they are.
@@ -170,7 +170,7 @@ def reconstruct(exact: Float, kept: Float, step: Float, limits: tuple[Float, Flo
     free = np.where(step > 0, step, 1.0)
     below = kept + np.floor((exact - kept) / free + 1e-9) * step
     above = kept + np.ceil((exact - kept) / free - 1e-9) * step
-    # What is clipped has its nearest value at the end of the range.
+    # A clipped weight has its nearest value at the end of the range.
     low, high = np.maximum(np.minimum(below, kept), limits[0]), np.minimum(np.maximum(above, kept), limits[1])
     values, own = kept.copy(), moment if moment.ndim == 3 else moment[None]
     slope = (values - exact) @ moment if moment.ndim == 2 else ((values - exact)[:, None] @ moment)[:, 0]
@@ -181,7 +181,7 @@ def reconstruct(exact: Float, kept: Float, step: Float, limits: tuple[Float, Flo
             wanted = -slope[:, j] / weight / free[:, j]
             new = np.clip(values[:, j] + np.rint(wanted) * step[:, j], low[:, j], high[:, j])
             change = new - values[:, j]
-            # A move must lessen the error; equal ones would go round in circles.
+            # A move must reduce the error; moves of equal error would cycle.
             gain = change * (2 * slope[:, j] + change * weight)
             rows = np.flatnonzero(gain < -1e-12 * weight * free[:, j] ** 2)
             if len(rows):

@@ -1,13 +1,13 @@
-"""Weights to the integer tables that stand for them: one, several by sign or by target, or two that add up.
+"""Integer weight tables of a projection: one table, several by sign or by target, or two that add up.
 
-    one         a table with one exponent
-    sign        positive and negative weights apart: a bit finer each, the same synops
-    group       targets (rows) of alike magnitude together, each group with its own exponent: the same
-                synops and nearly the same memory
-    residual    a coarse table, and one of what it leaves: about twice the bits, memory and synops
+    one         per-tensor: a table with one exponent
+    sign        sign-split: positive and negative weights apart, one bit finer each, the same synops
+    group       row-grouped: targets (rows) of similar magnitude share an exponent; the same synops and nearly
+                the same memory
+    residual    a coarse table and one of its residual: about twice the bits, memory and synops
 
-Where a table's range ends is chosen by error, not by the largest weight: a smaller exponent clips a few
-weights and makes all others finer.
+The range of a table is chosen by error, not by the largest weight: a smaller exponent clips a few weights and
+makes all others finer.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from snn_compile.targets.integer import weight_range, weight_step
 
 KINDS = ("one", "sign", "group", "residual")
 CLIPS = 4
-"""A table's exponent may be so much smaller than its largest weight asks for."""
+"""Exponents that are tried per table: that of its largest weight, and smaller ones, which clip."""
 
 GROUPS = 4
-"""Groups of targets a projection is cut into at most."""
+"""Most groups of targets per projection."""
 
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class TableFormat:
-    """How a projection's weights are held: bits of a table (1 to 8), and the kind of split."""
+    """Format of a projection's weights: bits per table (1 to 8), and the kind of split."""
 
     bits: int = 8
     tables: str = "one"
@@ -45,8 +45,8 @@ class TableFormat:
 class SplitWeights:
     """Tables that add up to a projection's weights.
 
-    `holds` says which values a part holds, None for a coarse part that stays as it is. `lsb`: distance
-    of the nearest other sum that can be held, per value.
+    `holds`: mask of the values that a part holds, None for a coarse part that stays as it is. `lsb`: distance
+    to the nearest other sum that can be held, per value.
     """
 
     parts: tuple[RoundedWeights, ...]
@@ -54,11 +54,11 @@ class SplitWeights:
     lsb: Float
 
     def values(self) -> Float:
-        """The weights that the tables add up to."""
+        """Return the weights that the tables add up to."""
         return np.asarray(np.sum([part.values() for part in self.parts], axis=0), np.float64)
 
     def limits(self) -> tuple[Float, Float]:
-        """Return the least and the largest sum that can be held at the place of each value."""
+        """Return the smallest and the largest sum that the tables can hold, per value."""
         low, high = np.zeros_like(self.lsb), np.zeros_like(self.lsb)
         for part, holds in zip(self.parts, self.holds, strict=True):
             bottom, top = (
@@ -69,7 +69,7 @@ class SplitWeights:
         return low, high
 
     def moved(self, values: Float) -> SplitWeights:
-        """Return tables that add up to `values`, whole steps within the limits from those held now."""
+        """Return tables that add up to `values`: whole steps from the present ones, within limits."""
         rest, parts = np.array(values), []
         for part, holds in zip(self.parts, self.holds, strict=True):
             if holds is None:
@@ -82,7 +82,7 @@ class SplitWeights:
         return replace(self, parts=tuple(parts))
 
     def clipped(self, exact: Float) -> int:
-        """Return how many weights lie more than half a last bit beyond the limits."""
+        """Return the number of weights more than half an LSB beyond the limits."""
         low, high = self.limits()
         slack = self.lsb * (0.5 + 1e-9)
         return int(np.count_nonzero((exact < low - slack) | (exact > high + slack)))
@@ -96,11 +96,11 @@ def split_weights(
     rows: npt.NDArray[np.int64] | None = None,
     graded: bool = False,
 ) -> SplitWeights:
-    """Round weights, in units of the chip's synaptic input, to the tables that `how` asks for.
+    """Round weights, in units of the chip's synaptic input, to tables of the format `how`.
 
-    `importance` weighs the squared error of each value (default: all alike); `rows` is the target of
-    each (default: the first axis). `graded`: messages are numbers, so that steps below 1 count. A split
-    that has nothing to split gives one table.
+    `importance` weights the squared error of each value (default: all equal); `rows` is the target of each
+    value (default: the first axis). `graded`: messages are numbers, so that steps below 1 matter. A split
+    with nothing to split gives one table.
     """
     if how.tables == "sign" and np.min(exact, initial=0.0) < 0 < np.max(exact, initial=0.0):
         return _apart([exact >= 0, exact < 0], exact, how.bits, exponents, importance)
@@ -117,7 +117,7 @@ def split_weights(
 def _apart(
     masks: Sequence[Mask], exact: Float, bits: int, exponents: tuple[int, int], importance: Float | None
 ) -> SplitWeights:
-    """One table for each mask."""
+    """Return one table per mask."""
     parts = [_least_error(np.where(mask, exact, 0.0), bits, exponents, importance) for mask in masks]
     lsb = np.sum([np.where(mask, part.step, 0.0) for mask, part in zip(masks, parts, strict=True)], axis=0)
     return SplitWeights(tuple(parts), tuple(masks), np.asarray(lsb, np.float64))
@@ -126,7 +126,7 @@ def _apart(
 def _least_error(
     exact: Float, bits: int, exponents: tuple[int, int], importance: Float | None
 ) -> RoundedWeights:
-    """Round to one table, clipping where that lessens the squared error."""
+    """Round to one table, clipping where that reduces the squared error."""
     best = round_weights(exact, bits, exponents)
     least = _error(best, exact, importance)
     for clip in range(1, CLIPS):
@@ -147,7 +147,7 @@ def _error(rounded: RoundedWeights, exact: Float, importance: Float | None) -> f
 def _groups(
     exact: Float, bits: int, exponents: tuple[int, int], rows: npt.NDArray[np.int64] | None
 ) -> list[Mask]:
-    """Return masks of targets whose largest weights ask for the same exponent."""
+    """Return masks of targets whose largest weights need the same exponent."""
     if rows is None:
         rows = np.broadcast_to(np.arange(exact.shape[0])[:, None], exact.shape)
     largest = np.zeros(int(rows.max()) + 1)
@@ -160,9 +160,9 @@ def _groups(
 
 
 def _residual(left: Float, bits: int, exponents: tuple[int, int], graded: bool) -> RoundedWeights | None:
-    """Return the table of what a coarse one left; None if the chip's sums are no finer than that.
+    """Return the table of a coarse table's residual; None if the chip's sums are not that fine.
 
-    Of single spikes a step below 1 would be lost when the table's sum is shifted right.
+    With spikes a step below 1 is lost when the table's sum is shifted right.
     """
     finest = exponents[0] if graded else max(exponents[0], ceil(-log2(weight_step(bits, "mixed"))))
     fine = round_weights(left, bits, (finest, exponents[1]))

@@ -125,7 +125,7 @@ def test_inspect(command, model, tmp_path):
     graph.metadata.clear()
     nir.write(tmp_path / "open.nir", graph)
     code, out, _ = command("inspect", tmp_path / "open.nir")
-    assert code == 0 and "the file does not say" in out and "--convention dt=..." in out
+    assert code == 0 and "the file does not state" in out and "--convention dt=..." in out
     result = json.loads(command("inspect", tmp_path / "open.nir", "--json")[1])
     assert result["contract"] is None and "reset" in result["open"]
 
@@ -168,7 +168,7 @@ def test_delays_are_stated_by_edge(command, tmp_path):
     code, _, err = command(tmp_path / "cycle.nir")
     assert code == 1 and "delays=SOURCE:TARGET:STEPS" in err
     code, _, err = command(tmp_path / "cycle.nir", "--convention", "delays=b:a:1")
-    assert code == 1 and "1 step(s) are missing" in err
+    assert code == 1 and "(1 missing)" in err
     assert "--relax-timing" in err
     code, out, err = command(
         tmp_path / "cycle.nir", "--convention", "delays=b:a:1", "--relax-timing", "--json"

@@ -175,7 +175,7 @@ def test_reconstruction_on_request_and_compared_with_nearest(case):
         done = compile_stages(graph, options=options, calibration=bernoulli(1, 4))
         assert done.precision.plan.rounding == rounding
         names = [t.name.strip() for t in done.precision.trials]
-        assert ("rounding reconstructed" in names) == (rounding == "reconstruct")
+        assert ("calibrated rounding" in names) == (rounding == "reconstruct")
     worst = max(e.max_lsb for e in done.quantized.errors if "/" in e.tensor and not e.clipped)
     assert 0.5 < worst < 1
 

@@ -64,7 +64,7 @@ def test_a_file_is_nobody_elses(name):
         set(MAKERS) - {FILES[name]["framework"]} - ({"norse", "sinabs"} if name in SHARED_BY_TWO else set())
     )
     for other in others:
-        with pytest.raises(CompileError, match=f"does not look like a file written by {other}"):
+        with pytest.raises(CompileError, match=f"does not match the files that {other}"):
             detect(read(name), {"maker": other})
 
 

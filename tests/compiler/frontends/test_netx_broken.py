@@ -143,9 +143,9 @@ BROKEN: dict[str, tuple[Callable[[h5py.File], Any], str]] = {
     "a flatten of another size": (_set("2/shape", 83, 0), "layer/2: .*83"),
     "a concat that hears itself": (_concat(2), "layer/2: .*themselves"),
     "a concat of what is not there": (_concat(9), "layer/2: .*layer 9"),
-    "a concat of other sizes": (_concat(0), r"layer/2: .*declares 84 values, and 210 arrive"),
+    "a concat of other sizes": (_concat(0), r"layer/2: .*declares 84 values, but receives 210"),
     "a second input": (_new("2/type", data="input"), "layer/2: an input layer"),
-    "a hidden layer that never spikes": (_set("3/neuron/vThMant", 1 << 17), "layer/3: .*hears nothing"),
+    "a hidden layer that never spikes": (_set("3/neuron/vThMant", 1 << 17), "layer/3: .*receives nothing"),
 }
 
 

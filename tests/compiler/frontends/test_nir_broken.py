@@ -250,11 +250,11 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "a weight of one dimension": (new("fc/weight", data=np.ones(60)), r"'fc': 'weight' has shape \(60,\)"),
     "a weight of other columns": (
         new("fc/weight", data=np.ones((5, 11))),
-        "node 'fc': a weight of shape .5, 11. takes 11 values, and 12 arrive from 'lif'",
+        "node 'fc': a weight of shape .5, 11. takes 11 values, and receives 12 from 'lif'",
     ),
     "a weight of other rows": (
         lambda f: (new("fc/weight", data=np.ones((4, 12)))(f), new("fc/bias", data=np.ones(4))(f)),
-        "node 'inner.scale' scales 5 values and gets 4",
+        "node 'inner.scale' scales 5 values and receives 4",
     ),
     "a bias of another size": (new("fc/bias", data=np.ones(4)), r"node 'fc': 'bias' has shape \(4,\)"),
     "neurons of two sizes": (new("lif/tau", data=np.ones(11)), r"'lif': r has shape \(12,\) and tau \(11,"),
@@ -264,7 +264,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     ),
     "other neurons than arrive": (
         lambda f: [new(f"lif/{key}", data=np.ones(13))(f) for key in f[f"{NODES}/lif"] if key != "type"],
-        "node 'fc': a weight of shape .5, 12. takes 12 values, and 13 arrive from 'lif'",
+        "node 'fc': a weight of shape .5, 12. takes 12 values, and receives 13 from 'lif'",
     ),
     "gains of another size": (new("cuba/w_in", data=np.ones(4)), r"node 'cuba': w_in has shape \(4,\)"),
     "a kernel of rank 3": (new("conv/weight", data=np.ones((3, 2, 3))), r"node 'conv': 'weight' has shape"),
@@ -292,7 +292,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "an input of many dimensions": (new("input/shape", data=np.ones(60, int)), "'input': 'shape' declares"),
     "no input": (
         lambda f: (gone("input")(f), edges(but=("input", "conv"))(f), gone("conv/input_shape")(f)),
-        "node 'conv': nothing arrives at it",
+        "node 'conv' has no input",
     ),
     "an output that goes on": (edges(("output", "cuba")), "'output'"),
     "a loop without a neuron": (edges(("inner", "fc")), "fc -> inner.input .* form a loop without a neuron"),
@@ -388,7 +388,7 @@ def test_what_fails_only_the_check_of_types_is_read_and_the_mismatch_told(
     with h5py.File(path, "a") as file:
         new("flat/input_type", data=[12])(file)  # and (3, 2, 2) comes out of the pool
     assert main([str(path), *FLAGS, "--stop-after", "lower"]) == 0
-    lines = [line for line in capsys.readouterr().err.splitlines() if "own check refuses" in line]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "type check fails" in line]
     assert len(lines) == 1 and str(path) in lines[0] and "flat.input: [[12]]" in lines[0]
     again = lower(path, {"dt": 1, "rule": "euler", **RULE})
     for a, b in zip(plain.projections, again.projections, strict=True):
@@ -411,7 +411,7 @@ def test_ports_that_nir_adds_are_told(
         edges(but=("cuba", "rec"))(file)
         edges(but=("rec", "cuba"))(file)
     assert main([str(path), *FLAGS[:-2], "--stop-after", "lower"]) == 0
-    assert f"{path}: there is no Output node; 'output_cuba' is taken for one" in capsys.readouterr().err
+    assert f"{path}: there is no Output node; 'output_cuba' is used as one" in capsys.readouterr().err
 
 
 def test_bytes_and_fixed_strings_of_other_writers_are_read(tmp_path: Path, whole: bytes) -> None:

@@ -303,7 +303,7 @@ def test_spikes_that_are_none_are_told_with_their_recording(tmp_path, units, tim
 
 @pytest.mark.parametrize(
     "turns, moved, says",
-    [(12, 0, "lie all over the file; it is damaged"), (1, 8, "not where its place says")],
+    [(12, 0, "lie all over the file; it is damaged"), (1, 8, "not at its declared place")],
 )
 def test_places_that_are_damaged_are_told_and_not_followed_for_ever(tmp_path, turns, moved, says):
     path = tmp_path / "shd_test.h5"

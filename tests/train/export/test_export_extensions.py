@@ -143,8 +143,8 @@ def test_a_broken_node_is_told_by_file_and_node(tmp_path, what):
 
 MEANINGLESS = {
     "faster than the step": ("brf", {"omega": np.full(12, 60.0)}, "no divergence boundary"),
-    "no threshold": ("rf_iz", {"theta": np.zeros(12)}, "delta and theta are more than 0"),
-    "a share above 1": ("brf", {"gamma": np.full(12, 1.5)}, "gamma is from 0 to 1"),
+    "no threshold": ("rf_iz", {"theta": np.zeros(12)}, "delta and theta must be positive"),
+    "a share above 1": ("brf", {"gamma": np.full(12, 1.5)}, "gamma from 0 to 1"),
     "half a reset": ("brf", {"smooth_reset": np.full(12, 0.5)}, "0 or 1"),
     "another step": ("brf", {"delta": np.full(12, 0.01)}, "defined by steps of 0.01 s, and dt is 0.02"),
     "three thresholds": ("alif", {"reset": np.full(12, 3.0)}, "1 or 2 thresholds"),
