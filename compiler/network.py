@@ -261,7 +261,7 @@ class Network:
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """Populations in an order in which a step can be computed."""
+        """Names of the populations in an order in which a step can be computed."""
         graph = nx.DiGraph()
         graph.add_nodes_from(p.name for p in self.populations)
         graph.add_edges_from(

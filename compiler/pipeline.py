@@ -4,7 +4,7 @@
 |---|---|
 | lower | the Network that a model means; an ONNX model is first converted to rates on calibration data |
 | freeze_rates | liquid neurons with their rates held at the mean (`Options.approximate`) |
-| release_fixed_integers | integers from training made free again, where other bits are asked for |
+| release_fixed_integers | trained integers freed, where other bits are requested |
 | simplify | fewer populations with the same spikes |
 | retime | delays and start steps in device time |
 | quantize | integers, chosen on calibration data |

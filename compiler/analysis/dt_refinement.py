@@ -94,10 +94,10 @@ def network_at(graph: Any, contract: Contract, ratio: Fraction) -> Network:
         spike_amplitude=contract.spike_amplitude / float(ratio),
         delays=delays,
     )
-    made = copy(graph)
-    made.metadata = {}
-    attach(made, there)
-    return lower(made)
+    other = copy(graph)
+    other.metadata = {}
+    attach(other, there)
+    return lower(other)
 
 
 def _waits(graph: Any, contract: Contract) -> set[tuple[str, str]]:

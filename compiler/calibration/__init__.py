@@ -1,1 +1,1 @@
-"""Choices made by trial on calibration data."""
+"""Choices by trial on calibration data: tables, membrane ranges, rounding, mixed precision."""

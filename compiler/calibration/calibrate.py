@@ -42,7 +42,7 @@ HARMLESS = 0.01
 """Fraction of the float network's spikes that may change when membranes are clipped below."""
 
 FINE = 1 << 13
-"""Threshold units at which a scale is large enough as it is."""
+"""Threshold units from which on a scale is large enough."""
 
 FLOOR_STEP = 2**0.25
 WORTHWHILE = 2**0.5
@@ -276,10 +276,10 @@ def _calibrate_rounding(evaluator: Evaluator, best: Candidate, rounding: str) ->
 
 def _too_large(retimed: RetimedNetwork) -> tuple[str, ...]:
     network = retimed.network
-    arriving = {
+    incoming = {
         p.name: [e.weight for e in network.projections if e.target == p.name] for p in network.populations
     }
-    return tuple(name for name, weights in arriving.items() if weights and not affordable(weights))
+    return tuple(name for name, weights in incoming.items() if weights and not affordable(weights))
 
 
 def _same_weights(a: QuantizedNetwork, b: QuantizedNetwork) -> bool:

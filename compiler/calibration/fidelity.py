@@ -49,7 +49,7 @@ class Fidelity:
 
 
 def measure(
-    made: QuantizedNetwork,
+    quantized: QuantizedNetwork,
     chip: Chip,
     retimed: RetimedNetwork,
     data: Mapping[str, Float],
@@ -58,7 +58,7 @@ def measure(
     """Run an integer network on calibration inputs (batch, steps, size) by port."""
     network = retimed.network
     assert observed.messages is not None
-    program = unplaced(made, chip, retimed)
+    program = unplaced(quantized, chip, retimed)
     shaped = {p.name: np.reshape(data[p.name], (*data[p.name].shape[:2], *p.shape)) for p in network.inputs}
     spiking = [p.name for p in network.populations if p.spiking and p.fixed_scale is None]
     record = execute(program, shaped, "loihi2-sim", record=spiking)
@@ -71,7 +71,7 @@ def measure(
     if network.outputs[0].readout.signal == "membrane":
         outputs = outputs / program.population(network.outputs[0].population).scale
     predictions, disagreements = _predictions(network, outputs, observed)
-    bits, cores = price(made, chip)
+    bits, cores = price(quantized, chip)
     return Fidelity(
         predictions,
         disagreements,
@@ -83,15 +83,15 @@ def measure(
     )
 
 
-def unplaced(made: QuantizedNetwork, chip: Chip, retimed: RetimedNetwork) -> Program:
+def unplaced(quantized: QuantizedNetwork, chip: Chip, retimed: RetimedNetwork) -> Program:
     """Return the program of an integer network without cores, on which only its cost depends."""
     return Program(
         chip.name,
         chip.version,
-        made.populations,
-        made.projections,
-        made.inputs,
-        made.outputs,
+        quantized.populations,
+        quantized.projections,
+        quantized.inputs,
+        quantized.outputs,
         period=retimed.period,
         formats=chip.formats,
         profile=chip.profile,
@@ -116,12 +116,12 @@ def _error(network: Network, outputs: Float, observed: Observation) -> float:
     return float(np.sqrt(np.mean((outputs - wanted) ** 2) / max(float(np.mean(wanted**2)), 1e-300)))
 
 
-def price(made: QuantizedNetwork, chip: Chip) -> tuple[int, int | None]:
+def price(quantized: QuantizedNetwork, chip: Chip) -> tuple[int, int | None]:
     """Return the synapse memory in bits, and the cores; None where the network does not fit the chip."""
     try:
-        split = partition(made, chip)
+        split = partition(quantized, chip)
     except DoesNotFit:
-        tables = [t for edge in made.projections for t in edge.tables]
+        tables = [t for edge in quantized.projections for t in edge.tables]
         return sum(t.synapses * t.bits for t in tables), None
     return sum(use["synapse_bits"] for use in split.use), len(split.cores)
 

@@ -32,7 +32,7 @@ def deferred_warnings() -> Iterator[None]:
 
 
 def closed_pipe() -> int:
-    """Return the exit code for a closed stdout, and drop what is not flushed yet."""
+    """Return the exit code for a closed stdout, and drop unflushed output."""
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it stays open until the process ends
     return 141
 

@@ -1,7 +1,7 @@
 """The contract: the discretisation of a NIR graph, which its equations leave open.
 
-NIR states continuous-time equations. How a step of length dt discretises them, what a spike resets and when,
-and the delay of an edge are up to the reader unless the file states them. This module defines the
+NIR states continuous-time equations. How a step of length dt discretises them, how and when a spike
+resets, and the delay of an edge are up to the reader unless the file states them. This module defines the
 vocabulary and stores a contract as one JSON string under the graph metadata key `snn_compile`, bound to the
 graph's parameters by a digest. `resolve.py` reads it back.
 """

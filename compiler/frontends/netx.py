@@ -232,10 +232,10 @@ class _Builder:
     def _late(self, population: Population, signal: _Signal) -> Population:
         """Add neurons that repeat the last layer's spikes after its axonal delays."""
         values = {"current_decay": 1.0, "voltage_decay": 1.0, "threshold": 0.0}
-        made = _plain(f"{population.name}.delayed", population.shape, "lif", values)
-        self.populations.append(made)
-        self._connect(made.name, signal, csr_array(eye_array(made.size)))
-        return made
+        relay = _plain(f"{population.name}.delayed", population.shape, "lif", values)
+        self.populations.append(relay)
+        self._connect(relay.name, signal, csr_array(eye_array(relay.size)))
+        return relay
 
 
 def _plain(

@@ -96,7 +96,7 @@ Data = dict[str, Any]
 
 
 def read_nir(path: str | os.PathLike[str]) -> Any:
-    """Return the nir.NIRGraph in a file; raises CompileError, naming file and node, if it is not whole."""
+    """Return the nir.NIRGraph in a file; raises CompileError, naming file and node, if it is damaged."""
     file = Path(path)
     with opened(file, "a NIR graph") as root:
         data = _node(root.child("node", "the graph"), "", 0)

@@ -314,7 +314,7 @@ class _Lowering:
         return _Sum(item.shape, terms, constant)
 
     def _product(self, name: str, left: Weight, right: Weight) -> Weight:
-        """Return left @ right, refused before it is made if it is too large."""
+        """Return left @ right; raises CompileError beforehand if it is too large."""
         size = left.shape[0] * right.shape[1]
         if issparse(left) and issparse(right):
             size = min(size, int(np.diff(right.indptr)[left.indices].sum()))

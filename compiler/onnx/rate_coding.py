@@ -130,12 +130,14 @@ def convert(
     sent = network.activations(data)
     ranges = {layer.name: _range(layer, sent[layer.name], options) for layer in network.layers}
     clipped = {layer.name: float(np.mean(sent[layer.name] > ranges[layer.name])) for layer in network.layers}
-    made = _network(network, ranges, {})
-    per_sample = 8 * options.steps * sum(p.size for p in made.populations)
+    spiking = _network(network, ranges, {})
+    per_sample = 8 * options.steps * sum(p.size for p in spiking.populations)
     traced = data[: max(1, TRACE_BYTES // per_sample)]
     if options.correct:
-        made = _corrected(network, ranges, made, {k: v[: len(traced)] for k, v in sent.items()}, options)
-    return Conversion(made, network, options, ranges, clipped, traced)
+        spiking = _corrected(
+            network, ranges, spiking, {k: v[: len(traced)] for k, v in sent.items()}, options
+        )
+    return Conversion(spiking, network, options, ranges, clipped, traced)
 
 
 def _range(layer: Rectifiers, values: Float, options: ConversionOptions) -> Float:
@@ -232,7 +234,7 @@ def _projections(name: str, value: Affine, ranges: Mapping[str, Float]) -> list[
 def _corrected(
     source: RectifierNetwork,
     ranges: Mapping[str, Float],
-    made: Network,
+    spiking: Network,
     sent: Mapping[str, Float],
     options: ConversionOptions,
 ) -> Network:
@@ -241,12 +243,12 @@ def _corrected(
     offsets: dict[str, Float] = {}
     for _ in range(options.correct):
         for layer in source.layers:
-            run = run_float(made, inputs, [layer.name])
+            run = run_float(spiking, inputs, [layer.name])
             rate = run.messages[layer.name].mean(axis=1) * ranges[layer.name]
             ideal = np.minimum(sent[layer.name], ranges[layer.name])
             channels = layer.shape[0] if len(layer.shape) > 1 else layer.value.size
             error = (ideal - rate).mean(axis=0).reshape(channels, -1).mean(axis=1, keepdims=True)
             spread = np.repeat(error, layer.value.size // channels, axis=1).reshape(-1)
             offsets[layer.name] = offsets.get(layer.name, 0.0) + spread
-            made = _network(source, ranges, offsets)
-    return made
+            spiking = _network(source, ranges, offsets)
+    return spiking

@@ -30,11 +30,11 @@ def convolution(walk: Walk, node: Node, args: Sequence[Value | None]) -> Value:
     image = (x.shape[1], *over.image) if kernel.ndim == 4 else (x.shape[1], 1, *over.image)
     kernel = kernel if kernel.ndim == 4 else kernel[:, :, None]
     stride, dilation = _two(over.strides), _two(over.dilations)
-    made = convolution_map(
+    convolution = convolution_map(
         kernel, image, stride, (0, 0), dilation, int(node.attributes.get("group", 1)), bias, node.name
     )
-    y = padded.mapped(made.weight, batched(node, (1, kernel.shape[0], *over.out)), node.name)
-    return y if made.bias is None else y.shifted(made.bias.reshape(y.shape))
+    y = padded.mapped(convolution.weight, batched(node, (1, kernel.shape[0], *over.out)), node.name)
+    return y if convolution.bias is None else y.shifted(convolution.bias.reshape(y.shape))
 
 
 def _two(values: Sequence[int]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Encoding of a network's inputs as spikes or graded messages, and of values that are integers already."""
+"""Encoding of a network's inputs as spikes or graded messages, and recovery of trained integers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def input_port(
     calibration: Mapping[str, Float] | None,
     chip: Chip,
 ) -> InputPort:
-    """Choose how an input is encoded: spikes if the data holds only 0 and 1, else graded messages.
+    """Choose the encoding of an input: spikes if the data holds only 0 and 1, else graded messages.
 
-    Only a power of two as scale leaves weights exact that are integers already.
+    Weights that are integers already stay exact only if the scale is a power of two.
     """
     start = retimed.latency[name]
-    if settled := trained_input(next(p for p in retimed.network.inputs if p.name == name), start):
-        return settled
+    if fixed := trained_input(next(p for p in retimed.network.inputs if p.name == name), start):
+        return fixed
     data = calibration[name] if calibration else np.zeros((1, 1, 1))
     if np.isin(data, (0.0, 1.0)).all():
         return InputPort(name, shape, start_step=start)
@@ -41,7 +41,7 @@ def input_port(
 
 
 def trained_input(port: Port, start_step: int) -> InputPort | None:
-    """Return how an input is encoded if training settled that, else None."""
+    """Return the encoding of an input that was fixed in training, else None."""
     if port.fixed_scale is None:
         return None
     if not port.message_bits:
@@ -52,11 +52,11 @@ def trained_input(port: Port, start_step: int) -> InputPort | None:
 
 
 def message_scale(data: Float, bits: int) -> float:
-    """Return the messages a unit of graded input.
+    """Return the message units per unit of graded input.
 
-    Of the two scales that fill the range, the largest value on the highest message or a power of two,
-    the one with the smaller error is taken: images of k/16 are exact with the second, k/255 with the
-    first.
+    Of the two scales that fill the range, one that maps the largest value to the highest message and a power
+    of two, the one with the smaller error is taken: images of k/16 are exact with the second, of k/255 with
+    the first.
     """
     top, largest = (1 << bits) - 1, float(np.abs(data).max())
     values = np.unique(np.abs(data))
@@ -66,7 +66,7 @@ def message_scale(data: Float, bits: int) -> float:
 
 
 def whole(weight: Weight) -> Weight:
-    """Return weights that are whole numbers but for float noise as just those; any others as they are."""
+    """Return weights rounded if all are integers up to float noise, else unchanged."""
     exact = weight_values(weight)
     rounded = np.rint(exact)
     near = np.max(np.abs(rounded - exact), initial=0.0) < FLOAT_NOISE
