@@ -354,7 +354,7 @@ class _Lowering:
     def _output(self, name: str, populations: list[Population], projections: list[Projection]) -> Port:
         sources = self.sources[name]
         if not sources:
-            raise CompileError(f"output node {name!r}: nothing arrives at it", node=name)
+            raise CompileError(f"output node {name!r} has no input", node=name)
         reads = self._read(sources)
         if reads is None:
             reads = self._memoryless(name, populations, projections)

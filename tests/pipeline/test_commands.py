@@ -179,7 +179,7 @@ def test_delays_are_stated_by_edge(command, tmp_path):
     code, out, err = command(tmp_path / "cycle.nir", "--convention", "delays=b:a:1", "--c-slow", "--json")
     assert code == 0 and json.loads(out)["period"] == 2 and "added" not in err
     code, out, _ = command(tmp_path / "cycle.nir", "--convention", "delays=b:a:1", "--c-slow", "3")
-    assert code == 0 and "every step of the network takes 3 device steps" in out
+    assert code == 0 and "each step of the network takes 3 device steps" in out
     code, _, err = command("--c-slow", tmp_path / "cycle.nir")
     assert code == 2 and "write the model before --c-slow" in err
     code, out, _ = command(tmp_path / "cycle.nir", "--convention", "delays=b:a:2", "--json")

@@ -95,7 +95,7 @@ def test_the_command_warns(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(FOLDER / "norse-cuba.nir")]) == 0
     out = capsys.readouterr().out
     assert "warning: rule is euler (detected (norse)); exponential, which rockpool, sinabs mean" in out
-    assert "warning: taken for granted of norse: to_nir's default dt of 1e-3 s" in out
+    assert "warning: assumed of norse: to_nir's default dt of 1e-3 s" in out
     assert main(["inspect", str(FOLDER / "norse-cuba.nir"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {d["item"] for d in found["differences"]} >= {"rule", "comparison", "reset"}

@@ -228,7 +228,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "a time constant of NaN": (put("cuba/tau_syn", np.nan, 3), r"node 'cuba': 'tau_syn' holds nan"),
     "a time constant of 0": (put("lif/tau", 0, 3), "node 'lif': a time constant of 0"),
     "a negative time constant": (put("cuba/tau_mem", -5, 0), "node 'cuba': a time constant of -5"),
-    "a time constant below a step": (put("lif/tau", 0.5, 3), "'lif': voltage_decay is 2 a step"),
+    "a time constant below a step": (put("lif/tau", 0.5, 3), "'lif': voltage_decay is 2 per step"),
     "weights of text": (new("fc/weight", data="much"), "node 'fc': 'weight' is object, not numbers"),
     "weights of bytes": (new("fc/weight", data=np.full((5, 12), b"1")), r"node 'fc': 'weight' is \|S1"),
     "complex weights": (new("fc/weight", data=np.ones((5, 12), complex)), "'fc': 'weight' is complex128"),

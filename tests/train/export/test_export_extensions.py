@@ -146,7 +146,7 @@ MEANINGLESS = {
     "no threshold": ("rf_iz", {"theta": np.zeros(12)}, "delta and theta must be positive"),
     "a share above 1": ("brf", {"gamma": np.full(12, 1.5)}, "gamma from 0 to 1"),
     "half a reset": ("brf", {"smooth_reset": np.full(12, 0.5)}, "0 or 1"),
-    "another step": ("brf", {"delta": np.full(12, 0.01)}, "defined by steps of 0.01 s, and dt is 0.02"),
+    "another step": ("brf", {"delta": np.full(12, 0.01)}, "defined for steps of 0.01 s, and dt is 0.02"),
     "three thresholds": ("alif", {"reset": np.full(12, 3.0)}, "1 or 2 thresholds"),
     "no time constant": ("alif", {"tau": np.zeros(12)}, "a time constant of 0"),
 }
