@@ -1,1 +1,1 @@
-"""Where and why a program leaves its network."""
+"""Where and why a program deviates from its network."""

@@ -1,4 +1,4 @@
-"""What to do about a cause, as a command to run."""
+"""Commands that would remove a cause."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def advise(
 ) -> list[str]:
     """Return commands, the most important cause's first, none twice.
 
-    `stated`: words that every command needs for the model to be read, such as --convention dt=1e-4. Of
-    rounding that no option lessens there is none: compiled again, the program would be the same.
+    `stated`: options that every command needs to read the model, such as --convention dt=1e-4. Rounding that
+    no option reduces has no command: the program would be the same.
     """
     target = f"{program.chip}.toml" if program.profile else f"{program.chip}-sim"
     words = ["snn-compile", model, "--target", target, "--calibrate", data, *stated]
@@ -60,7 +60,7 @@ def _options(program: Program, network: Network, cause: Cause) -> list[str]:
 
 
 def _adds_up(tables: Sequence[WeightTable]) -> bool:
-    """Whether a projection has a residual table: one that is apart neither by sign nor by targets."""
+    """Whether a projection has a residual table: one that is split neither by sign nor by targets."""
     if len(tables) < 2 or {t.sign_mode for t in tables} == {"excitatory", "inhibitory"}:
         return False
     return bool(((tables[0].fan_in > 0) & (tables[1].fan_in > 0)).any())

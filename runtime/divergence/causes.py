@@ -1,9 +1,9 @@
-"""What a program does that its network does not say, tensor by tensor, as causes that can be switched.
+"""The differences between a program and its network, tensor by tensor, as causes that can be switched.
 
-A value within one last bit of its format is rounded: nearest, or either way where a quantizer chooses. A
-value further off contradicts the network, and gets a name by what it looks like: clipped at the end of its
-tables' range, of the other sign, zero, a whole tensor scaled, rows exchanged. Rules, delays, start steps
-and read-outs are compared as they are.
+A value within one last bit of its format is rounded, to the nearest or either way where a quantizer chooses.
+A value further off contradicts the network and is named after its pattern: clipped at the end of its tables'
+range, of the opposite sign, zero, a whole tensor scaled, rows exchanged. Rules, delays, start steps and
+read-outs are compared directly.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from snn_compile.targets.devices.record import Overflow
 from snn_compile.targets.program.rule import CHOICES as RULE_CHOICES
 
 ROWS_TRIED = 256
-"""Rows of a matrix that are looked for elsewhere in it."""
+"""Largest number of rows of a matrix for which a permutation is searched."""
 
 ROUNDING = (
     "weight rounding",
@@ -37,7 +37,7 @@ ROUNDING = (
     "floored sums",
 )
 RANGE = ("clipped weight", "clipped input", "u wraps", "v saturates high", "v saturates low", "damping ends")
-"""Effects of finite formats; every other kind contradicts the network."""
+"""Kinds at the end of a finite range; a kind that is in neither list contradicts the network."""
 
 _RULES = {
     "reset": "reset kind",
@@ -50,11 +50,11 @@ _RULES = {
 
 @dataclass(frozen=True, eq=False)
 class Cause:
-    """One thing that separates a program from its network, and what to switch to undo it.
+    """One difference between a program and its network, and the ingredients that undo it.
 
-    `place`: a projection, population, input or output by name; "" for what is everywhere. `index`: the
-    neuron, or (target, source), that is furthest off; `values` how many are. `size`: by how many last
-    bits, or steps for delays. `detail` says it in words.
+    `place`: the name of a projection, population, input or output; "" for all. `index`: the neuron, or
+    (target, source), that is furthest off; `values`: how many are off. `size`: the largest error in last
+    bits, or in steps for delays. `detail` describes it.
     """
 
     kind: str
@@ -68,7 +68,7 @@ class Cause:
 
     @property
     def rank(self) -> int:
-        """0 for what contradicts the network, 1 for the ends of ranges, 2 for rounding."""
+        """0 for a contradiction of the network, 1 for an end of a range, 2 for rounding."""
         return 2 if self.kind in ROUNDING else 1 if self.kind in RANGE else 0
 
     @property
@@ -81,9 +81,9 @@ class Cause:
 def find_causes(
     side: Pair, overflows: Mapping[str, Overflow], clipped: Mapping[str, int] | None = None
 ) -> list[Cause]:
-    """Return every cause that separates program and network; `overflows` are those of the program's run.
+    """Return every cause that separates program and network; `overflows` are of the program's run.
 
-    `clipped`: by input, how many values of the data are beyond the largest message.
+    `clipped`: for each input, the number of values beyond the largest message.
     """
     clipped = clipped or {}
     rounded: dict[str, dict[Ingredient, Chosen]] = {}
@@ -137,7 +137,7 @@ def _keep(
 
 
 def _rounding(side: Pair, kind: str, effects: dict[Ingredient, Chosen]) -> Cause:
-    """Return a kind of rounding over all tensors, with the root mean square error of each."""
+    """Return a kind of rounding over all tensors, with the relative root mean square error of each."""
     parts: dict[str, float] = {}
     for (item, name), mask in effects.items():
         tensor = side.edges[name].weight if item == "weight" else side.parameters.get((item, name))
@@ -150,7 +150,7 @@ def _rounding(side: Pair, kind: str, effects: dict[Ingredient, Chosen]) -> Cause
         worst = max(parts, key=lambda name: parts[name])
         detail = f"relative error up to {parts[worst]:.2g} ({worst})"
     if kind == "floored sums":
-        detail = f"{len(effects)} sum(s) of tables, or membrane(s) sent, are shifted right"
+        detail = f"{len(effects)} sum(s) of tables or membrane messages are shifted right"
     if kind == "input coding":
         ports = [p for p in side.program.inputs if ("input coding", p.name) in effects]
         detail = ", ".join(f"{p.name}: {p.bits} bits, scale {p.scale:g}" for p in ports)
@@ -158,7 +158,7 @@ def _rounding(side: Pair, kind: str, effects: dict[Ingredient, Chosen]) -> Cause
 
 
 def _scaled_inputs(side: Pair) -> dict[str, float]:
-    """Return inputs whose projections are all off by one factor, which is one of the input's scale."""
+    """Return inputs whose projections are all off by one factor: the scale of the input is wrong."""
     found = {}
     for port in side.network.inputs:
         edges = [e for e in side.edges.values() if e.source == port.name]
@@ -183,12 +183,12 @@ def _input_scale(side: Pair, name: str, factor: float) -> Cause:
 def _clipped_input(side: Pair, name: str, count: int) -> Cause:
     port = side.input_ports[name]
     low, high = (limit / port.scale for limit in port.limits)
-    text = f"{count} values of the data are beyond {low:.4g} to {high:.4g}, which messages hold"
+    text = f"{count} values of the data are outside {low:.4g} to {high:.4g}, the range of its messages"
     return Cause("clipped input", name, {("input coding", name): True}, text, None, 0.0, count)
 
 
 def _factor(tensor: Tensor) -> float | None:
-    """Return the factor that turns ideal into kept, by the median of the larger values, or None."""
+    """Return the factor from ideal to kept, the median over the larger values, or None."""
     large = np.abs(tensor.ideal) > 2 * tensor.lsb
     if not large.any():
         return None
@@ -218,19 +218,19 @@ def _weight_causes(side: Pair, edge: Edge, off: npt.NDArray[np.bool_]) -> Iterat
             yield Cause("permuted weights", edge.name, {key: mask}, text, (min(moved),), 0.0, len(moved))
             off = off & ~mask
     if off.sum() > 1 and (step := _coarse(weight)):
-        text = f"weights are multiples of {step:g} last bits, so {np.log2(step):.1f} bits are not used"
+        text = f"weights are multiples of {step:g} last bits, so {np.log2(step):.1f} bits are unused"
         yield Cause("coarse weights", edge.name, {key: off}, text, None, step, int(off.sum()))
         return
     if off.size > 1 and off.mean() > 0.5:
         alike = np.corrcoef(weight.kept, weight.ideal)[0, 1] if np.ptp(weight.ideal) else 0.0
-        text = f"{off.sum()} of {off.size} are others, correlation {alike:.2f}; made from other weights?"
+        text = f"{off.sum()} of {off.size} differ, correlation {alike:.2f}; compiled from other weights?"
         yield Cause("other weights", edge.name, {key: off}, text, None, 0.0, int(off.sum()))
         return
     yield from _single_weights(edge, off)
 
 
 def _single_weights(edge: Edge, off: npt.NDArray[np.bool_]) -> Iterator[Cause]:
-    """Sort single weights that are off by what they look like."""
+    """Classify single weights that are off."""
     w = edge.weight
     assert edge.top is not None
     at_end = (np.abs(w.kept) >= edge.top - w.lsb * WITHIN) & (np.abs(w.ideal) > np.abs(w.kept))
@@ -263,7 +263,7 @@ def _at(values: npt.NDArray[Any], index: int) -> float:
 
 
 def _coarse(weight: Tensor) -> float:
-    """Return the common step of the program's weights in last bits if it explains their errors, else 0."""
+    """Return the common step, in last bits, of the program's weights if it explains their errors, else 0."""
     whole = np.rint(weight.kept / weight.lsb).astype(np.int64)
     step = int(np.gcd.reduce(np.abs(whole)))
     inside = np.abs(weight.error_lsb()) <= step * WITHIN
@@ -271,7 +271,7 @@ def _coarse(weight: Tensor) -> float:
 
 
 def _moved(edge: Edge, off: npt.NDArray[np.bool_], axis: int) -> dict[int, int]:
-    """Return rows (axis 0) or columns of the program's weights that are others of the network's."""
+    """Return rows (axis 0) or columns of the program's weights that equal others of the network's."""
     wrong = np.unique(edge.places[axis][off])
     if not 2 <= wrong.size <= ROWS_TRIED:
         return {}
@@ -313,15 +313,15 @@ def _rule_causes(side: Pair, name: str) -> Iterator[Cause]:
         items = [item for item in items if item in ("update_order", "current_decay")]
     if not items:
         return
-    # "pending" means something with subtraction and single spikes only: no item of it stands alone.
+    # "pending" is defined for subtraction and single spikes only, so its items are switched together.
     together = "pending" in (ideal.reset_timing, made.reset_timing)
     for group in [items] if together else [[item] for item in items]:
-        told = "reset_timing" if together and "reset_timing" in group else group[0]
+        main = "reset_timing" if together and "reset_timing" in group else group[0]
         text = ", ".join(
             f"{item} {getattr(ideal.rule, item)} in the network, {getattr(made.rule, item)} in the program"
             for item in group
         )
-        kind = _RULES.get(told, told)
+        kind = _RULES.get(main, main)
         yield Cause(kind, name, {(f"rule.{item}", name): True for item in group}, text, None, 0.0, ideal.size)
 
 

@@ -11,9 +11,9 @@ from snn_compile.targets.errors import SnnCompileError
 def delay_causes(side: Pair) -> list[dict[str, Any]]:
     """Return the causes (as fields of `Cause`) of logical delays that differ from the network's.
 
-    A population that starts s steps too late turns all its delays: those to it lose s steps, those from
-    it gain s. Relative to what `retime` would do, the reading with the fewer changes is taken: start
-    steps and device delays, or single projections.
+    A population that starts s steps too late changes all its delays: those to it lose s steps, those from it
+    gain s. Of two explanations relative to `retime`, start steps and device delays or single projections, the
+    one with fewer changes is reported.
     """
     late = {e.name: e.program_delay - e.network_delay for e in side.edges.values()}
     late = {name: steps for name, steps in late.items() if steps}
@@ -32,16 +32,16 @@ def delay_causes(side: Pair) -> list[dict[str, Any]]:
         if any(n in (side.edges[e].source, side.edges[e].target) for e in late)
     }
     moved = {n: steps for n, steps in moved.items() if steps}
-    turned = [e for e in late if delays.get(e) != getattr(side.edges[e].made, "delay_steps", None)]
-    if moved and len(moved) + len(turned) <= len(late):
+    changed = [e for e in late if delays.get(e) != getattr(side.edges[e].made, "delay_steps", None)]
+    if moved and len(moved) + len(changed) <= len(late):
         for name, steps in moved.items():
             found.append(_node(side, name, steps, late))
-        late = {name: late[name] for name in turned}
+        late = {name: late[name] for name in changed}
     return found + [_edge(side.edges[name], steps, "wrong delay") for name, steps in late.items()]
 
 
 def _retimed(side: Pair) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
-    """Return what the compiler would have done: steps relaxed, latencies and device delays."""
+    """Return what the compiler would choose: relaxed steps, latencies and device delays."""
     from snn_compile.compiler.lowering.retime import retime
 
     try:

@@ -1,17 +1,17 @@
-"""Where a program leaves its float network, why, and what each cause costs.
+"""Find where a program deviates from its float network, why, and what each cause costs.
 
-Four runs in lock-step on the same data: `reference` (float64), `quantized` (the program's integers with the
-network's delays: unmapped), `mapped` (with the program's delays and start steps) and `device`. Then every
-cause that separates program and network is switched alone onto the reference, and alone out of the
-program. With d(S) the distance of a run with the causes S from the reference,
+Four runs go in lock-step over the same data: `reference` (float64), `quantized` (the program's integers with
+the network's delays, unmapped), `mapped` (with the program's delays and start steps) and `device`. Then every
+cause that separates program and network is added alone to the reference, and removed alone from the program.
+With d(S) the distance from the reference of a run with the causes S,
 
     alone = d({i})      last = d(all) - d(all but i)      share = (alone + last) / 2
 
-Two causes that do not interact have shares that sum to d(all), and so have any two causes alone; what
-several causes do to each other is the remainder, d(all) - sum of shares, and is printed. The distances are
-`signal`: the mean over populations of the share of neuron-steps that send another message (for leaky
-integrators, the relative root mean square error of the membrane); `predictions`: the share that differ;
-`drop`: of accuracy, in points, where there are labels.
+The shares of causes that do not interact sum to d(all), and so do those of any two causes; the interaction
+of several causes is the remainder, d(all) - sum of shares, which is printed. The distances are `signal`, the
+mean over populations of the share of neuron-steps with a different message (for leaky integrators, the
+relative root mean square error of the membrane); `predictions`, the share that differ; and `drop`, the loss
+of accuracy in points, where there are labels.
 """
 
 from __future__ import annotations
@@ -40,31 +40,31 @@ if TYPE_CHECKING:
     from snn_compile.compiler.network import Network
 
 PARTS_TRIED = 12
-"""Tensors of the largest kind of rounding that are switched one by one."""
+"""Number of tensors of the largest kind of rounding that are switched one by one."""
 
 RANGE_MATTERS, RANGE_SHOWS = 0.05, 0.001
-"""The end of a range is a fault from this share of the distance on, if it changes predictions or at least
-so many neuron-steps."""
+"""A cause at the end of a range is a fault if its share of the distance reaches the first, and it changes
+predictions or reaches the second as a share of neuron-steps."""
 
 Observer = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one cause does to one distance; see the file's docstring."""
+    """The effect of one cause on one distance: alone, and as the last one added."""
 
     alone: float
     last: float
 
     @property
     def share(self) -> float:
-        """Half alone, half as the last of all."""
+        """The mean of both effects."""
         return (self.alone + self.last) / 2
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A cause with its shares by distance; None where delays cannot be switched one at a time."""
+    """A cause with its shares by distance; None where its delays cannot be switched alone."""
 
     cause: Cause
     shares: Mapping[str, Share] | None
@@ -72,7 +72,7 @@ class Found:
 
     @property
     def effect(self) -> float:
-        """The larger effect on the signal, alone or last; what cannot be switched has all."""
+        """The larger effect on the signal, alone or last; 1 for a cause that cannot be switched."""
         if self.shares is None:
             return 1.0
         return max(self.shares["signal"].alone, self.shares["signal"].last)
@@ -80,9 +80,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Symptom:
-    """A population that is dead (never spikes) or saturated (spikes almost always) in the program alone.
+    """A population that is dead (never spikes) or saturated (spikes almost always) only in the program.
 
-    Rates are messages a neuron and step; `because` is the cause whose absence brings the rate back most.
+    Rates are messages per neuron and step; `because` is the cause without which the rate is closest to the
+    network's.
     """
 
     kind: str
@@ -94,14 +95,14 @@ class Symptom:
 
 @dataclass(frozen=True, eq=False)
 class Divergence:
-    """What `diverge` found. `network` is as the compiler rewrote it; `totals` are the program's distances.
+    """The result of `diverge`.
 
-    `first` is the earliest difference of any stage; `beyond` the earliest that rounding does not explain.
-    `causes` come in order: those that contradict the network and have an effect, ends of ranges that
-    matter, rounding, then what has none here. `judged` samples that differ were held against the bound of
-    rounding, and `flips` of them are near-threshold flips. `over_time` and `counts_over_time`, by
-    population: the share of neurons that differ at each step, and by how much the mean number of spikes
-    does.
+    `network` is the network as the compiler rewrote it; `totals` are the program's distances. `first` is the
+    earliest difference of any stage, `beyond` the earliest that rounding does not explain. `causes` are
+    sorted: first those that contradict the network and have an effect, then ends of ranges that matter, then
+    rounding, then causes without an effect on this data. `judged` samples were compared with the bound of
+    rounding, and `flips` of them are near-threshold flips. By population, `over_time` is the share of neurons
+    that differ at each step, and `counts_over_time` the difference of the mean number of spikes.
     """
 
     program: Program
@@ -135,12 +136,12 @@ class Divergence:
 
     @property
     def remainder(self) -> dict[str, float]:
-        """What the shares leave of each distance: causes that act on each other."""
+        """The part of each distance that the shares do not cover: the interaction of causes."""
         known = [f.shares for f in self.causes if f.shares is not None]
         return {key: total - sum(s[key].share for s in known) for key, total in self.totals.items()}
 
     def verdict(self) -> str:
-        """Say in one line what it comes to."""
+        """Return the conclusion in one line."""
         device = self.stages[-1]
         if device.differing:
             return (
@@ -165,9 +166,9 @@ class Divergence:
         return f"{text}{first.name} ({first.detail}){more}"
 
     def advice(self, model: str = "MODEL", data: str = "DATA", stated: Sequence[str] = ()) -> list[str]:
-        """Return commands to try, for faults, or else for the rounding that costs most.
+        """Return commands to try against the faults, or else against the rounding that costs most.
 
-        `stated`: words that the model needs to be read, such as --convention dt=1e-4.
+        `stated`: options without which the model cannot be read, such as --convention dt=1e-4.
         """
         from snn_compile.runtime.divergence.advice import advise
 
@@ -175,7 +176,7 @@ class Divergence:
         return advise(self.program, self.network, [f.cause for f in chosen], model, data, stated)
 
     def text(self, model: str = "MODEL", data: str = "DATA", stated: Sequence[str] = ()) -> str:
-        """Return tables for a terminal; the arguments stand in the advice."""
+        """Return tables for a terminal; the arguments appear in the advice."""
         from snn_compile.runtime.divergence.report import text
 
         return text(self, model, data, stated)
@@ -193,7 +194,7 @@ class Divergence:
         data: str = "DATA",
         stated: Sequence[str] = (),
     ) -> None:
-        """Write .json, .html or .png by the file's ending, whole or not at all; raises WrongInput."""
+        """Write .json, .html or .png by the file's suffix, whole or not at all; raises WrongInput."""
         from snn_compile.runtime.divergence.report import save
 
         save(self, path, model, data, stated)
@@ -209,8 +210,9 @@ def diverge(
 ) -> Divergence:
     """Find where and why `program` differs from `network` on inputs (batch, steps, *shape).
 
-    With `labels` the shares of the accuracy drop are found as well. `observe` is called with runs done
-    and runs in all. Raises WrongInput if the program is not of this network, or data does not fit.
+    With `labels` the shares of the accuracy drop are found as well. `observe` is called with the number of
+    causes measured and their total. Raises WrongInput if the program was not compiled from this network, if
+    diverge does not support one of its neuron models, or if data does not fit.
     """
     from snn_compile.compiler.reference import as_inputs
 
@@ -254,13 +256,13 @@ def diverge(
 
 
 def _class(found: Found, limit: float) -> int:
-    """0 contradicts the network, 1 the end of a range that matters, 2 rounding, 3 without effect."""
+    """Return 0 for a contradiction, 1 for an end of a range that matters, 2 for rounding, 3 for no effect."""
     if found.cause.rank == 0:
         return 0 if found.effect > 0 else 3
     if found.cause.rank == 1:
-        told = found.shares or {}
+        shares = found.shares or {}
         shows = found.effect >= RANGE_SHOWS or any(
-            k in told and told[k].share > 0 for k in ("predictions", "drop")
+            k in shares and shares[k].share > 0 for k in ("predictions", "drop")
         )
         return 1 if found.effect > 0 and shows and _share(found) >= limit else 3
     return 2 if found.effect > 0 else 3
@@ -271,7 +273,7 @@ def _share(found: Found) -> float:
 
 
 class _Measure:
-    """Distances of selections from the reference, and so the shares of causes."""
+    """Distances of selections from the reference, from which the shares of causes follow."""
 
     def __init__(self, side: Pair, runs: LockStep, labels: npt.NDArray[Any] | None) -> None:
         self.side, self.runs, self.labels = side, runs, labels
@@ -305,7 +307,7 @@ class _Measure:
         return found
 
     def cause(self, cause: Cause) -> Found:
-        """Switch a cause onto the reference, and out of the program."""
+        """Add a cause to the reference, and remove it from the program."""
         try:
             alone = self.run(Selection(cause.effects))
             last = self.run(Selection(cause.effects, rest=True))
@@ -316,7 +318,7 @@ class _Measure:
         return Found(cause, shares, last.rates)
 
     def located(self, found: Found) -> Found:
-        """Name the tensor that most of a kind of rounding comes from, if it comes from several."""
+        """Name the tensor with the largest share of a kind of rounding that acts on several."""
         effects = found.cause.effects
         places: Sequence[str] = list(dict.fromkeys(name for _, name in effects))
         if found.cause.rank < 2 or found.shares is None:
@@ -331,14 +333,14 @@ class _Measure:
             place = max(effect, key=lambda name: effect[name])
             error = found.cause.parts.get(place)
             relative = "" if error is None else f"; relative error {error:.2g}"
-            detail = f"the most of {len(places)} tensors{relative}"
+            detail = f"the largest of {len(places)} tensors{relative}"
         else:
             place, detail = places[0], found.cause.detail
         return replace(found, cause=replace(found.cause, place=place, detail=detail))
 
 
 def _symptoms(side: Pair, runs: LockStep, found: Sequence[Found]) -> list[Symptom]:
-    """Return populations that never or almost always spike in the program alone."""
+    """Return populations that never or almost always spike, but only in the program."""
     symptoms = []
     for name in side.reported:
         population = side.network.population(name)

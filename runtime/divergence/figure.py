@@ -1,4 +1,4 @@
-"""The figure of a divergence: how far each population is off at each step, and what each cause does."""
+"""The figure of a divergence: the error of each population over time, and the effect of each cause."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def draw(found: Divergence) -> bytes:
     top, middle, bottom = figure.subplots(3, 1, height_ratios=[2.0, 2.0, bars])
     for axis, values, label in (
         (top, found.over_time, "neurons that differ, %"),
-        (middle, found.counts_over_time, "spikes a sample, program - network"),
+        (middle, found.counts_over_time, "spikes per sample, program - network"),
     ):
         for i, (name, line) in enumerate(values.items()):
             scale = 100 if axis is top else 1
@@ -52,7 +52,7 @@ def draw(found: Divergence) -> bytes:
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
     out = BytesIO()
     with warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes; that is no reason to warn.
+        # Characters that the font lacks are drawn as boxes, which needs no warning.
         warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(out, format="png")
     return out.getvalue()
@@ -71,9 +71,7 @@ def _bars(axis: Any, found: Divergence, shown: list[Any]) -> None:
         label.set_parse_math(False)
     axis.axvline(0, color="#7a8794", linewidth=0.8)
     total, rest = scale * found.totals[key], scale * found.remainder[key]
-    axis.set_xlabel(
-        f"{unit}; in all {total:+.2f}, remainder (causes acting on each other) {rest:+.2f}", fontsize=8
-    )
+    axis.set_xlabel(f"{unit}; total {total:+.2f}, remainder (interaction of causes) {rest:+.2f}", fontsize=8)
     if shown:
         axis.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     else:

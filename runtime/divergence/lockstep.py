@@ -1,7 +1,7 @@
-"""Four runs of a program and its network in lock-step, batch by batch, and where they part.
+"""Four runs of a program and its network in lock-step, batch by batch, and their differences.
 
 `reference` is the float network; `quantized` the program's integers with the network's delays, unmapped;
-`mapped` has the program's delays and start steps; `device` is what a device does with the program.
+`mapped` has the program's delays and start steps; `device` is the program on a device.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from snn_compile.targets.devices.device import Device
 from snn_compile.targets.devices.record import Overflow
 
 JUDGED = 64
-"""Samples whose first difference is held against the bound of rounding."""
+"""Largest number of samples whose first difference is compared with the bound of rounding."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One run against the one before it: neuron-steps that differ, of how many, and where first."""
+    """One run against the one before it: neuron-steps that differ and are compared, first difference."""
 
     name: str
     against: str
@@ -68,7 +68,7 @@ class Result:
 
 
 class LockStep:
-    """The runs side by side over all batches, and what their comparison says.
+    """The runs side by side over all batches, and their comparison.
 
     `over_time` and `counts_over_time`, by population: the share of neurons that differ at each step, and
     the difference of the mean number of spikes.
@@ -122,7 +122,9 @@ class LockStep:
         self._stage("quantized", start, ideal.messages, quantized.messages)
         self._stage("mapped", start, quantized.messages, mapped.messages)
         self._stage("device", start, mapped.messages, sent)
-        room = min(JUDGED - len(self.judged), max(1, self.size // 2))  # it holds twice as much a sample
+        room = min(
+            JUDGED - len(self.judged), max(1, self.size // 2)
+        )  # judging takes twice the memory per sample
         if room > 0:
             found = first_differences(side, "mapped", ideal.messages, mapped.messages)
             found = sorted(found, key=lambda d: (d.step, d.sample))[:room]
@@ -150,7 +152,7 @@ class LockStep:
         sums[name] = sums.get(name, np.zeros(self.steps)) + values
 
     def first(self) -> FirstDifference | None:
-        """Return the earliest difference of any stage, with membranes where they are known."""
+        """Return the earliest difference of any stage, preferably one with membranes."""
         found = [*self.judged, *(d for d in self._first.values())]
         return min(found, key=lambda d: (d.step, d.membranes is None, d.sample), default=None)
 

@@ -1,12 +1,12 @@
 """First differences of two runs, sample by sample, and whether rounding explains them.
 
-Until two runs send the first different message of a sample, their membranes differ by what rounding has
-left there. `rounding_bound` follows the largest such error through the network, from the errors that
-weights, decays, biases and inputs really took plus one unit for every truncation:
+Until the first different message of a sample, the membranes of two runs differ by rounding errors alone.
+`rounding_bound` propagates the largest such error through the network, from the actual errors of weights,
+decays, biases and inputs and one unit per truncation:
 
     e_a = sum |message| |weight error| + |weight| e_message + 1 per flooring shift
 
-and on through the states of each population as the files of `neurons/` say.
+and then through the states of each population (`neurons/*.py`).
 
 A first difference whose membranes are no further apart than that, and no further from the threshold, is a
 near-threshold flip, not a fault.
@@ -31,9 +31,9 @@ from snn_compile.runtime.divergence.pair import Edge, Float, Pair
 class FirstDifference:
     """Where two stages of a run first send different messages.
 
-    `membranes` before the reset and `threshold`, one of each stage, in the network's units; `last_bits` is
-    their distance in the program's membrane units; `bound` what rounding can make of it, in the network's
-    units; None where the stages do not tell.
+    `membranes` before the reset and `thresholds`, one per stage, are in the network's units; `last_bits` is
+    the membranes' distance in the program's units, and `bound` the largest distance that rounding explains,
+    in the network's units. They are None where they were not computed.
     """
 
     stage: str
@@ -49,7 +49,7 @@ class FirstDifference:
     near_threshold: bool | None = None
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Describe the difference in one line."""
         text = (
             f"{self.stage}: step {self.step}, population {self.population!r}, neuron {self.neuron}, "
             f"sample {self.sample}: sends {self.messages[1]:g} instead of {self.messages[0]:g}"
@@ -111,7 +111,7 @@ def first_differences(
 def judge(
     side: Pair, inputs: Mapping[str, Float], found: list[FirstDifference], chosen: Selection
 ) -> list[FirstDifference]:
-    """Add membranes and the verdict to first differences between the network and `chosen`, a program's."""
+    """Add membranes and the verdict to first differences of the network and a selection."""
     from dataclasses import replace
 
     if not found:
@@ -153,10 +153,10 @@ def judge(
 def _thresholds(
     side: Pair, d: FirstDifference, chosen: Selection, v: float
 ) -> tuple[tuple[float, float], float]:
-    """Return a leaky neuron's threshold of each side at a difference, and what rounding may make of it."""
+    """Return a leaky neuron's threshold on each side at a difference, and its slack from rounding."""
     theta = side.parameters["threshold", d.population]
     mask = chosen.of("threshold", d.population)
-    # Of several spikes a step, the multiple of the threshold that lies between the two numbers.
+    # With several spikes per step, the multiple of the threshold between the two numbers of spikes.
     times = d.messages[1] + (d.messages[1] < d.messages[0])
     if side.network.population(d.population).reset_timing == "pending":
         times = 1 + (abs(v - theta.network[d.neuron]) > abs(v - 2 * theta.network[d.neuron]))
@@ -166,8 +166,10 @@ def _thresholds(
 
 
 def rounding_bound(side: Pair, inputs: Mapping[str, Float], ideal: Emulation) -> dict[str, Float]:
-    """Return the largest error of each membrane before its reset, (batch, steps, size), in the program's
-    units, valid until the sample's first different message. `ideal` needs the probes u and v of all.
+    """Return a bound of each membrane's error before its reset, (batch, steps, size), in the program's units.
+
+    It holds until the sample's first different message. `ideal` needs the `traces` of every population's
+    model as probes.
     """
     batch, steps = next(iter(inputs.values())).shape[:2]
     messages = {n: ideal.messages[n] * side.unit[n] for n in ideal.messages}
@@ -201,7 +203,7 @@ def _times(values: Float, matrix: Any) -> Float:
 
 
 def _wires(side: Pair, name: str) -> list[tuple[Any, Any, Edge, int]]:
-    """Return the magnitudes of weights and of their errors, the edge and its sums that are floored."""
+    """Return the magnitudes of weights and of their errors, the edge and its number of floored sums."""
     return [
         (abs(e.matrix(e.weight.ideal)), abs(e.matrix(slack_of(e.weight))), e, sum(e.floors))
         for e in side.incoming(name)

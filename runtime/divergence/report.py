@@ -18,8 +18,8 @@ SCHEMA = {"name": "snn-run-diverge", "version": 1}
 
 UNITS = {"drop": "points of accuracy", "predictions": "% that differ", "signal": "% of neuron-steps"}
 HOW = (
-    "share = (alone + last) / 2: what the cause does alone to the reference, and what the program gains "
-    "without it; the remainder is what causes do to each other."
+    "share = (alone + last) / 2: the effect of the cause alone on the reference, and what the program gains "
+    "without it; the remainder is the interaction of causes."
 )
 _SHOWN = 12
 
@@ -111,7 +111,7 @@ def _stages(found: Divergence) -> Table:
             first = f"step {f.step}, {f.population}[{f.neuron}], sample {f.sample}"
         rows.append((s.name, s.against, share, first))
     return (
-        "Stages (share of neuron-steps that send another message)",
+        "Stages (share of neuron-steps with a different message)",
         ("stage", "against", "differ", "first difference"),
         rows,
     )
@@ -123,7 +123,7 @@ def _symptoms(found: Divergence) -> Table:
         for s in found.symptoms
     ]
     return (
-        "Populations (messages a neuron and step)",
+        "Populations (messages per neuron and step)",
         ("name", "is", "network", "program", "because of"),
         rows,
     )
@@ -140,7 +140,7 @@ def _causes(found: Divergence) -> Table:
             s = None if f.shares is None else f.shares[k]
             cells += ["-"] * 3 if s is None else [_cell(k, x) for x in (s.alone, s.last, s.share)]
         rows.append(tuple(cells))
-    for name, values in (("remainder", found.remainder), ("in all", found.totals)):
+    for name, values in (("remainder", found.remainder), ("total", found.totals)):
         rows.append((name, "", *(cell for k in keys for cell in ("", "", _cell(k, values[k])))))
     heads = ["cause (* a fault)", ""]
     for k in keys:
@@ -190,7 +190,7 @@ def save(
     if file.suffix == ".html":
         from snn_compile.runtime.reports.html import compose
 
-        title = f"{found.program.provenance.get('model') or 'program'}: where it leaves its network"
+        title = f"{found.program.provenance.get('model') or 'program'}: where it deviates from its network"
         body = compose(
             title,
             headline(found),

@@ -125,7 +125,7 @@ def _rotation(kind: str, name: str, off: Any, cosine: Tensor, sine: Tensor, one:
         was, now = (s[worst] for _, s in sides)
     else:
         was, now = (np.sqrt(max(1 - s[worst] ** 2, 0.0)) - c[worst] for c, s in sides)
-    text = f"{was:.4g} a step in the network, {now:.4g} in the program"
+    text = f"{was:.4g} per step in the network, {now:.4g} in the program"
     text += f"; {many} of {off.size} neurons" if off.size > 1 else ""
     return {
         "kind": kind,
