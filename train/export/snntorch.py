@@ -42,7 +42,7 @@ class Neuron:
     """A neuron as exported: its node, its rule and its recurrent layer."""
 
     node: Any
-    rule: Mapping[str, str]
+    rule: Mapping[str, Any]
     recurrent: nn.Module | None
 
 
@@ -68,11 +68,11 @@ def neuron(module: nn.Module, path: str, shape: tuple[int, ...], dt: float, fire
     gain, ends = step.gain, {"v_leak": np.zeros(shape)}
     firing = {"v_threshold": step.threshold, "v_reset": np.zeros(shape)}
     silent = not fires and rule["reset"] == "none"
-    tau = _time_constant(step.beta, dt)
+    tau = time_constant(step.beta, dt)
     r = gain * tau / dt
     node: Any
     if step.alpha is not None:
-        tau_syn = _time_constant(step.alpha, dt)
+        tau_syn = time_constant(step.alpha, dt)
         synapse = {"tau_syn": tau_syn, "w_in": tau_syn / dt, "tau_mem": tau, "r": r}
         node = nir.CubaLI(**synapse, **ends) if silent else nir.CubaLIF(**synapse, **ends, **firing)
     elif silent:
@@ -85,7 +85,7 @@ def neuron(module: nn.Module, path: str, shape: tuple[int, ...], dt: float, fire
     return Neuron(node, {} if silent else rule, recurrent)
 
 
-def _time_constant(share: Float, dt: float) -> Float:
+def time_constant(share: Float, dt: float) -> Float:
     """Return dt / (1 - share), for a share of 1 one that neither leaks nor rounds."""
     leak = 1.0 - share
     return np.where(leak > 0, dt / np.where(leak > 0, leak, 1.0), dt * _ENDLESS)

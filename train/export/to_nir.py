@@ -21,8 +21,7 @@ from snn_compile.train.export.traced import GraphBuilder
 from snn_compile.train.networks.blockwise import OnlineNetwork
 from snn_compile.train.networks.feedback import FeedbackNetwork
 from snn_compile.train.networks.recurrent import RecurrentNetwork
-from snn_compile.train.tracing.fold import fold
-from snn_compile.train.tracing.trace import trace
+from snn_compile.train.tracing.probed import folded
 
 
 def without_counterpart(module: nn.Module) -> str:
@@ -57,5 +56,5 @@ def to_nir(module: nn.Module, sample_input: Any, dt: float | None = None) -> Any
         return recurrent_to_nir(module, sample_input, dt)
     if is_own(module):
         return own_to_nir(module, sample_input, dt)
-    step = fold(trace(module, sample_input))
+    step = folded(module, sample_input)
     return GraphBuilder(step, module, dt or 1.0, "s" if dt else "step").graph()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from snn_compile.compiler.contract.contract import Contract, Readout, attach
 from snn_compile.targets.errors import ExportError
+from snn_compile.train.export.probed import probed_neuron
 from snn_compile.train.export.snntorch import neuron, spread
 from snn_compile.train.tracing.fold import Step, delay, signals
 from snn_compile.train.tracing.values import Chain, Value
@@ -40,7 +41,7 @@ class GraphBuilder:
         self.delays: dict[tuple[str, str], int] = {}
         self.names: dict[int, str] = {}
         self.built: dict[Any, list[Source]] = {}
-        self.rules: dict[str, Mapping[str, str]] = {}
+        self.rules: dict[str, Mapping[str, Any]] = {}
         self.readouts: dict[str, Readout] = {}
         self.amplified: dict[int, str] = {}
         self.taken = {"input", "output"}
@@ -81,12 +82,19 @@ class GraphBuilder:
         """Return the populations of which something reads `port`."""
         values = [self.step.input_of(chain) for chain in self.step.populations]
         found = signals_of([*values, *(r.value for r in self.step.returned)])
-        own = {id(c) for c in self.step.populations if port == "spk" and hasattr(c.module, "recurrent")}
+        own = {
+            id(c)
+            for c in self.step.populations
+            if port == "spk" and c.identified is None and hasattr(c.module, "recurrent")
+        }
         return own | {id(v.attrs["call"].chain) for v in found if v.op == "out" and v.attrs["port"] == port}
 
     def _population(self, chain: Chain, fires: bool) -> None:
         name, path = self.names[id(chain)], chain.path
-        made = neuron(chain.module, path, chain.shape, self.dt, fires)
+        if chain.identified is not None:
+            made = probed_neuron(chain.identified, path, self.dt)
+        else:
+            made = neuron(chain.module, path, chain.shape, self.dt, fires)
         arriving = self.sources(self.step.input_of(chain), self.step.last)
         self.nodes[name] = made.node
         if made.rule:
@@ -102,9 +110,7 @@ class GraphBuilder:
     def _amplified(self, chain: Chain) -> str:
         """Return the node that gives a population's spikes their weight."""
         if id(chain) not in self.amplified:
-            factor = spread(
-                chain.module.graded_spikes_factor, chain.shape, chain.path, "graded_spikes_factor"
-            )
+            factor = spread(amplitude_of(chain), chain.shape, chain.path, "graded_spikes_factor")
             name = self.name(f"{self.names[id(chain)]}_amplitude", "amplitude")
             self.nodes[name] = nir.Scale(scale=factor)
             self.amplified[id(chain)] = name
@@ -238,7 +244,7 @@ class GraphBuilder:
         )
 
     def _contract(self) -> Contract:
-        rules = [dict(rule) for rule in self.rules.values()]
+        rules = [{key: rule[key] for key in _RULE} for rule in self.rules.values() if "reset" in rule]
         common: dict[str, Any] = max(rules, key=rules.count, default={})
         others = {name: dict(rule) for name, rule in self.rules.items() if rule != common}
         return Contract(
@@ -254,9 +260,19 @@ class GraphBuilder:
         )
 
 
+_RULE = ("reset", "reset_timing", "comparison")
+
+
+def amplitude_of(chain: Chain) -> Any:
+    """Return what a population's spikes weigh."""
+    if chain.identified is not None:
+        return chain.identified.parameters["amplitude"]
+    return chain.module.graded_spikes_factor
+
+
 def graded(chain: Chain) -> bool:
     """Whether a population's spikes weigh anything but 1."""
-    return not bool((torch.as_tensor(chain.module.graded_spikes_factor) == 1).all())
+    return not bool((torch.as_tensor(amplitude_of(chain)) == 1).all())
 
 
 def signals_of(values: Sequence[Value]) -> list[Value]:

@@ -78,7 +78,8 @@ def isolated(module: nn.Module) -> nn.Module:
                 memo[id(value)] = value.detach().clone()
     copy = deepcopy(module, memo)
     for part in copy.modules():
-        part.__dict__.pop("forward", None)
+        for key in [k for k, v in vars(part).items() if getattr(v, "stands_in", False)]:
+            del part.__dict__[key]
     for name in RESETS:
         method = getattr(copy, name, None)
         if callable(method) and not _positional(method):
@@ -168,6 +169,15 @@ class Runner:
             if tuple(t.shape) in ((batch, *self.shape), (1, batch, *self.shape)) and t.is_floating_point()
         }
         return flat, states
+
+    def first(self, x: Tensor) -> Any:
+        """Return what a fresh copy returns for its first call with `x`, (batch, *shape) or all steps."""
+        module = deepcopy(self.module)
+        with torch.no_grad():
+            states: tuple[Any, ...] = ()
+            if self.style.call == "state":
+                states = _first_states(self.takes, x, self.style.first)
+            return module(x, *states)
 
     def _whole(self, module: nn.Module, x: Tensor) -> list[Tensor]:
         if self.style.time_axis == 0:

@@ -33,15 +33,22 @@ STEPS = 12
 """How often a forward of one step is called; delays a module builds by hand are seen up to this long."""
 
 
-def trace(module: nn.Module, sample: Any) -> Trace:
-    """Run `module` on stand-ins of `sample` (what its forward takes) and return what it computes."""
+Leaf = Callable[[Tracer, nn.Module, str, Callable[..., Any]], Callable[..., Any]]
+"""From a tracer, a module, its path and its forward to what stands in for that forward."""
+
+
+def trace(module: nn.Module, sample: Any, leaf: Leaf | None = None) -> Trace:
+    """Run `module` on stand-ins of `sample` (what its forward takes) and return what it computes.
+
+    `leaf` may take the place of the forward of any module that is no known neuron.
+    """
     args = sample if isinstance(sample, tuple) else (sample,)
     x = args[0]
     if not isinstance(x, Tensor) or x.ndim < 2:
         raise ExportError(
             "the sample input must be a tensor with a batch, (batch, *shape) or (steps, batch, *shape)"
         )
-    first, outputs = _run(module, args, 1)
+    first, outputs = _run(module, args, 1, leaf)
     lengths = {len(chain.calls) for chain in first.chains}
     if not first.chains:
         raise ExportError(
@@ -49,7 +56,7 @@ def trace(module: nn.Module, sample: Any) -> Trace:
             "compiled from ONNX"
         )
     if lengths == {1} and not first.time_axes:
-        first, outputs = _run(module, args, STEPS)
+        first, outputs = _run(module, args, STEPS, leaf)
         shape = tuple(x.shape[1:])
         return Trace(first.chains, outputs, STEPS, shape, True)
     steps = max(lengths)
@@ -62,10 +69,12 @@ def trace(module: nn.Module, sample: Any) -> Trace:
     return Trace(first.chains, outputs, steps, shape, False)
 
 
-def _run(module: nn.Module, args: tuple[Any, ...], calls: int) -> tuple[Tracer, list[Value]]:
+def _run(
+    module: nn.Module, args: tuple[Any, ...], calls: int, leaf: Leaf | None
+) -> tuple[Tracer, list[Value]]:
     tracer = Tracer(module)
     results: list[list[Value]] = []
-    with torch.no_grad(), _instrumented(module, tracer):
+    with torch.no_grad(), _instrumented(module, tracer, leaf):
         states = args[1:]
         for step in range(calls):
             tracer.step = step
@@ -119,7 +128,7 @@ def _sequences(returned: Any, tracer: Tracer) -> Any:
 
 
 @contextmanager
-def _instrumented(root: nn.Module, tracer: Tracer) -> Iterator[None]:
+def _instrumented(root: nn.Module, tracer: Tracer, leaf: Leaf | None) -> Iterator[None]:
     """Let every module of `root` tell where it is and neurons be leaves; undo all of it at the end."""
     modules = dict(root.named_modules())
     kept, held = [], []
@@ -145,6 +154,7 @@ def _instrumented(root: nn.Module, tracer: Tracer) -> Iterator[None]:
                 forward = tracer.neuron(module, path or type(module).__name__.lower(), ports)
             else:
                 forward = _in_place(tracer, path, module.forward)
+                forward = leaf(tracer, module, path, forward) if leaf else forward
             module.__dict__["forward"] = forward
         yield
     finally:
@@ -188,4 +198,5 @@ def _in_place(tracer: Tracer, path: str, forward: Callable[..., Any]) -> Callabl
         finally:
             tracer.paths.pop()
 
+    run.stands_in = True  # type: ignore[attr-defined]
     return run

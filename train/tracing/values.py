@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from snn_compile.train.probing.identify import Identified
 
 
 @dataclass(eq=False)
@@ -36,12 +39,13 @@ class Call:
 
 @dataclass(eq=False)
 class Chain:
-    """The steps of one population, in order."""
+    """The steps of one population, in order; `identified` says what a probed module is."""
 
     module: nn.Module
     path: str
     shape: tuple[int, ...]
     calls: list[Call] = field(default_factory=list)
+    identified: Identified | None = None
 
 
 @dataclass(frozen=True, eq=False)
