@@ -1,6 +1,6 @@
 """Whether a neuron is what a module is: its answer to fresh random inputs, predicted and compared.
 
-Samples take turns in six regimes: inputs about the critical one, small ones that add up, large ones, rare
+Samples are in one of six regimes: inputs about the critical one, small ones that add up, large ones, rare
 pulses, mostly negative ones, and inputs that bring the membrane next to its threshold (where it would stand
 by the prediction; above or below by 3e-5 to 1e-2 of the way there). A step whose membrane is within 1e-5 of
 its threshold is not compared: rounding decides there, and the prediction goes on from what the module did.
@@ -69,35 +69,33 @@ class Verdict:
 
 
 def trial_inputs(neuron: NeuronModel, size: Float, steps: int, batch: int, seed: int, dtype: Any) -> Float:
-    """Return inputs (steps, batch, neurons); `size` is each neuron's critical input."""
+    """Return inputs (steps, batch, neurons); `size` is each neuron's critical input.
+
+    A sixth of the batch each has one regime.
+    """
     rng = np.random.default_rng(seed)
-    regime = np.arange(batch)[:, None] % REGIMES
-    count = len(size)
-    state, rows = neuron.begin(batch), []
+    share, x = batch // REGIMES, np.empty((steps, batch, len(size)))
+    state = neuron.begin(batch)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        for _ in range(steps):
-            u = rng.uniform(size=(batch, count))
-            x = np.select(
-                [regime == 0, regime == 1, regime == 2, regime == 3, regime == 4],
-                [
-                    2 * u - 0.5,
-                    0.5 * u,
-                    12 * u - 4,
-                    np.where(rng.uniform(size=u.shape) < 0.2, 2.5 * u, 0.0),
-                    np.where(u < 0.7, -3 * u, 6 * u - 3),
-                ],
-                u * 1.2 - 0.1,
-            )
-            x = x * size
+        for row in x:
+            rng.random(out=row)
+            about, small, large, rare, low, near = (row[i * share : (i + 1) * share] for i in range(REGIMES))
+            about[:] = 2 * about - 0.5
+            small *= 0.5
+            large[:] = 12 * large - 4
+            rare *= 2.5 * (rng.random(rare.shape) < 0.2)
+            low[:] = np.where(low < 0.7, -3 * low, 6 * low - 3)
+            near[:] = 1.2 * near - 0.1
+            row *= size
             if neuron.model != "li":
-                near = (regime == 5) & (rng.uniform(size=u.shape) < 0.5)
-                aside = 10 ** rng.uniform(np.log10(3e-5), -2, u.shape) * rng.choice([-1, 1], u.shape)
-                wanted = neuron.to_threshold(state) + aside * size
-                x = np.where(near & np.isfinite(wanted), wanted, x)
-            x = np.asarray(x, dtype).astype(np.float64)
-            rows.append(x)
-            state = neuron.step(state, x).state
-    return np.stack(rows)
+                last = state.of(slice((REGIMES - 1) * share, None))
+                aside = 10 ** rng.uniform(np.log10(3e-5), -2, near.shape) * rng.choice([-1, 1], near.shape)
+                wanted = neuron.to_threshold(last) + aside * size
+                use = (rng.random(near.shape) < 0.5) & np.isfinite(wanted)
+                near[use] = wanted[use]
+            row[:] = row.astype(dtype)
+            state = neuron.step(state, row).state
+    return x
 
 
 def compare(neuron: NeuronModel, x: Float, answer: Float) -> Verdict:
@@ -138,8 +136,20 @@ def _difference(t: int, wrong: NDArray[np.bool_], x: Float, sent: Float, met: An
     )
 
 
-def ask(neuron: NeuronModel, runner: Runner, size: Float, steps: int, batch: int, seed: int) -> Verdict:
-    """Test a neuron against a module on fresh inputs."""
-    dtype = numpy_dtype(runner.dtype)
-    x = trial_inputs(neuron, size, steps, batch, seed, dtype)
-    return compare(neuron, x, runner.run(x))
+def ask(
+    neuron: NeuronModel,
+    runner: Runner,
+    size: Float,
+    steps: int,
+    batch: int,
+    seed: int,
+    most: int | None = None,
+) -> Verdict:
+    """Test a neuron against a module on fresh inputs; `most`: on so many neurons of the layer at most."""
+    chosen = np.arange(runner.size)
+    if most is not None and most < runner.size:
+        chosen = np.sort(np.random.default_rng(seed).choice(runner.size, most, replace=False))
+    some = neuron.of(chosen)
+    x = np.zeros((steps, batch, runner.size))
+    x[..., chosen] = trial_inputs(some, size[chosen], steps, batch, seed, numpy_dtype(runner.dtype))
+    return compare(some, x[..., chosen], runner.run(x)[..., chosen])

@@ -19,19 +19,22 @@ from snn_compile.targets.errors import ExportError
 from snn_compile.targets.program.rule import Rule
 from snn_compile.train.probing.calling import Float, Runner, Style, untouched_randomness
 from snn_compile.train.probing.candidates import candidates
-from snn_compile.train.probing.evidence import NEAR_SHARE, Difference, Evidence, Verdict, ask
+from snn_compile.train.probing.evidence import NEAR_SHARE, REGIMES, Difference, Evidence, Verdict, ask
 from snn_compile.train.probing.integrators import integrators
 from snn_compile.train.probing.measuring import noise_of, read_spiking
 from snn_compile.train.probing.scaling import membrane_states, scaled, snapped
 from snn_compile.train.probing.stepping import NeuronModel
-from snn_compile.train.probing.styles import find_style, is_discrete
+from snn_compile.train.probing.styles import find_style, is_discrete, trial
 from snn_compile.train.probing.ties import fires_at_threshold
 
 STEPS = 50
 """Steps of one trial."""
 
-WORK = 20_000_000
+WORK = 2_000_000
 """About how many steps of single neurons a test compares in a large layer."""
+
+FEW = 64
+"""Neurons of a large layer on which the rule is chosen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +88,7 @@ def _identify(
     style = find_style(module, shape, name, call)
     own = Runner(module, shape, style)
     precise = _in_float64(module, shape, own)
-    rng = np.random.default_rng(seed)
-    loud = rng.uniform(-0.3, 1.0, (8, 30, own.size)) * 2.0 ** rng.uniform(-4, 8, (1, 30, 1))
-    if is_discrete(own.run(loud)):
+    if is_discrete(own.run(trial(own.size, module))):
         reading = read_spiking(precise, name)
         fine, critical = reading.fine, reading.start
         found = candidates(reading)
@@ -131,16 +132,16 @@ def _closest(
     """Return the first neuron that agrees in a short test, else that which agrees longest."""
     judged = []
     for neuron in found:
-        verdict = ask(neuron, runner, critical, 30, _batch(runner, 60, WORK // 20), seed + 1)
+        verdict = ask(neuron, runner, critical, 30, _batch(runner.size, 60), seed + 1, most=FEW)
         if verdict.difference is None:
             return neuron, verdict
         judged.append((neuron, verdict))
     return max(judged, key=lambda pair: pair[1].agreement)
 
 
-def _batch(runner: Runner, wanted: int, work: int) -> int:
-    """Return how many samples to run: a multiple of the regimes, fewer in a large layer."""
-    return max(12, min(wanted, work // (30 * runner.size)) // 6 * 6)
+def _batch(size: int, wanted: int) -> int:
+    """Return how many samples a test runs: a multiple of its regimes, fewer in a large layer."""
+    return max(REGIMES, min(wanted, WORK // (STEPS * size)) // REGIMES * REGIMES)
 
 
 def _proven(
@@ -148,7 +149,7 @@ def _proven(
 ) -> tuple[NeuronModel, Evidence]:
     """Return the neuron and its evidence of the long test, with neat numbers where these pass too."""
     for tried in (neat, neuron):
-        verdict = ask(tried, runner, critical, STEPS, _batch(runner, 204, WORK), seed + 2)
+        verdict = ask(tried, runner, critical, STEPS, _batch(runner.size, 204), seed + 2)
         if verdict.difference is None:
             break
     if verdict.difference is not None:

@@ -33,6 +33,10 @@ class State:
     last: Float
     raised: Float
 
+    def of(self, samples: slice) -> State:
+        """Return the state of some samples."""
+        return State(self.u[samples], self.v[samples], self.last[samples], self.raised[samples])
+
 
 @dataclass(frozen=True, eq=False)
 class Outcome:

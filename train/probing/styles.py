@@ -15,7 +15,7 @@ from torch import nn
 from snn_compile.targets.errors import ExportError
 from snn_compile.train.probing.calling import STYLES, Float, Runner, Style, dtype_of, numpy_dtype
 
-STEPS, BATCH = 10, 40
+STEPS = 10
 
 
 def find_style(module: nn.Module, shape: tuple[int, ...], name: str, call: str | None = None) -> Style:
@@ -24,7 +24,7 @@ def find_style(module: nn.Module, shape: tuple[int, ...], name: str, call: str |
     Raises ExportError for a module that is random, that couples samples or neurons, that keeps no state, or
     that no style runs.
     """
-    x = _trial(int(np.prod(shape)), module)
+    x = trial(int(np.prod(shape)), module)
     reasons: dict[str, str] = {}
     for style in STYLES:
         if call is not None and style.call != call:
@@ -53,11 +53,12 @@ STATELESS = "it keeps no state from step to step"
 SHAPELESS = "it returns no tensor of the shape of its input"
 
 
-def _trial(size: int, module: nn.Module) -> Float:
+def trial(size: int, module: nn.Module) -> Float:
     """Return inputs from 1/16 to 256, so that thresholds of any usual size are met in some sample."""
     rng = np.random.default_rng(11)
-    scale = 2.0 ** rng.uniform(-4, 8, (1, BATCH, 1))
-    x = rng.uniform(-0.3, 1.0, (STEPS, BATCH, size)) * scale
+    batch = max(8, min(40, 20_000 // size))
+    scale = 2.0 ** rng.uniform(-4, 8, (1, batch, size))
+    x = rng.uniform(-0.3, 1.0, (STEPS, batch, size)) * scale
     return x.astype(numpy_dtype(dtype_of(module))).astype(np.float64)
 
 
@@ -73,7 +74,7 @@ def _judge(runner: Runner, x: Float) -> tuple[int, str]:
     other[:, 0] = x[::-1, 0] + np.abs(x).max()  # large, as a mean over samples hides a small one
     if not _same([o[:, 1:] for o in base], [o[:, 1:] for o in runner.outputs(other)]):
         return 0, "its answer to one sample depends on the others of the batch"
-    order = rng.permutation(BATCH)
+    order = rng.permutation(x.shape[1])
     if not _same([o[:, order] for o in base], runner.outputs(x[:, order])):
         return 0, "its answer to a sample depends on the sample's place in the batch"
     later = x.copy()
@@ -82,8 +83,10 @@ def _judge(runner: Runner, x: Float) -> tuple[int, str]:
         return 0, "its answer depends on later input"
     place = spikes_among(base)
     earlier = x.copy()
-    earlier[:half] = rng.uniform(-0.3, 1.0, earlier[:half].shape) * np.abs(x).max((0, 2), keepdims=True)
-    if _same([base[place][half:]], [runner.outputs(earlier)[place][half:]]):
+    earlier[:half] = rng.uniform(-0.3, 1.0, earlier[:half].shape) * np.abs(x).max(0, keepdims=True)
+    against = x.copy()
+    against[:half] *= -1
+    if all(_same([base[place][half:]], [runner.outputs(e)[place][half:]]) for e in (earlier, against)):
         return 0, STATELESS
     if x.shape[2] > 1:
         apart = x.copy()
