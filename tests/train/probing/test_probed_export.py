@@ -7,7 +7,7 @@ from support import handwritten_neurons as neurons
 from torch import nn
 
 from snn_compile import compiler, runtime
-from snn_compile.compiler.contract.contract import resolve
+from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.targets.errors import ExportError
 from snn_compile.train import to_nir
 
