@@ -77,9 +77,13 @@ ENTRIES: dict[str, NodeFormat] = {
     "CubaLIF": _format("tau_syn tau_mem r v_leak v_threshold", "v_reset w_in"),
     "NIRGraph": _format("nodes edges", "version"),
 }
-"""The format of each type of node; the types of `nir_extensions.py` follow."""
+"""The format of each type of node of NIR."""
 
-ENTRIES |= {name: NodeFormat(frozenset(node.entries())) for name, node in EXTENSIONS.items()}
+
+def node_formats() -> dict[str, NodeFormat]:
+    """Return the format of each type of node, extension nodes included."""
+    return ENTRIES | {name: NodeFormat(frozenset(node.entries())) for name, node in EXTENSIONS.items()}
+
 
 PER_NEURON = frozenset("r v_leak v_threshold v_reset tau tau_mem tau_syn".split())
 """Entries that have the shape of the neurons."""
@@ -138,12 +142,13 @@ def _graph_of(data: Data, file: Path) -> Any:
 def _node(group: Entries, name: str, depth: int) -> Data:
     """Return a node's type and entries, nested graphs as dictionaries of such."""
     kind = group.text("type")
-    if kind not in ENTRIES:
+    formats = node_formats()
+    if kind not in formats:
         group.fail(
-            f"type {kind!r} is neither one of NIR 1.0.8 nor an extension of it ({', '.join(ENTRIES)})",
+            f"type {kind!r} is neither one of NIR 1.0.8 nor an extension of it ({', '.join(formats)})",
             UnsupportedNode,
         )
-    needed, optional = ENTRIES[kind].needed, ENTRIES[kind].optional
+    needed, optional = formats[kind].needed, formats[kind].optional
     if missing := sorted(key for key in needed if key not in group):
         group.fail(f"a {kind} without {', '.join(map(repr, missing))}; write the file again")
     group.only(needed | optional | {"type", "metadata"}, f"a {kind}")
@@ -183,7 +188,7 @@ def _entry(group: Entries, key: str) -> Any:
 def _check_sizes(group: Entries, node: Data) -> None:
     """Refuse sizes that contradict each other within a node."""
     kind = node["type"]
-    form, extension = ENTRIES[kind], EXTENSIONS.get(kind)
+    form, extension = node_formats()[kind], EXTENSIONS.get(kind)
     per_neuron = PER_NEURON if extension is None else frozenset(extension.per_neuron())
     neuron = {key: np.shape(node[key]) for key in sorted(per_neuron & node.keys())}
     if len(set(neuron.values())) > 1:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snn_compile import compiler, runtime, train
-from snn_compile.compiler.frontends.nir import ENTRIES, read_nir
+from snn_compile.compiler.frontends.nir import node_formats, read_nir
 from snn_compile.compiler.frontends.nir_extensions import ALIF, EXTENSIONS
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 from snn_compile.train.networks.recurrent import RecurrentConfig, RecurrentNetwork
@@ -72,7 +72,7 @@ def test_spikes_in_float32_differ_near_the_threshold_only(neuron):
     with torch.no_grad():
         spikes = net.run(inputs.float()).spikes["hidden"].numpy()
     lowered = compiler.lower(train.to_nir(net, inputs))
-    probes = ("hidden.v", "hidden.q") if neuron == "brf" else ("hidden.v", "hidden.theta")
+    probes = ("hidden.v", "hidden.r") if neuron == "brf" else ("hidden.v", "hidden.theta")
     record = runtime.reference(lowered, inputs.float().double().numpy(), record=("hidden",), probes=probes)
     differs = record.spikes("hidden") != spikes
     for sample in np.flatnonzero(differs.any(axis=(1, 2))):
@@ -95,7 +95,7 @@ def test_a_graph_survives_a_file_and_a_checkpoint(tmp_path, neuron):
     again = read_nir(tmp_path / "net.nir")
     node, read = graph.nodes["hidden"], again.nodes["hidden"]
     assert type(read) is EXTENSIONS[neuron.upper()] and again.metadata == graph.metadata
-    for key in ENTRIES[neuron.upper()].needed:
+    for key in node_formats()[neuron.upper()].needed:
         np.testing.assert_array_equal(getattr(read, key), getattr(node, key))
     nir.write(tmp_path / "again.nir", again)
     compiler.lower(tmp_path / "again.nir")  # its contract is bound to the parameters: none changed
@@ -170,7 +170,7 @@ def test_parameters_share_a_shape_and_unknown_types_are_refused(tmp_path):
     with pytest.raises(ValueError, match="all share that of the neurons"):
         ALIF(tau=size, r=size, theta=size, tau_adaptation=size, adaptation=np.ones(2), reset=size)
     assert {name: set(vars(kind)["__annotations__"]) for name, kind in EXTENSIONS.items()} == {
-        name: ENTRIES[name].needed for name in EXTENSIONS
+        name: node_formats()[name].needed for name in EXTENSIONS
     }
     nir.write(tmp_path / "net.nir", graph_of())
     with h5py.File(tmp_path / "net.nir", "r+") as file:
