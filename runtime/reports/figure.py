@@ -11,19 +11,17 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from snn_compile.runtime.execution.run import Inputs, sample_count, simulate, take
+from snn_compile.targets.devices.counts import Counts
 from snn_compile.targets.devices.device import Device
 from snn_compile.targets.errors import WrongInput
 from snn_compile.targets.integer import STATE_SHIFT
 from snn_compile.targets.program.program import Program
-
-if TYPE_CHECKING:
-    from snn_compile.runtime.reports.report import Report
 
 _INK, _FAINT, _INPUT = "#1b3a5c", "#c4cad2", "#7a8794"
 _LINES_MAX = 10
@@ -92,15 +90,15 @@ def trace(
     )
 
 
-def draw(trace: Trace, report: Report) -> bytes:
-    """Return the figure as a PNG."""
+def draw(trace: Trace, name: str, counts: Counts) -> bytes:
+    """Return the figure as a PNG; `name` is that of program and device, `counts` those of the whole run."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rasters = [0.6 + 0.9 * min(1.0, s.shape[1] / 128) for s in trace.spikes.values()]
     shrink = min(1.0, _RASTERS_INCHES / max(sum(rasters), 1e-9))
     rasters = [max(0.5, shrink * height) for height in rasters]
-    rates = 0.4 + 0.18 * len(report.counts.neuron_spikes)
+    rates = 0.4 + 0.18 * len(counts.neuron_spikes)
     heights = [_INPUT_INCHES] * len(trace.inputs) + rasters + [2.2, rates]
     figure = Figure(figsize=(9.0, sum(heights) + 0.33 * len(heights) + 0.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -111,13 +109,13 @@ def draw(trace: Trace, report: Report) -> bytes:
     for (name, spikes), height in zip(trace.spikes.items(), rasters, strict=True):
         _raster(next(queue), name, spikes, 72 * height)
     _membranes(next(queue), trace)
-    _rates(next(queue), report)
+    _rates(next(queue), counts)
     steps = trace.membrane.shape[0]
     for axis in axes[:-1]:
         axis.set_xlim(-0.5, steps - 0.5)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.tick_params(labelbottom=axis is axes[-2])
-    figure.suptitle(_title(trace, report), x=0.01, ha="left", fontsize=10, parse_math=False)
+    figure.suptitle(_title(trace, name), x=0.01, ha="left", fontsize=10, parse_math=False)
     out = BytesIO()
     with warnings.catch_warnings():
         # Characters that the font lacks are drawn as boxes; no warning is needed.
@@ -126,9 +124,9 @@ def draw(trace: Trace, report: Report) -> bytes:
     return out.getvalue()
 
 
-def _title(trace: Trace, report: Report) -> str:
-    model = report.provenance.get("model")
-    words = [f"{_short(model) if model else report.digest[:12]} on {report.device}", f"sample {trace.sample}"]
+def _title(trace: Trace, name: str) -> str:
+    model, _, device = name.rpartition(" on ")
+    words = [f"{_short(model)} on {device}", f"sample {trace.sample}"]
     if trace.prediction is not None:
         words.append(f"predicted {trace.prediction}")
     if trace.label is not None:
@@ -244,8 +242,7 @@ def _membranes(axis: Any, trace: Trace) -> None:
     axis.yaxis.get_offset_text().set_fontsize(7)
 
 
-def _rates(axis: Any, report: Report) -> None:
-    counts = report.counts
+def _rates(axis: Any, counts: Counts) -> None:
     slots = counts.samples * counts.steps
     rates = {
         name: int(n.sum()) / (n.size * slots)

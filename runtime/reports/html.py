@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from snn_compile.runtime.reports.accuracy_tables import Table
-    from snn_compile.runtime.reports.report import Report
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2733; background: #fff;
@@ -23,21 +22,6 @@ td + td, th + th { text-align: right; white-space: nowrap; font-variant-numeric:
 tr.term td { color: #5a6672; font-size: .9em; } tr.term td:first-child { padding-left: 1.6rem; }
 img { max-width: 100%; height: auto; } .note { color: #8a3b12; } .digest { color: #5a6672; }
 """
-
-
-def page(report: Report, picture: bytes | None = None) -> str:
-    """Return the report as HTML, with the figure (PNG bytes) inside it."""
-    title = report.provenance.get("model") or f"program {report.digest[:12]}"
-    caption = ("One sample", "input, spikes of every population, output membrane, mean rates")
-    return compose(
-        f"{title} on {report.device}",
-        report.headline(),
-        report.notes(),
-        report.tables(),
-        report.digest,
-        picture,
-        caption,
-    )
 
 
 def compose(

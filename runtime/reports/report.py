@@ -167,6 +167,18 @@ class Report:
             found.append(f"{self.ties:.1%} of predictions were ties, given to the lowest class")
         return found
 
+    def title(self) -> str:
+        """Return the model, or the program's digest, and the device."""
+        return f"{self.provenance.get('model') or f'program {self.digest[:12]}'} on {self.device}"
+
+    def html(self, picture: bytes | None = None) -> str:
+        """Return the report as one self-contained HTML file, with the figure (PNG bytes) inside it."""
+        from snn_compile.runtime.reports.html import compose
+
+        caption = ("One sample", "input, spikes of every population, output membrane, mean rates")
+        tables, notes = self.tables(), self.notes()
+        return compose(self.title(), self.headline(), notes, tables, self.digest, picture, caption)
+
     def save(self, path: str | os.PathLike[str], trace: Trace | None = None) -> None:
         """Write the report as .json, .html or .png by the file's suffix, whole or not at all.
 
@@ -179,12 +191,11 @@ class Report:
             body = (json.dumps(self.json(), indent=1) + "\n").encode()
         else:
             from snn_compile.runtime.reports.figure import draw
-            from snn_compile.runtime.reports.html import page
 
-            picture = draw(trace, self) if trace else None
+            picture = draw(trace, self.title(), self.counts) if trace else None
             if file.suffix == ".png" and picture is None:
                 raise WrongInput(f"{file}: a figure needs the trace of one sample")
-            body = page(self, picture).encode() if file.suffix == ".html" else (picture or b"")
+            body = self.html(picture).encode() if file.suffix == ".html" else (picture or b"")
         write_report(file, body)
 
 

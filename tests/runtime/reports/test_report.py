@@ -12,7 +12,6 @@ import pytest
 from snn_compile.runtime import Report, compare, trace
 from snn_compile.runtime.reports.accuracy import score
 from snn_compile.runtime.reports.figure import draw
-from snn_compile.runtime.reports.html import page
 from snn_compile.targets.devices.record import Overflow
 from snn_compile.targets.errors import WrongInput
 from snn_compile.targets.program.program import Program
@@ -117,7 +116,7 @@ def test_text_and_page_take_names_as_they_are(relay: Program, relay_inputs: np.n
     odd = replace(relay, provenance={"model": "[red]<script>alert(1)</script>&.pt"})
     made = compare(odd, None, relay_inputs)
     assert "[red]<script>" in made.text()
-    html = page(made)
+    html = made.html()
     assert "<script" not in html and "[red]&lt;script&gt;alert(1)&lt;/script&gt;&amp;.pt" in html
 
 
@@ -137,14 +136,15 @@ def test_figure_for_few_and_many_populations(
     inputs = np.random.default_rng(0).random((3, 16, 10))
     inputs = inputs if graded else (inputs < 0.3).astype(float)
     made = compare(program, None, inputs)
-    width, height = png_size(draw(trace(program, inputs, sample=2), made))
+    width, height = png_size(draw(trace(program, inputs, sample=2), made.title(), made.counts))
     assert width == 1080 and 500 < height < 3000
 
 
 def test_figure_takes_any_name(chain: Callable[..., Program]) -> None:
     program = chain(5, 3, names="$x_{{$ <é {} 漢" + "y" * 60, model="$$.pt")
     inputs = np.ones((1, 4, 10))
-    png_size(draw(trace(program, inputs, [2]), compare(program, None, inputs, [2])))
+    report = compare(program, None, inputs, [2])
+    png_size(draw(trace(program, inputs, [2]), report.title(), report.counts))
 
 
 def test_trace_is_one_sample_in_float_units(chain: Callable[..., Program]) -> None:
