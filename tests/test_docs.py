@@ -19,7 +19,10 @@ import pytest
 from snn_compile.train.configs.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+FILES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(p for d in ("docs", "examples") for p in (ROOT / d).rglob("*.md")),
+]
 COMMANDS = {"snn-train": "train", "snn-compile": "compiler", "snn-run": "runtime"}
 README_WORDS = 900
 PATH = re.compile(r"(?:targets|compiler|runtime|train|tests|benchmarks|docs|examples)/[\w./*-]+")
