@@ -91,7 +91,8 @@ def test_named_files_exist(file: Path) -> None:
     for quoted in re.findall(r"`([^`\n]+)`", file.read_text(encoding="utf-8")):
         for word in quoted.split():
             if PATH.fullmatch(word) and word.isascii():
-                assert list(ROOT.glob(word.rstrip("/"))), f"{file.name} names {word}, which does not exist"
+                found = list(ROOT.glob(word.rstrip("/"))) or list(ROOT.glob(f"{word}.py"))
+                assert found, f"{file.name} names {word}, which does not exist"
 
 
 @every_file
