@@ -218,10 +218,16 @@ def test_folders_hold_few_modules() -> None:
 
 PACKAGE = [file for floor in FLOORS for file in FILES[floor]]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-LONG_FILES: dict[str, str] = {}
+LONG_FILES = {
+    "tests/compiler/frontends/test_nir_broken.py": "one list of broken files",
+    "tests/conformance/cases.py": "one list of cases, which the suite's generator reads as a file",
+}
 """Files of more than 400 lines, and why they are one."""
 LONG_FUNCTIONS = {
-    "targets/loihi2_sim/network_kernel.py:run_network": "one compiled loop over all steps of a program"
+    "targets/loihi2_sim/network_kernel.py:run_network": "one compiled loop over all steps of a program",
+    "tests/conformance/cases.py:primitives": "a list of cases",
+    "tests/conformance/cases.py:conventions": "a list of cases",
+    "tests/conformance/cases.py:topologies": "a list of cases",
 }
 """Functions of more than 60 lines, and why they are one."""
 
@@ -261,14 +267,6 @@ PRESENT_LONG = {
     "targets/lava/recorder.py:make_recorder",
     "targets/program/limits.py:chip_violations",
     "targets/program/program.py:_check_names",
-    "tests/compiler/frontends/test_nir_broken.py",
-    "tests/conformance/cases.py",
-    "tests/conformance/cases.py:conventions",
-    "tests/conformance/cases.py:primitives",
-    "tests/conformance/cases.py:topologies",
-    "tests/targets/devices/test_conformance.py:test_the_random_programs_show_everything",
-    "tests/targets/lava/test_lava.py",
-    "tests/targets/lava/test_lava.py:random_program",
     "train/analysis/euler_maruyama.py:_paths",
     "train/kernels/fused.py",
 }

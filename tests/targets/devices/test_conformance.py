@@ -228,6 +228,63 @@ def ties(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return seen
 
 
+SHARES = {
+    0.25: [
+        "u_wraps",
+        "v_high",
+        "v_low",
+        "per-neuron parameters",
+        "several tables",
+        "graded",
+        "spikes with reset value",
+        "spikes with reset subtract",
+        "mixed",
+        "excitatory",
+        "inhibitory",
+        "biased layer at latency >= 2",
+        "self loop",
+        "stock",
+        "sparse",
+        "graded between populations",
+        *(f"{key} {word}" for key, words in CHOICES.items() for word in words[:1]),
+    ],
+    0.10: [
+        "spikes with reset none",
+        "spikes after a wrap",
+        "u beyond one turn",
+        "li",
+        "negative messages",
+        "longer cycle",
+        "du 0",
+        "du 4095",
+        "dv 0",
+        "dv 4095",
+        *(f"bits {bits}" for bits in (1, 2, 4, 6, 7, 8)),
+        "vth 0",
+        "vth 131071",
+        *(f"{key} {word}" for key, words in CHOICES.items() for word in words[1:]),
+        "dv 4096",
+        "integrator is heard",
+        "clipped at v_min",
+        "several spikes a step",
+        "sparse and delayed",
+        "sparse and graded",
+        *(f"sparse {mode}" for mode in ("mixed", "excitatory", "inhibitory")),
+        "tie 1 >",
+        "pending",
+    ],
+    0.01: [
+        *(f"tie 2 {comparison}" for comparison in (">", ">=")),
+        *(f"tie {c} {timing}" for c in (">", ">=") for timing in CHOICES["reset_timing"]),
+        *(f"several spikes a step, {timing}" for timing in CHOICES["reset_timing"][:3]),
+        "tie while pending",
+    ],
+    0.03: ["ternary", "tie 1 >="],
+    0.04: [*(f"exponent {e}" for e in range(-8, 8)), *(f"delay {d}" for d in range(4))],
+}
+"""What at least so many of the random programs have to show."""
+
+
 def test_the_random_programs_show_everything(ties: set[str]) -> None:
     seen: Counter[str] = Counter()
     for seed in range(PROGRAMS):
@@ -235,62 +292,8 @@ def test_the_random_programs_show_everything(ties: set[str]) -> None:
         ties.clear()
         record = comparing.run_all(case.program, case.inputs, "oracle")
         seen.update(properties(case, record, comparing.traces(record)) | ties)
-    share = {
-        0.25: [
-            "u_wraps",
-            "v_high",
-            "v_low",
-            "per-neuron parameters",
-            "several tables",
-            "graded",
-            "spikes with reset value",
-            "spikes with reset subtract",
-            "mixed",
-            "excitatory",
-            "inhibitory",
-            "biased layer at latency >= 2",
-            "self loop",
-            "stock",
-            "sparse",
-            "graded between populations",
-            *(f"{key} {word}" for key, words in CHOICES.items() for word in words[:1]),
-        ],
-        0.10: [
-            "spikes with reset none",
-            "spikes after a wrap",
-            "u beyond one turn",
-            "li",
-            "negative messages",
-            "longer cycle",
-            "du 0",
-            "du 4095",
-            "dv 0",
-            "dv 4095",
-            *(f"bits {bits}" for bits in (1, 2, 4, 6, 7, 8)),
-            "vth 0",
-            "vth 131071",
-            *(f"{key} {word}" for key, words in CHOICES.items() for word in words[1:]),
-            "dv 4096",
-            "integrator is heard",
-            "clipped at v_min",
-            "several spikes a step",
-            "sparse and delayed",
-            "sparse and graded",
-            *(f"sparse {mode}" for mode in ("mixed", "excitatory", "inhibitory")),
-            "tie 1 >",
-            "pending",
-        ],
-        0.01: [
-            *(f"tie 2 {comparison}" for comparison in (">", ">=")),
-            *(f"tie {c} {timing}" for c in (">", ">=") for timing in CHOICES["reset_timing"]),
-            *(f"several spikes a step, {timing}" for timing in CHOICES["reset_timing"][:3]),
-            "tie while pending",
-        ],
-        0.03: ["ternary", "tie 1 >="],
-        0.04: [*(f"exponent {e}" for e in range(-8, 8)), *(f"delay {d}" for d in range(4))],
-    }
     short = {
-        name: seen[name] for least, names in share.items() for name in names if seen[name] < least * PROGRAMS
+        name: seen[name] for least, names in SHARES.items() for name in names if seen[name] < least * PROGRAMS
     }
     assert not short
     assert max(int(name.split()[1]) for name in seen if name.startswith("delay")) >= 60

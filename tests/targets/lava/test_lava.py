@@ -186,24 +186,10 @@ def random_program(seed):
             )
             for mode in rng.choice(["mixed", "excitatory", "inhibitory"], 2)
         )
-        edges.append(
-            Projection(
-                f"e{index}",
-                before.name,
-                group.name,
-                tables,
-                max(0, start - before.start_step - 1) + int(rng.integers(3)),
-            )
-        )
-        edges.append(
-            Projection(
-                f"r{index}",
-                group.name,
-                group.name,
-                (table(rng, size, size, exponent=int(rng.integers(-8, 8))),),
-                int(rng.integers(3)),
-            )
-        )
+        late = max(0, start - before.start_step - 1) + int(rng.integers(3))
+        edges.append(Projection(f"e{index}", before.name, group.name, tables, late))
+        again = (table(rng, size, size, exponent=int(rng.integers(-8, 8))),)
+        edges.append(Projection(f"r{index}", group.name, group.name, again, int(rng.integers(3))))
         populations.append(group)
         before = group
     return program(populations, edges, [port])
