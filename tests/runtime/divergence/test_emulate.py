@@ -8,9 +8,12 @@ from support import random_networks
 from snn_compile.compiler import Options, compile_graph
 from snn_compile.compiler.lowering.simplify import simplify
 from snn_compile.compiler.reference import as_inputs, run_float
-from snn_compile.runtime.divergence.emulator import NETWORK, PROGRAM, emulate
+from snn_compile.runtime.divergence.emulator import NETWORK, PROGRAM, Selection, emulate
 from snn_compile.runtime.divergence.pairing import pair
 from snn_compile.targets.devices.device import execute
+
+UNITS = Selection({("truncation", ""): True})
+"""No ingredient of any population, in the program's units."""
 
 
 def test_it_is_the_reference_and_the_program() -> None:
@@ -30,8 +33,12 @@ def test_it_is_the_reference_and_the_program() -> None:
         spiking = [p.name for p in program.populations if p.spiking]
         record = execute(program, case.data, record=spiking, probes=[f"{name}.u" for name in names])
         ends = emulate(side, NETWORK, flat), emulate(side, PROGRAM, flat, [f"{name}.u" for name in names])
+        scaled = emulate(side, UNITS, flat)
         for name in names:
             where = f"network {seed}, {name}"
+            np.testing.assert_allclose(
+                scaled.messages[name], ideal.messages[name], 1e-9, 1e-12, err_msg=where
+            )
             np.testing.assert_array_equal(ends[0].messages[name], ideal.messages[name], where)
             np.testing.assert_array_equal(
                 np.rint(ends[1].probes[f"{name}.u"] * side.scale[name]), record.states(f"{name}.u"), where
