@@ -53,7 +53,7 @@ class Arithmetic:
         return damping
 
     def current(self, x: Float) -> Float:
-        """Return synaptic input in units of a state."""
+        """Return synaptic input in units of a state, wrapped to an accumulator by integers."""
         return x
 
     def wrapped_current(self, u: Float) -> Float:
@@ -61,7 +61,7 @@ class Arithmetic:
         return u
 
     def wrapped_sum(self, u: Float) -> Float:
-        """Return a sum of synaptic input, wrapped at the ends of the accumulator by integers."""
+        """Return shifted synaptic input, wrapped to a word by integers."""
         return u
 
     def saturated(self, v: Float) -> Float:

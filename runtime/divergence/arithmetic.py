@@ -19,6 +19,16 @@ EFFECTS = ("truncation", "flooring", "v_high", "v_low", "u_wrap", "damping_end")
 """Decays that truncate toward zero, messages and sums that are floored, states that saturate at either end,
 currents that wrap around, and the end of the smooth reset's damping."""
 
+WORD_HALF = 1 << 31
+"""Half the range of the 32-bit words in which neurons compute."""
+
+
+def _around(x: Float, half: int) -> Float:
+    """Return values wrapped into [-half, half)."""
+    if np.abs(x).max(initial=0.0) < half:
+        return x
+    return np.mod(x + half, 2 * half) - half
+
 
 class IntegerArithmetic(Arithmetic):
     """The arithmetic of one population of a program.
@@ -65,28 +75,22 @@ class IntegerArithmetic(Arithmetic):
         return np.minimum(damping, most) if self.damping_ends else damping
 
     def current(self, x: Float) -> Float:
-        """Return synaptic input, shifted left to align with a state."""
-        return x * self.unit
+        """Return synaptic input, wrapped around the range of an accumulator and shifted left."""
+        return (_around(x, self.formats.accumulator_half) if self.wraps else x) * self.unit
 
     def wrapped_current(self, u: Float) -> Float:
-        """Return a current, wrapped as a sum and then once around the range of a state."""
+        """Return a current, wrapped to a word and then once around the range of a state."""
         if not self.wraps:
             return u
-        half, wrapped = self.formats.state_half, u
-        if np.abs(u).max(initial=0.0) >= self.formats.accumulator_half:
-            wrapped = self._around(u)
+        half, wrapped = self.formats.state_half, _around(u, WORD_HALF)
         wrapped = np.where(
             wrapped > half, wrapped - 2 * half, np.where(wrapped <= -half, wrapped + 2 * half, wrapped)
         )
         return self._counted(u, wrapped)
 
     def wrapped_sum(self, u: Float) -> Float:
-        """Return a sum of synaptic input, wrapped around the range of an accumulator."""
-        return self._counted(u, self._around(u)) if self.wraps else u
-
-    def _around(self, u: Float) -> Float:
-        half = self.formats.accumulator_half
-        return np.mod(u + half, 2 * half) - half
+        """Return shifted synaptic input, wrapped to a word."""
+        return self._counted(u, _around(u, WORD_HALF)) if self.wraps else u
 
     def _counted(self, u: Float, wrapped: Float) -> Float:
         self.overflow += Overflow(int(np.count_nonzero(wrapped != u)), 0, 0)

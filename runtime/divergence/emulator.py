@@ -173,24 +173,41 @@ def _wire(edge: Edge, side: Pair, chosen: Selection, scaled: bool) -> Wire:
     if picked is False and not scaled:
         return Wire(edge.source, edge.target, delay, partial(product, edge.network_weight))
     rest = edge.matrix(pick(edge.weight, picked, scaled))
-    parts: list[tuple[Any, bool]] = []
+    parts: list[_Part] = []
     if scaled and chosen.of("flooring", edge.name) and any(edge.floors):
+        width = 2.0 * side.formats.accumulator_half if chosen.of("u_wrap", edge.target) else np.inf
         # Every table but the last as it is, the last with whatever is left: exact if all are.
-        for table, floored in zip(edge.tables, edge.floors, strict=False):
-            parts.append((table, floored))
+        for table, exponent in zip(edge.tables, edge.exponents, strict=False):
+            parts.append(_Part(table, exponent < 0, width * 2.0**exponent))
             rest = rest - table
-        parts.append((rest, edge.floors[-1]))
+        parts.append(_Part(rest, edge.floors[-1], width * 2.0 ** edge.exponents[-1]))
     else:
-        parts.append((rest, False))
+        parts.append(_Part(rest))
     return Wire(edge.source, edge.target, delay, partial(_delivered, parts))
 
 
-def _delivered(parts: list[tuple[Any, bool]], messages: Float) -> Float:
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Weights (target, source) of one table; a floored sum wraps around `width` before its right shift.
+
+    Sums that are not floored need no wrap of their own: that of their total is the same.
+    """
+
+    matrix: Any
+    floored: bool = False
+    width: float = np.inf
+
+
+def _delivered(parts: list[_Part], messages: Float) -> Float:
     """Return messages (batch, source) through tables, the sums of some of which are floored."""
     total: Any = 0.0
-    for matrix, floored in parts:
-        part = product(matrix, messages)
-        total = total + (np.floor(part) if floored else part)
+    for part in parts:
+        values = product(part.matrix, messages)
+        if part.floored:
+            values = np.floor(values)
+            if 2 * np.abs(values).max(initial=0.0) >= part.width:
+                values = np.mod(values + part.width / 2, part.width) - part.width / 2
+        total = total + values
     return np.asarray(total)
 
 

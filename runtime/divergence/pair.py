@@ -46,9 +46,8 @@ class Edge:
     """A projection of both sides, with logical delays.
 
     `network_weight`: the network's own weights (target, source). `tables`: all tables of the program
-    except the last, as matrices; `floors`: for every table whether its sum is shifted right, which floors
-    it. `top`: for every weight the largest magnitude that its tables hold together. `made`: the program's
-    projection, or None.
+    except the last, as matrices, and `exponents` those of all tables. `top`: for every weight the largest
+    magnitude that its tables hold together. `made`: the program's projection, or None.
     """
 
     name: str
@@ -61,10 +60,15 @@ class Edge:
     network_delay: int
     program_delay: int
     tables: tuple[Any, ...] = ()
-    floors: tuple[bool, ...] = ()
+    exponents: tuple[int, ...] = ()
     bits: tuple[int, ...] = ()
     top: Float | None = None
     made: IntegerProjection | None = None
+
+    @property
+    def floors(self) -> tuple[bool, ...]:
+        """For every table whether its sum is shifted right, which floors it."""
+        return tuple(exponent < 0 for exponent in self.exponents)
 
     @property
     def places(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -182,7 +182,7 @@ def _edge(program: Program, e: Projection, q: IntegerProjection | None, gain: fl
         e.delay_steps,
         delay,
         tuple(tables[:-1]),
-        tuple(table.exponent < 0 for table in q.tables) if q else (),
+        tuple(table.exponent for table in q.tables) if q else (),
         tuple(table.bits for table in q.tables) if q else (),
         top,
         q,
