@@ -133,8 +133,8 @@ def unbounded(population: Neurons, drive: Float, formats: Formats) -> Peak:
 
 
 def no_poles(population: Neurons) -> list[Poles]:
-    """Return that no filter stands for how a membrane responds."""
-    return []
+    """Return one filter without poles: a membrane is taken for its input."""
+    return [()]
 
 
 @dataclass(frozen=True)

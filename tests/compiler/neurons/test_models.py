@@ -50,6 +50,7 @@ def test_a_model_in_one_file_more_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(record.states("n.v")[0], [[0, 0], [1, -2], [1, -2]])
     assert not neurons.spiking and neurons.graded
     assert neurons.kind.bound(neurons, np.ones(2), LOIHI).v == np.inf
+    assert neurons.kind.poles(neurons) == [()]  # its rounding is calibrated on the messages themselves
 
 
 def test_an_unknown_model_is_refused_with_the_names_there_are() -> None:
