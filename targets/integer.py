@@ -1,8 +1,8 @@
 """The integer arithmetic that every device shares, written for reading.
 
 All functions take and return int64 arrays holding values of the narrower type they describe. The rules
-are those of Lava 0.10.0's fixed-point process models, measured against Lava itself. M is 2**23, half of
-the 24-bit range.
+are those of Lava 0.10.0's fixed-point process models, measured against Lava itself. The widths that a
+function does not take are Loihi's; a program's own are its `formats` (`chips/formats.py`).
 """
 
 from __future__ import annotations
@@ -30,24 +30,38 @@ def shift_toward_zero(x: Int, bits: int) -> Int:
 
 
 def wrap32(x: Int) -> Int:
-    """Return x wrapped to a signed 32-bit integer, as messages and sums are."""
+    """Return x wrapped to a signed 32-bit integer, as messages are."""
     return ((x + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
-def wrap24(x: Int) -> Int:
-    """Return the synaptic current after its single turn: (-M, M] is kept, one turn outside it."""
-    return np.where(x > M, x - 2 * M, np.where(x <= -M, x + 2 * M, x))
+def magnitude(x: Int) -> Int:
+    """Return |x| in 32 bits, where that of -2**31 is itself."""
+    return wrap32(np.abs(x))
 
 
-def saturate(v: Int) -> Int:
-    """Return v clipped to the membrane's range, +-(2**23 - 1)."""
-    return np.clip(v, -(M - 1), M - 1)
+def wrap_state(x: Int, half: int = M) -> Int:
+    """Return a synaptic current after its single wrap: outside (-half, half] it moves by 2 half, once."""
+    return np.where(x > half, x - 2 * half, np.where(x <= -half, x + 2 * half, x))
 
 
-def shift_sum(total: Int, exponent: int) -> Int:
-    """Return a table's sum scaled by its weight exponent: left shift, or right shift that floors."""
-    total = wrap32(total)
-    return wrap32(total << exponent) if exponent > 0 else total >> -exponent
+def saturate(v: Int, top: int = M - 1) -> Int:
+    """Return v clipped to a state's range, +-top."""
+    return np.clip(v, -top, top)
+
+
+def wrap_sum(x: Int, bits: int) -> Int:
+    """Return a sum wrapped to a signed accumulator of `bits` bits, 32 or fewer."""
+    half = 1 << (bits - 1)
+    return ((x + half) & (2 * half - 1)) - half
+
+
+def shift_sum(total: Int, exponent: int, bits: int = 32) -> Int:
+    """Return a table's sum, in an accumulator of `bits` bits, scaled by its weight exponent.
+
+    That is a left shift, or a right shift that floors.
+    """
+    total = wrap_sum(total, bits)
+    return wrap_sum(total << exponent, bits) if exponent > 0 else total >> -exponent
 
 
 def effective_bias(mantissa: Int, exponent: Int | int) -> Int:

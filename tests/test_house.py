@@ -38,8 +38,8 @@ ORDER = {
     "runtime": "cli | divergence | evaluation | data, reports | execution",
     "compiler": "cli | pipeline | calibration | mapping | quantization, analysis | lowering | frontends"
     " | onnx | reference | linear_maps | network | neurons | contract",
-    "targets": "oracle, loihi2_sim, lava | devices | program | chips | costs | output, schema"
-    " | errors, integer, lazy",
+    "targets": "lava | oracle, loihi2_sim | devices | program | chips | costs | output, schema"
+    " | discovery, errors, integer, lazy",
 }
 """The rooms of each floor: a room imports only from what stands to the right of it."""
 

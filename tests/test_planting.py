@@ -9,7 +9,7 @@ import pytest
 from support import planting
 from support.planting import Mutant
 
-from snn_compile.targets.integer import wrap24
+from snn_compile.targets.integer import wrap_state
 
 SOURCE = """
 LIMIT = 4
@@ -64,11 +64,11 @@ def test_what_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch, place: s
 
 
 def test_modules_are_themselves_again_afterwards() -> None:
-    mutant = Mutant("", "wrap24", 1, "x", "7 * x")
+    mutant = Mutant("", "wrap_state", 1, "x", "7 * x")
     with planting.loaded_again(("targets.integer",), mutant):
         from snn_compile.targets import integer
 
-        assert integer.wrap24 is not wrap24
+        assert integer.wrap_state is not wrap_state
     from snn_compile.targets import integer
 
-    assert integer.wrap24 is wrap24
+    assert integer.wrap_state is wrap_state

@@ -28,7 +28,7 @@ from snn_compile.targets.chips.chip import Chip
 from snn_compile.targets.chips.formats import Formats
 from snn_compile.targets.chips.rounding import TensorError, tensor_error
 from snn_compile.targets.errors import PrecisionLost
-from snn_compile.targets.program.models import DAMPING_BITS, DAMPING_EXPONENT_MAX
+from snn_compile.targets.program.models.brf import DAMPING_BITS, DAMPING_EXPONENT_MAX
 from snn_compile.targets.program.population import Population as IntegerPopulation
 
 Int = npt.NDArray[np.int64]

@@ -13,7 +13,7 @@ import numpy as np
 from snn_compile.compiler.neurons.arithmetic import Arithmetic, Float
 from snn_compile.targets.chips.formats import Formats
 from snn_compile.targets.devices.record import Overflow
-from snn_compile.targets.program.models import DAMPING_BITS
+from snn_compile.targets.program.models.brf import DAMPING_BITS
 
 EFFECTS = ("truncation", "flooring", "v_high", "v_low", "u_wrap", "damping_end")
 """Decays that truncate toward zero, messages and sums that are floored, states that saturate at either end,

@@ -41,7 +41,8 @@ class DeviceRun:
     """Raw results in device time. `spikes`: every spiking population's events over all device steps.
 
     `states`: "population.state" to int32 (batch, device_steps, size), v after reset.
-    `witness`: per population "stock" or "derived (methods)" where the device is an independent one.
+    `witness`: per population "stock", "derived (methods)" or "own" on a device of another maker; "own" is no
+    independent implementation of the step.
     """
 
     spikes: Mapping[str, SpikeEvents]

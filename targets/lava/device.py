@@ -57,7 +57,7 @@ class Lava:
         probes: Sequence[str],
     ) -> DeviceRun:
         """Run the samples one by one; see `Device.run`. Lava counts no overflows."""
-        from snn_compile.targets.lava.network import witnesses
+        from snn_compile.targets.lava.network import implementations
 
         batch = next(iter(messages.values())).shape[0]
         limit = self.time_limit_s or time_limit(program, batch * device_steps)
@@ -76,7 +76,7 @@ class Lava:
             },
             states={probe: arrays[f"state/{probe}"] for probe in probes},
             overflows={},
-            witness=witnesses(program),
+            witness=implementations(program),
         )
 
     def _run_child(self, folder: Path, limit: float) -> None:

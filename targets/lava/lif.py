@@ -1,7 +1,4 @@
-"""Populations as Lava processes: leaky neurons of every rule, and the way to those of other models.
-
-The stock LIF is used where it is the meaning, else Lava's abstract one; `stock.py` has the rest, and
-`brf_alif.py` what Lava has no process for.
+"""Leaky neurons of every rule as a Lava process that derives Lava's abstract one.
 
 `ProgramLIF` is for every rule of `program/rule.py` that Lava's LIF does not follow. Its model derives Lava's
 abstract fixed-point LIF, which keeps the arithmetic of current, membrane, bias and threshold, and
@@ -25,19 +22,15 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_compile.targets.integer import M
-from snn_compile.targets.lava.brf_alif import PROCESSES
+from snn_compile.targets.lava.clock import is_logical_step, pass_silently
 from snn_compile.targets.lava.compat import load_lava
-from snn_compile.targets.lava.stock import due, fixed_neurons, hold, registers, stirs
 from snn_compile.targets.program.population import Population
 
 _lava = load_lava()
 
-NEVER = 1 << 17
-"""A threshold that the saturating membrane cannot exceed: the stock LIF as a leaky integrator."""
-
 
 class ProgramLIF(_lava.AbstractLIF):  # type: ignore[misc, name-defined]
-    """A population of a program that is no stock LIF; `sends`: somebody hears its messages.
+    """A population of a program that is no stock LIF; `sends`: its messages are read.
 
     The Var `clock` counts the steps since it was last 0, `last` holds the spikes of the step before.
     """
@@ -75,10 +68,10 @@ class PyProgramLifModel(_lava.AbstractPyLifModelFixed):  # type: ignore[misc, na
 
     def run_spk(self) -> None:
         """Run Lava's step in the population's logical steps; in others send silence."""
-        if due(self):
+        if is_logical_step(self):
             super().run_spk()
         else:
-            hold(self)
+            pass_silently(self)
 
     def subthr_dynamics(self, activation_in: npt.NDArray[np.int32]) -> None:
         """Advance current and membrane by Lava's step, with what the rule does around it."""
@@ -137,54 +130,3 @@ class PyProgramLifModel(_lava.AbstractPyLifModelFixed):  # type: ignore[misc, na
             self.v[:] = np.clip(self.v - spikes * np.int64(self.effective_vth), 1 - M, M - 1)
         elif self.rule.reset == "value":
             super().reset_voltage(spikes != 0)
-
-
-def witness_of(population: Population, sends: bool, period: int = 1) -> str:
-    """Return "stock" for a process of Lava's own, else the methods we override, or "ours" for a whole one."""
-    if population.model in PROCESSES:
-        return "ours"
-    if not population.kind.ruled:
-        held = period > 1 or (population.start_step and stirs(population))
-        return "derived (run_spk)" if held else "stock"
-    rule, parameters = population.rule, population.parameters
-    clipped = population.spiking and bool((parameters["v_min"] > 1 - M).any())
-    messages = sends and not population.spiking
-    other_dynamics = (rule.update_order, rule.current_decay) != ("synapse_first", "before")
-    other_spikes = (rule.comparison, rule.spikes_per_step) != (">", "one") or rule.reset_timing == "pending"
-    other_reset = (rule.reset, rule.reset_timing) != ("value", "same_step") or clipped
-    # What a neuron without input would do before its start step.
-    moves = population.bias.any() or parameters["v_init"].any()
-    if population.spiking:
-        moves |= (parameters["v_min"] > 0).any() or (rule.comparison == ">=" and not parameters["vth"].all())
-        other_dynamics |= rule.reset_timing != "same_step"
-    overridden = {
-        "reset_voltage": messages or (population.spiking and (other_reset or rule.spikes_per_step != "one")),
-        "run_spk": period > 1 or (population.start_step and moves),
-        "spiking_activation": messages or (population.spiking and other_spikes),
-        "subthr_dynamics": other_dynamics,
-    }
-    methods = [name for name, differs in overridden.items() if differs]
-    return f"derived ({', '.join(methods)})" if methods else "stock"
-
-
-def neurons(population: Population, sends: bool, period: int = 1) -> Any:
-    """Return the Lava process of a population."""
-    if ours := PROCESSES.get(population.model):
-        return ours(population=population, period=period)
-    if not population.kind.ruled:
-        return fixed_neurons(population, period, witness_of(population, sends, period) == "stock")
-    register = registers(population)
-    parameters = {
-        "shape": (population.size,),
-        "u": 0,
-        "v": register["v_init"],
-        "du": register["du"],
-        "dv": register["dv"],
-        "bias_mant": register["bias_mant"],
-        "bias_exp": register["bias_exp"],
-        "name": population.name,
-        "vth": register.get("vth", NEVER),
-    }
-    if witness_of(population, sends, period) == "stock":
-        return _lava.LIF(**parameters)
-    return ProgramLIF(population=population, period=period, sends=sends, **parameters)

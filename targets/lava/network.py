@@ -1,7 +1,7 @@
 """A program as connected lava-nc processes, with Lava's stock processes wherever they express it.
 
 Synapses are always stock (Dense, DelayDense, Sparse, DelaySparse) and inputs stock ring buffers;
-populations are stock where a process of Lava's is their meaning (`lif.py`). Importing this
+populations are stock where a process of Lava's is their meaning (`populations.py`). Importing this
 module also imports lava.
 """
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from snn_compile.targets.lava.compat import load_lava, tidy_processes
-from snn_compile.targets.lava.lif import neurons, witness_of
+from snn_compile.targets.lava.populations import check_synapses, implementation_of, make_process
 from snn_compile.targets.program.models import MODELS
 from snn_compile.targets.program.program import Program
 from snn_compile.targets.program.weights import WeightTable
@@ -31,7 +31,7 @@ class LavaNetwork:
     `populations`: name to LIF, ProgramLIF or the process of another model (its input ports, s_out; its
     states as Vars). `tables`:
     "projection[index]" to Dense or DelayDense (ports s_in, a_out). `inputs`: name to a ring buffer
-    (port s_out) that repeats its data. `witness`: population to "stock", "derived (methods)" or "ours".
+    (port s_out) that repeats its data. `witness`: population to "stock", "derived (methods)" or "own".
     """
 
     populations: Mapping[str, Any]
@@ -56,11 +56,16 @@ def to_lava(program: Program, messages: Mapping[str, npt.NDArray[np.int32]] | No
     """Return the program as connected lava-nc processes.
 
     `messages`: input port to (steps, size), played from device step 1 and repeated; silence if not
-    given. Run them with `Loihi2SimCfg(select_tag="fixed_pt")`; Lava wants the start method "fork" of
+    given. Raises DeviceError if the program's number formats are not those of the Lava processes that it
+    needs. Run them with `Loihi2SimCfg(select_tag="fixed_pt")`; Lava wants the start method "fork" of
     multiprocessing.
     """
+    check_synapses(program.formats)
     with tidy_processes(_lava, forget=False):
-        populations = {p.name: neurons(p, p in program.senders, program.period) for p in program.populations}
+        populations = {
+            p.name: make_process(p, p in program.senders, program.period, program.formats)
+            for p in program.populations
+        }
         inputs = {}
         for port in program.inputs:
             data = (
@@ -78,12 +83,12 @@ def to_lava(program: Program, messages: Mapping[str, npt.NDArray[np.int32]] | No
                 reached = program.population(edge.target).kind.ports[edge.port]
                 synapses.a_out.connect(getattr(populations[edge.target], reached))
                 tables[f"{edge.name}[{index}]"] = synapses
-    return LavaNetwork(populations, tables, inputs, witnesses(program))
+    return LavaNetwork(populations, tables, inputs, implementations(program))
 
 
-def witnesses(program: Program) -> dict[str, str]:
-    """Return for each population "stock", "derived (the methods we override)" or "ours"."""
-    return {p.name: witness_of(p, p in program.senders, program.period) for p in program.populations}
+def implementations(program: Program) -> dict[str, str]:
+    """Return what steps each population; see `implementation_of`."""
+    return {p.name: implementation_of(p, p in program.senders, program.period) for p in program.populations}
 
 
 def _synapses(table: WeightTable, delay: int, name: str) -> Any:

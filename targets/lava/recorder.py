@@ -1,6 +1,6 @@
-"""A Lava process of ours that records: all messages of all populations, and probed states.
+"""A Lava process that records: all messages of all populations, and probed states.
 
-It only listens, to the ports and Vars of the network, and writes one `.npz` from its own operating
+It only reads the ports and Vars of the network, and writes one `.npz` from its own operating
 system process when the last step is over; reading the same through Lava's `Var.get` takes a message
 for every number. It also joins parts of a network that are not connected, which Lava would not run
 together.

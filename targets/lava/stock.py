@@ -1,6 +1,6 @@
 """Populations whose model is one of Lava's fixed-point processes: that process, or the same held still.
 
-A population that would move before its start step without any input, or that must pause between the
+A population that would change before its start step without any input, or that must pause between the
 logical steps of a c-slow program, runs as a process derived from the stock one; its model derives the
 stock model and overrides `run_spk` only, to do nothing then.
 Importing this module also imports lava.
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from snn_compile.targets.integer import DECAY_ONE, STATE_SHIFT
+from snn_compile.targets.lava.clock import is_logical_step, pass_silently
 from snn_compile.targets.lava.compat import load_lava
 from snn_compile.targets.program.population import Population
 
@@ -22,12 +23,12 @@ _lava = load_lava()
 
 
 def registers(population: Population) -> dict[str, Any]:
-    """Return the registers as Lava takes them: an integer if shared, else an array of one a neuron."""
+    """Return the registers as Lava takes them: an integer if shared, else one value per neuron."""
     # Arrays are taken by Lava's Vars of one value, too.
     return {key: int(array[0]) if array.size == 1 else array for key, array in population.parameters.items()}
 
 
-def stirs(population: Population) -> bool:
+def is_active_without_input(population: Population) -> bool:
     """Tell whether neurons in their initial state and without input change or send anything."""
     found = population.parameters
     moves = any(found[key].any() for key in ("bias_mant", "v_init", "bias") if key in found)
@@ -38,25 +39,11 @@ def stirs(population: Population) -> bool:
     return bool(moves)
 
 
-def due(model: Any) -> bool:
-    """Count a device step and tell whether it is a logical step of the model's population."""
-    model.clock += 1
-    late: int = int(model.clock[0]) - 1 - model.population.start_step
-    return late >= 0 and late % int(model.period) == 0
-
-
-def hold(model: Any) -> None:
-    """Let a device step pass: take what comes and send silence."""
-    for port in model.population.kind.ports:
-        getattr(model, port).recv()
-    model.s_out.send(np.zeros((model.population.size,), np.int32))
-
-
-def fixed_neurons(population: Population, period: int, stock: bool) -> Any:
-    """Return the Lava process of a population; `stock`: it need not be held still."""
-    process, model = _STOCK[population.model]
-    make = process if stock else _held_still(process, model)
-    options = {} if stock else {"held": (population, period)}  # RF has a period of its own
+def stock_process(population: Population, period: int, held: bool) -> Any:
+    """Return the process of a population whose model Lava has; `held`: it must be held still at times."""
+    process, model = PROCESSES[population.model]
+    make = _held_still(process, model) if held else process
+    options = {"held": (population, period)} if held else {}  # RF has a period of its own
     made = make(shape=(population.size,), **_parameters(population), **options)
     _set_registers(made, population)
     return made
@@ -81,16 +68,16 @@ def _held_still(process: Any, model: Any) -> Any:
             self.population, self.period = proc_params["held"]
 
         def run_spk(self) -> None:
-            if due(self):
+            if is_logical_step(self):
                 super().run_spk()
             else:
-                hold(self)
+                pass_silently(self)
 
     _lava.model_classes[Held] = [PyHeldModel]
     return Held
 
 
-_STOCK: dict[str, tuple[Any, Any]] = {
+PROCESSES: dict[str, tuple[Any, Any]] = {
     "ternary": (_lava.TernaryLIF, _lava.PyTernLifModelFixed),
     "rf": (_lava.RF, _lava.PyRFModelFixed),
     "rf_iz": (_lava.RF_IZ, _lava.PyRF_IZModelFixed),
@@ -101,6 +88,7 @@ _STOCK: dict[str, tuple[Any, Any]] = {
     "graded": (_lava.GradedVec, _lava.PyGradedVecModelFixed),
     "graded_relu": (_lava.GradedReluVec, _lava.PyGradedReluVecModelFixed),
 }
+"""Lava's process of each model that it has one for, and its fixed-point process model."""
 
 
 def _ternary(population: Population) -> dict[str, Any]:
@@ -110,7 +98,7 @@ def _ternary(population: Population) -> dict[str, Any]:
 
 def _resonator(population: Population) -> dict[str, Any]:
     register = registers(population)
-    # The process computes the decays from a period; `_set_registers` puts ours there.
+    # The process computes the decays from a period; `_set_registers` sets the registers themselves.
     return {"period": 1.0, "alpha": 0.0} | {key: register[key] for key in ("vth", "decay_bits", "state_exp")}
 
 

@@ -20,7 +20,8 @@ from snn_compile.targets.devices.events import SpikeEvents
 from snn_compile.targets.devices.record import DeviceRun, Overflow
 from snn_compile.targets.errors import DeviceError
 from snn_compile.targets.loihi2_sim import network_kernel as kernels
-from snn_compile.targets.loihi2_sim.layout import NeuronTables, kernel_of, neuron_tables, rule_numbers
+from snn_compile.targets.loihi2_sim.kernels import OPTIONS, format_numbers
+from snn_compile.targets.loihi2_sim.layout import NeuronTables, neuron_tables, options_of
 from snn_compile.targets.program.program import Program
 from snn_compile.targets.program.weights import WeightTable
 
@@ -149,6 +150,7 @@ class _Flat:
 
     pop: tuple[npt.NDArray[Any], ...]
     neurons: NeuronTables
+    formats: npt.NDArray[np.int64]
     ring: tuple[npt.NDArray[Any], ...]
     ring_size: int
     tables: tuple[npt.NDArray[Any], ...]
@@ -177,8 +179,8 @@ def _flatten(program: Program) -> _Flat:
         n,
         pad,
         np.array([p.start_step for p in program.populations], np.int64),
-        np.array([kernel_of(p, p in program.senders) for p in program.populations], np.int64),
-        np.array([rule_numbers(p) for p in program.populations], np.int64).reshape(-1, 6),
+        np.array([kernels.kernel_of(p, p in program.senders) for p in program.populations], np.int64),
+        np.array([options_of(p) for p in program.populations], np.int64).reshape(-1, OPTIONS),
         np.array([p.graded for p in program.populations], np.bool_),
     )
     depth = np.ones(len(n), np.int64)
@@ -196,7 +198,8 @@ def _flatten(program: Program) -> _Flat:
     sum_at = _starts([_pad(int(n[t])) for t in columns[1]])
     flat = _Flat(
         pop=pop,
-        neurons=neuron_tables(program.populations, pad),
+        neurons=neuron_tables(program.populations, program.formats, pad),
+        formats=format_numbers(program.formats),
         ring=(ring_at[:-1].copy(), depth, strides),
         ring_size=int(ring_at[-1]),
         tables=tuple(columns),
@@ -327,7 +330,7 @@ class _Work:
         results = (self.events, self.event_values, self.row_counts, self.overflow)
         self.arguments = (
             *(*flat.pop, neurons.state_at, neurons.register_at, neurons.initial, neurons.registers),
-            *(neurons.registers.view(np.uint32), memory.state),
+            *(memory.state, flat.formats),
             *(*flat.ring, memory.ring),
             *(*flat.tables, flat.sum_at, np.zeros(flat.sum_size, np.int32)),
             *(flat.signed, flat.signed.view(np.uint8), flat.starts, flat.synapses),

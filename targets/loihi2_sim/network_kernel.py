@@ -1,46 +1,62 @@
-"""The kernels of `loihi2-sim`: one function that interprets a network given as flat arrays.
+"""The kernel of `loihi2-sim`: one function that interprets a network given as flat arrays.
 
 One compilation serves every program. Synaptic sums are plain 32-bit integer additions, so the order of
 rows does not matter; eight int8 rows are summed in 16 bits before they are added to the 32-bit
-accumulator. The neurons' steps stand in `neuron_kernels.py`.
+accumulator. The neurons' steps are the kernels that the files in `neurons/` register.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from snn_compile.targets.loihi2_sim import brf_alif as kernels_balanced
-from snn_compile.targets.loihi2_sim import neuron_kernels as kernels_neurons
-from snn_compile.targets.loihi2_sim.brf_alif import step_adaptive_leaky, step_balanced
-from snn_compile.targets.loihi2_sim.neuron_kernels import (
-    step_adaptive,
-    step_deltas,
-    step_leaky,
-    step_leaky_by_rule,
-    step_relays,
-    step_resonators,
-    step_sigmas,
-)
+from snn_compile.targets.discovery import import_modules
+from snn_compile.targets.loihi2_sim.kernels import ACCUMULATOR_BITS, LAYOUTS
+from snn_compile.targets.program.population import Population
 
-NEURONS_SOURCE = int.from_bytes(
+SOURCE = int.from_bytes(
     hashlib.sha256(
-        b"".join(Path(str(module.__file__)).read_bytes() for module in (kernels_neurons, kernels_balanced))
+        b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.rglob("*.py")))
     ).digest()[:7],
     "big",
 )
 """Numba's cache watches the file of a function for changes, not those of the functions compiled into it.
-As a default argument of `run_network` this number is a part of what its cached code is found by."""
-
-LEAKY, LEAKY_BY_RULE, RESONATOR, IZHIKEVICH, ADAPTIVE, SIGMA_DELTA, DELTA, SIGMA, RELAY, RECTIFIED = range(10)
-BALANCED, ADAPTIVE_LEAKY = 10, 11
-"""Which kernel steps a population."""
+As a default argument of `run_network` this digest of the whole folder is a part of what its cached code is
+found by; the kernels themselves are not cached."""
 
 ROWS_SIGNED, ROWS_POSITIVE, ROWS_NEGATIVE = 0, 1, 2
+
+import_modules("snn_compile.targets.loihi2_sim.neurons")
+KERNELS = tuple(dict.fromkeys(step for model in sorted(LAYOUTS) for step in LAYOUTS[model].steps))
+"""Every registered kernel; a population's is known by its place here."""
+
+
+def kernel_of(population: Population, sends: bool) -> int:
+    """Return the number of the kernel that steps a population; `sends`: its messages are read."""
+    layout = LAYOUTS[population.model]
+    return KERNELS.index(layout.steps[layout.choose(population, sends)])
+
+
+def _dispatcher(kernels: Sequence[Any]) -> Any:
+    """Return one compiled function that calls the kernel of a number, its first argument, with the others.
+
+    It is written out as a flat chain of branches and inlined, because every call between compiled functions
+    counts references to all the arrays that it passes: a call per kernel took longer than a small population.
+    """
+    arguments = "n, w, acc, state, registers, options, formats, scratch, who, values, overflow"
+    branches = [f"    if kernel == {i}: return step_{i}({arguments})" for i in range(len(kernels))]
+    source = "\n".join([f"def step_population(kernel, {arguments}):", *branches, "    return 0"])
+    names: dict[str, Any] = {f"step_{i}": kernel for i, kernel in enumerate(kernels)}
+    exec(source, names)
+    return njit(nogil=True, inline="always")(names["step_population"])
+
+
+step_population = _dispatcher(KERNELS)
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -108,54 +124,12 @@ def _add_sparse(
 
 
 @njit(nogil=True, cache=True)
-def _step(
-    kernel: int, n: int, w: int, acc: Any, state: Any, registers: Any, shares: Any, rule: Any,
-    who: Any, values: Any, overflow: Any,
-) -> Any:  # fmt: skip
-    """Advance one population that is not of Lava's LIF; return how many of its neurons send.
-
-    `w` is the padded size: row r of `state`, `registers` (int32) and `shares` (the same, unsigned) begins
-    at r * w, in the order of the model's states and of `layout.py`.
-    """
-    s0, s1, s2, s3 = state[:n], state[w:][:n], state[2 * w :][:n], state[3 * w :][:n]
-    r0, r1, r2 = registers[:n], registers[w:][:n], registers[2 * w :][:n]
-    r3, r4, r5 = registers[3 * w :][:n], registers[4 * w :][:n], registers[5 * w :][:n]
-    keep0, keep1 = shares[:n], shares[w:][:n]
-    if kernel == LEAKY_BY_RULE:
-        return step_leaky_by_rule(
-            n, acc[:n], s0, s1, s2, keep0, keep1, r2, r3, r4, r5, rule, who, values, overflow
-        )
-    if kernel == RESONATOR or kernel == IZHIKEVICH:
-        return step_resonators(
-            n, acc[:n], acc[w:][:n], s0, s1, r0, r1, r2, r3, r4, kernel == IZHIKEVICH, who, overflow
-        )
-    if kernel == ADAPTIVE:
-        keep2, keep3, r6 = shares[2 * w :][:n], shares[3 * w :][:n], registers[6 * w :][:n]
-        return step_adaptive(
-            n, acc[:n], s0, s1, s2, s3, keep0, keep1, keep2, keep3, r4, r5, r6, who, overflow
-        )
-    if kernel == BALANCED:
-        keep5, r6 = shares[5 * w :][:n], registers[6 * w :][:n]
-        r7, r8 = registers[7 * w :][:n], registers[8 * w :][:n]
-        return step_balanced(n, acc[:n], s0, s1, s2, r0, r1, r2, r3, r4, keep5, r6, r7, r8, who, overflow)
-    if kernel == ADAPTIVE_LEAKY:
-        return step_adaptive_leaky(n, acc[:n], s0, s1, keep0, keep1, r2, r3, r4, who, overflow)
-    if kernel == SIGMA_DELTA:
-        return step_deltas(n, acc[:n], True, s0, s1, s2, s3, r0, r1, r2, r3, r4, r5, who, values, overflow)
-    if kernel == DELTA:
-        return step_deltas(n, acc[:n], False, s0, s0, s1, s2, r0, r1, r2, r3, r4, r5, who, values, overflow)
-    if kernel == SIGMA:
-        return step_sigmas(n, acc[:n], s0, who, values, overflow)
-    return step_relays(n, acc[:n], r0, kernel == RECTIFIED, who, values, overflow)
-
-
-@njit(nogil=True, cache=True)
 def run_network(
-    # populations: size, size with padding, start step, kernel, rule as numbers (population, 6), whether
-    # messages carry values; where its states and registers begin, each as long as the padded size
-    pop_n: Any, pop_stride: Any, pop_start: Any, pop_kernel: Any, pop_rule: Any, pop_graded: Any,
-    state_at: Any, register_at: Any, initial: Any, registers: Any, shares: Any, state: Any,
-    # accumulators of arriving input: a ring of rows of `ring_stride`, the padded size times the ports
+    # populations: size, size with padding, start step, kernel and its options, whether messages carry
+    # values; where its states and registers begin, each as long as the padded size; the number formats
+    pop_n: Any, pop_stride: Any, pop_start: Any, pop_kernel: Any, pop_options: Any, pop_graded: Any,
+    state_at: Any, register_at: Any, initial: Any, registers: Any, state: Any, formats: Any,
+    # accumulators of synaptic input: a ring of rows of `ring_stride`, the padded size times the ports
     ring_at: Any, ring_depth: Any, ring_stride: Any, ring: Any,
     # tables, by source: populations first, then inputs; sparse ones begin in `starts`, dense in `signed`
     tab_source: Any, tab_target: Any, tab_port: Any, tab_delay: Any, tab_exponent: Any, tab_rows: Any,
@@ -164,13 +138,13 @@ def run_network(
     # inputs: messages (batch, steps, all channels), where each input's channels begin, and how many
     messages: Any, in_at: Any, in_n: Any,
     # who sends now and what, by source: start in `who`, count in `who_n`; `what` is 1 for spikes
-    who_at: Any, who_n: Any, who: Any, what: Any, fired: Any,
+    who_at: Any, who_n: Any, who: Any, what: Any, scratch: Any,
     # results: events by population, their counts a row, overflows, probes
     event_at: Any, event_n: Any, event_capacity: Any, events: Any, event_values: Any, row_counts: Any,
     overflow: Any, probe_pop: Any, probe_slot: Any, probe_at: Any, probe_out: Any,
     # (sample, step, last sample, logical steps, period, first step): where to go on, and which step the
     # messages begin at; a full event buffer ends it early
-    cursor: Any, neurons_source: int = NEURONS_SOURCE,
+    cursor: Any, digest: int = SOURCE,
 ) -> None:  # fmt: skip
     """Run samples cursor[0]..cursor[2]-1 from step cursor[1]; update the cursor.
 
@@ -200,19 +174,13 @@ def run_network(
                     drains = t >= pop_start[p] + cursor[3] * period
                     seen = overflow[populations] if drains else overflow[p]
                     acc = ring[slot : slot + ring_stride[p]]
-                    kernel, w = pop_kernel[p], pop_stride[p]
+                    w = pop_stride[p]
                     own = state[state_at[p] : state_at[p + 1]]
                     held = registers[register_at[p] : register_at[p + 1]]
-                    kept = shares[register_at[p] : register_at[p + 1]]
-                    if kernel == LEAKY:
-                        k = step_leaky(
-                            n, acc, own, own[w:], kept, kept[w:], held[2 * w :], held[3 * w :],
-                            pop_rule[p, 0], fired, who[mine], seen,
-                        )  # fmt: skip
-                    else:
-                        k = _step(
-                            kernel, n, w, acc, own, held, kept, pop_rule[p], who[mine], what[mine], seen
-                        )  # fmt: skip
+                    k = step_population(
+                        pop_kernel[p], n, w, acc, own, held, pop_options[p], formats, scratch,
+                        who[mine], what[mine], seen,
+                    )  # fmt: skip
                 who_n[p] = k
                 row_counts[p, s, row] = k
                 start = event_at[p] + event_n[p]
@@ -243,7 +211,7 @@ def run_network(
                 values = what[who_at[source] : who_at[source] + k]
                 i = source - populations
                 repeated = tab_graded[e] and i >= 0 and row > 0
-                if not (repeated and _held(messages[s, row], messages[s, row - 1], in_at[i], in_n[i])):
+                if not (repeated and _repeats(messages[s, row], messages[s, row - 1], in_at[i], in_n[i])):
                     total[:] = 0
                     if tab_sparse[e]:
                         _add_sparse(
@@ -261,7 +229,14 @@ def run_network(
                         _add_rows(unsigned, tab_at[e], tab_stride[e], n, listed, k, total)
                 slot = ring_at[p] + ((t + 1 + tab_delay[e]) % ring_depth[p]) * ring_stride[p]
                 slot += tab_port[e] * pop_stride[p]
-                _deliver(total, n, tab_rows[e], tab_exponent[e], ring[slot : slot + n])
+                _deliver(
+                    total,
+                    n,
+                    tab_rows[e],
+                    tab_exponent[e],
+                    32 - formats[ACCUMULATOR_BITS],
+                    ring[slot : slot + n],
+                )
             for q in range(probe_pop.size):
                 p = probe_pop[q]
                 at = state_at[p] + probe_slot[q] * pop_stride[p]
@@ -274,7 +249,7 @@ def run_network(
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _held(line: Any, before: Any, at: int, n: int) -> bool:
+def _repeats(line: Any, before: Any, at: int, n: int) -> bool:
     """Tell whether an input sends what it sent a step ago: its sums are then still there."""
     for j in range(at, at + n):
         if line[j] != before[j]:
@@ -283,11 +258,12 @@ def _held(line: Any, before: Any, at: int, n: int) -> bool:
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _deliver(total: Any, n: int, rows: int, exponent: int, slot: Any) -> None:
+def _deliver(total: Any, n: int, rows: int, exponent: int, spare: int, slot: Any) -> None:
     """Scale one table's sum by its exponent and add it to the accumulator of the arrival step.
 
     Mixed tables are stored halved (their lowest bit is always clear), hence the doubling; it comes
-    before a right shift, so that the shift floors the whole sum.
+    before a right shift, so that the shift floors the whole sum. `spare`: how many bits an accumulator
+    has less than 32; it wraps at its own width.
     """
     doubling = 1 if rows == 0 else 0
     sign = np.int32(-1) if rows == 2 else np.int32(1)
@@ -298,5 +274,8 @@ def _deliver(total: Any, n: int, rows: int, exponent: int, slot: Any) -> None:
     else:
         shift = -exponent
         for j in range(n):
-            whole = np.int32(np.int32(sign * total[j]) << doubling)
+            whole = np.int32(np.int32(np.int32(sign * total[j]) << (doubling + spare)) >> spare)
             slot[j] = np.int32(slot[j] + np.int32(whole >> shift))
+    if spare:
+        for j in range(n):
+            slot[j] = np.int32(np.int32(slot[j] << spare) >> spare)

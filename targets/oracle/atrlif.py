@@ -1,6 +1,6 @@
 """Neurons with adaptive threshold and refractoriness: Lava's ATRLIF.
 
-    i      = turn( dz(i * (4096 - (delta_i + 1)), 12) + (a << 6) )
+    i      = wrap( dz(i * (4096 - (delta_i + 1)), 12) + (a << 6) )
     v      = saturate( dz(v * (4096 - delta_v), 12) + i + bias )
     theta  = dz((theta - theta_0) * (4096 - delta_theta), 12) + theta_0
     r      = dz(r * (4096 - delta_r), 12)
@@ -18,34 +18,32 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from snn_compile.targets.integer import (
-    DECAY_BITS,
-    DECAY_ONE,
-    STATE_SHIFT,
-    Int,
-    shift_toward_zero,
-    wrap24,
-    wrap32,
-)
-from snn_compile.targets.oracle.neurons import Neurons
+from snn_compile.targets.chips.formats import LOIHI, Formats
+from snn_compile.targets.integer import Int, shift_toward_zero, wrap32, wrap_state
+from snn_compile.targets.oracle.neurons import Neurons, implements
 from snn_compile.targets.program.population import Population
 
 
+@implements("atrlif")
 class AdaptiveNeurons(Neurons):
     """Each spike lifts the threshold and pulls the membrane down, both for a while."""
 
-    def __init__(self, population: Population, batch: int) -> None:
-        super().__init__(population, batch)
-        self.keep = {key: DECAY_ONE - self.parameters[f"delta_{key}"] for key in ("i", "v", "theta", "r")}
+    def __init__(self, population: Population, batch: int, formats: Formats = LOIHI) -> None:
+        super().__init__(population, batch, formats)
+        self.keep = {
+            key: self.formats.decay_one - self.parameters[f"delta_{key}"] for key in ("i", "v", "theta", "r")
+        }
         self.base = self.parameters["theta_0"]
         self.i, self.r = self.zeros(), self.zeros()
         self.v = self.zeros() + self.parameters["v_init"]
         self.theta = self.zeros() + self.base
 
     def step(self, inputs: Sequence[Int]) -> Int:
-        """See `Neurons.step`."""
-        exact = shift_toward_zero(self.i * (self.keep["i"] - 1), DECAY_BITS) + (inputs[0] << STATE_SHIFT)
-        self.i = wrap24(wrap32(exact))
+        """Advance current, membrane, threshold and refractoriness; return the spikes."""
+        exact = shift_toward_zero(self.i * (self.keep["i"] - 1), self.formats.decay_bits) + (
+            inputs[0] << self.formats.synaptic_shift
+        )
+        self.i = wrap_state(wrap32(exact), self.formats.state_half)
         self.count(self.i != exact)
         self.v = self.saturated(wrap32(self._kept(self.v, "v") + self.i + self.population.bias))
         self.theta = self._kept(self.theta - self.base, "theta") + self.base
@@ -56,4 +54,4 @@ class AdaptiveNeurons(Neurons):
         return fires.astype(np.int64)
 
     def _kept(self, state: Int, key: str) -> Int:
-        return shift_toward_zero(state * self.keep[key], DECAY_BITS)
+        return shift_toward_zero(state * self.keep[key], self.formats.decay_bits)

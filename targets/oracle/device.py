@@ -4,12 +4,12 @@ Every other device is compared with this one. It computes in int64, wraps and sa
 hardware format says so, and can refuse to (`strict=True`). In one device step every port of every
 population receives
 
-    a  = sum over tables of shift(W @ messages sent 1 + delay steps ago, exponent)      wrapped to 32 bits
+    a  = sum over tables of shift(W @ messages sent 1 + delay steps ago, exponent)
 
-and its neurons step as their model's class says (`oracle/*.py`). A population does nothing before its
-start step, and in a c-slow program nothing between its logical steps. Source: Lava 0.10.0's fixed-point
-processes, Dense and DelayDense among them, as measured on random programs; start steps, periods, every
-rule of the LIF but the first, `brf` and `alif` are ours.
+wrapped to the accumulator, and its neurons step as their model's class says (`oracle/*.py`). A population
+does nothing before its start step, and in a c-slow program nothing between its logical steps. Source: Lava
+0.10.0's fixed-point processes, Dense and DelayDense among them, as measured on random programs; start
+steps, periods, every rule of the LIF but the first, `brf` and `alif` are this project's own.
 """
 
 from __future__ import annotations
@@ -22,37 +22,9 @@ import numpy.typing as npt
 from snn_compile.targets.devices.events import SpikeEvents
 from snn_compile.targets.devices.record import DeviceRun, Overflow
 from snn_compile.targets.errors import DeviceError
-from snn_compile.targets.integer import Int, shift_sum, wrap32
-from snn_compile.targets.oracle.atrlif import AdaptiveNeurons
-from snn_compile.targets.oracle.brf_alif import AdaptiveLeakyNeurons, BalancedResonators
-from snn_compile.targets.oracle.lif import LeakyIntegrators, LeakyNeurons, TernaryNeurons
-from snn_compile.targets.oracle.neurons import Neurons
-from snn_compile.targets.oracle.rf import IzhikevichResonators, Resonators
-from snn_compile.targets.oracle.sigma_delta import (
-    DeltaNeurons,
-    RectifiedRelays,
-    Relays,
-    SigmaDeltaNeurons,
-    SigmaNeurons,
-)
+from snn_compile.targets.integer import Int, shift_sum, wrap_sum
+from snn_compile.targets.oracle.neurons import Neurons, make_neurons
 from snn_compile.targets.program.program import Program, Projection
-
-CLASSES: dict[str, type[Neurons]] = {
-    "lif": LeakyNeurons,
-    "li": LeakyIntegrators,
-    "ternary": TernaryNeurons,
-    "rf": Resonators,
-    "rf_iz": IzhikevichResonators,
-    "atrlif": AdaptiveNeurons,
-    "brf": BalancedResonators,
-    "alif": AdaptiveLeakyNeurons,
-    "sigma_delta": SigmaDeltaNeurons,
-    "delta": DeltaNeurons,
-    "sigma": SigmaNeurons,
-    "graded": Relays,
-    "graded_relu": RectifiedRelays,
-}
-"""The class of each model's neurons."""
 
 
 class Oracle:
@@ -92,7 +64,9 @@ class OracleRun:
 
     def reset(self) -> None:
         """Go back to the initial state and to device step 0."""
-        self.groups = {p.name: CLASSES[p.model](p, self.batch) for p in self.program.populations}
+        self.groups = {
+            p.name: make_neurons(p, self.batch, self.program.formats) for p in self.program.populations
+        }
         self.sent: dict[str, list[Int]] = {p.name: [] for p in self.program.nodes}
         self.done = 0
 
@@ -132,31 +106,37 @@ class OracleRun:
                 emitted[name] = group.zeros()
                 continue
             before = group.overflow
-            emitted[name] = group.step(_arriving(program, group, step, self.sent))
+            emitted[name] = group.step(_inputs(program, group, step, self.sent))
             if steps is not None and late >= steps * program.period:
                 group.overflow = before  # while the pipeline drains: it changes no result
             if self.strict and group.overflow:
                 raise DeviceError(
-                    f"{name!r} left its 24-bit range at device step {step}: {group.overflow}",
+                    f"{name!r} left its {program.formats.state_bits}-bit range at device step {step}: "
+                    f"{group.overflow}",
                     device=Oracle.name,
                     population=name,
                     step=step,
                 )
 
 
-def _arriving(program: Program, group: Neurons, step: int, sent: Mapping[str, list[Int]]) -> list[Int]:
-    """Return what arrives at each port of a population in a device step."""
+def _inputs(program: Program, group: Neurons, step: int, sent: Mapping[str, list[Int]]) -> list[Int]:
+    """Return the synaptic input of each port of a population in a device step."""
     totals = [group.zeros() for _ in group.population.kind.ports]
     for edge in program.projections:
         if edge.target == group.population.name and step - 1 - edge.delay_steps >= 0:
-            totals[edge.port] += synaptic_input(edge, sent[edge.source][step - 1 - edge.delay_steps])
-    return [wrap32(total) for total in totals]
+            totals[edge.port] += synaptic_input(
+                edge, sent[edge.source][step - 1 - edge.delay_steps], program.formats.accumulator_bits
+            )
+    return [wrap_sum(total, program.formats.accumulator_bits) for total in totals]
 
 
-def synaptic_input(edge: Projection, messages: Int) -> Int:
-    """Return what a projection delivers for messages (batch, source): (batch, target)."""
+def synaptic_input(edge: Projection, messages: Int, bits: int) -> Int:
+    """Return what a projection delivers for messages (batch, source): (batch, target).
+
+    The sum of each table wraps to an accumulator of `bits` bits.
+    """
     total = np.zeros((messages.shape[0], edge.tables[0].shape[0]), np.int64)
     for table in edge.tables:
         values = messages if table.message_bits else (messages != 0).astype(np.int64)
-        total += shift_sum(table.apply(values), table.exponent)
+        total += shift_sum(table.apply(values), table.exponent, bits)
     return total

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from snn_compile.targets.chips.chip import Chip
 from snn_compile.targets.chips.formats import LOIHI
-from snn_compile.targets.program.models import DAMPING_EXPONENT_MAX
+from snn_compile.targets.program.models.brf import DAMPING_EXPONENT_MAX
 
 if TYPE_CHECKING:
     from snn_compile.targets.program.population import Population

@@ -91,17 +91,17 @@ class Population:
 
     @property
     def kind(self) -> Model:
-        """The model's entry in the table of models."""
+        """The model's description."""
         return MODELS[self.model]
 
     @property
     def spiking(self) -> bool:
-        """Whether the model emits spikes or other messages of its own accord, whoever hears them."""
-        return self.model != "li"
+        """Whether the model emits spikes or other messages of its own accord."""
+        return self.kind.spiking
 
     @property
     def graded(self) -> bool:
-        """Whether messages carry a number: several spikes a step, a sign, or a state."""
+        """Whether messages carry a number: several spikes per step, a sign, or a state."""
         return self.kind.graded or self.spikes_per_step != "one"
 
     @cached_property

@@ -36,8 +36,8 @@ def test_wrap32_is_the_one_congruent_32_bit_number(x: int) -> None:
 
 
 @given(INT32)
-def test_wrap24_turns_once(x: int) -> None:
-    wrapped = one(integer.wrap24, x)
+def test_wrap_state_turns_once(x: int) -> None:
+    wrapped = one(integer.wrap_state, x)
     if -(2**23) < x <= 2**23:
         assert wrapped == x
     else:
@@ -57,8 +57,8 @@ def test_wrap24_turns_once(x: int) -> None:
         (-(2**25), -(2**24)),
     ],
 )
-def test_wrap24_at_its_edges(x: int, u: int) -> None:
-    assert one(integer.wrap24, x) == u
+def test_wrap_state_at_its_edges(x: int, u: int) -> None:
+    assert one(integer.wrap_state, x) == u
 
 
 @given(st.integers(-(2**24), 2**24))

@@ -23,7 +23,7 @@ from snn_compile.compiler.neurons.brf import ResonatorGroup, polar_registers
 from snn_compile.runtime.divergence.neurons.base import FollowedModel, Item, Register
 from snn_compile.runtime.divergence.pair import Float, Pair, Tensor
 from snn_compile.targets.chips.formats import Formats
-from snn_compile.targets.program.models import DAMPING_BITS
+from snn_compile.targets.program.models.brf import DAMPING_BITS
 from snn_compile.targets.program.population import Population as IntegerPopulation
 
 ITEMS = {

@@ -6,6 +6,7 @@ and saturate within a few steps.
 """
 
 from support.random_programs.edges import EDGE_BIASES, EDGE_SUMS, custom_ties, edge_cases
+from support.random_programs.narrow import narrowed
 from support.random_programs.parts import (
     BIAS_EXPONENTS,
     SHARES,
@@ -84,6 +85,7 @@ __all__ = [
     "delta",
     "edge_cases",
     "input_port",
+    "narrowed",
     "output_port",
     "population",
     "projection",

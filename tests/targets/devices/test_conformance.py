@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import comparing, random_programs
 
-from snn_compile.targets import loihi2_sim
 from snn_compile.targets.devices.device import open_device
 from snn_compile.targets.errors import DeviceError
+from snn_compile.targets.loihi2_sim import device as loihi2_sim
 from snn_compile.targets.oracle.lif import LeakyNeurons
 from snn_compile.targets.program.file import load_program
 from snn_compile.targets.program.rule import CHOICES
@@ -321,7 +321,7 @@ def test_lava(seed: int) -> None:
 
 @needs_lava
 def test_the_programs_for_lava_show_everything() -> None:
-    from snn_compile.targets.lava.lif import witness_of
+    from snn_compile.targets.lava.populations import implementation_of
 
     seen: Counter[str] = Counter()
     for seed in TINY_SEEDS:
@@ -331,7 +331,7 @@ def test_the_programs_for_lava_show_everything() -> None:
         }
         found |= {p.model for p in program.populations}
         for p in program.populations:
-            witness = witness_of(p, p in program.senders)
+            witness = implementation_of(p, p in program.senders)
             found |= set(witness.removeprefix("derived (").removesuffix(")").split(", "))
             found |= {"integrator is heard"} if p in program.senders and not p.spiking else set()
         for edge in program.projections:

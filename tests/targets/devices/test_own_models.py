@@ -14,7 +14,7 @@ from support import comparing, random_programs
 
 from snn_compile.targets.devices.device import execute
 from snn_compile.targets.errors import DeviceError, DoesNotFit, WrongProgram
-from snn_compile.targets.oracle.brf_alif import BalancedResonators
+from snn_compile.targets.oracle.brf import BalancedResonators
 from snn_compile.targets.program.population import Population
 from snn_compile.targets.program.program import InputPort, OutputPort, Program, Projection
 from snn_compile.targets.program.weights import WeightTable
@@ -221,13 +221,13 @@ def test_the_random_programs_show_what_there_is() -> None:
 
 
 @needs_lava
-def test_the_witness_says_that_the_process_is_ours() -> None:
-    from snn_compile.targets.lava.lif import neurons, witness_of
+def test_the_witness_says_that_the_process_is_no_independent_one() -> None:
+    from snn_compile.targets.lava.populations import implementation_of, make_process
 
     for model, registers in REGISTERS.items():
         made = Population("n", (2,), model, registers, start_step=3)
-        assert witness_of(made, True) == witness_of(made, True, 2) == "ours"
-        assert type(neurons(made, True)).__module__ == "snn_compile.targets.lava.brf_alif"
+        assert implementation_of(made, True) == implementation_of(made, True, 2) == "own"
+        assert type(make_process(made, True)).__module__ == "snn_compile.targets.lava.custom"
 
 
 LIMITS = {

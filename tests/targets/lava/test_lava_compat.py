@@ -13,7 +13,7 @@ import pytest
 
 from snn_compile.targets.devices.device import open_device
 from snn_compile.targets.errors import DeviceError
-from snn_compile.targets.integer import wrap24, wrap32
+from snn_compile.targets.integer import wrap32, wrap_state
 from snn_compile.targets.lava import compat as lava_compat
 
 
@@ -84,7 +84,7 @@ def test_the_self_test_notices_a_wrong_number(lava, monkeypatch):
 
 def test_the_golden_vector_is_what_our_integers_give():
     a = np.array(lava_compat._GOLDEN_IN, np.int64)
-    assert wrap24(wrap32(a << 6)).tolist() == list(lava_compat._GOLDEN_U)
+    assert wrap_state(wrap32(a << 6)).tolist() == list(lava_compat._GOLDEN_U)
 
 
 def test_reshaped_ports_work(lava):

@@ -46,24 +46,24 @@ WITNESSES: dict[str, tuple[dict[str, str], dict[str, Any], int, str]] = {
 
 @pytest.mark.parametrize("name", WITNESSES)
 def test_a_witness_of_every_rule(name: str) -> None:
-    from snn_compile.targets.lava.lif import witness_of
+    from snn_compile.targets.lava.populations import implementation_of
 
     rule, registers, start, methods = WITNESSES[name]
     neurons = Population("n", (2,), "lif", {"du": 9, "dv": 8, "vth": 7} | registers, start_step=start, **rule)
-    assert witness_of(neurons, sends=True) == (f"derived ({methods})" if methods else "stock")
+    assert implementation_of(neurons, sends=True) == (f"derived ({methods})" if methods else "stock")
 
 
 def test_a_witness_of_integrators() -> None:
-    from snn_compile.targets.lava.lif import witness_of
+    from snn_compile.targets.lava.populations import implementation_of
 
     def integrator(start: int = 0, bias: int = 0, **rule: str) -> Population:
         registers = {"du": 9, "dv": 8, "bias_mant": bias}
         return Population("n", (2,), "li", registers, start_step=start, **rule)
 
-    assert witness_of(integrator(2, reset="none", comparison=">="), sends=False) == "stock"
-    assert witness_of(integrator(), sends=True) == "derived (reset_voltage, spiking_activation)"
-    assert witness_of(integrator(2, 1, reset_timing="next_after"), sends=False) == "derived (run_spk)"
-    assert witness_of(integrator(current_decay="after"), sends=False) == "derived (subthr_dynamics)"
+    assert implementation_of(integrator(2, reset="none", comparison=">="), sends=False) == "stock"
+    assert implementation_of(integrator(), sends=True) == "derived (reset_voltage, spiking_activation)"
+    assert implementation_of(integrator(2, 1, reset_timing="next_after"), sends=False) == "derived (run_spk)"
+    assert implementation_of(integrator(current_decay="after"), sends=False) == "derived (subthr_dynamics)"
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -71,7 +71,8 @@ def test_what_a_witness_does_not_name_is_lavas_own(monkeypatch: Any, index: int)
     """With every method that a witness does not name put back to Lava's, nothing changes."""
     from snn_compile.targets.lava import stepped as lava_stepped
     from snn_compile.targets.lava.compat import load_lava
-    from snn_compile.targets.lava.lif import ProgramLIF, witness_of
+    from snn_compile.targets.lava.lif import ProgramLIF
+    from snn_compile.targets.lava.populations import implementation_of
 
     lava, put_back = load_lava(), set()
     build = lava_stepped._build
@@ -80,7 +81,7 @@ def test_what_a_witness_does_not_name_is_lavas_own(monkeypatch: Any, index: int)
         model = build(kind, process)
         if isinstance(process, ProgramLIF):
             given = process.proc_params
-            witness = witness_of(given["population"], given["sends"], given["period"])
+            witness = implementation_of(given["population"], given["sends"], given["period"])
             for name in ("run_spk", "subthr_dynamics", "spiking_activation", "reset_voltage"):
                 if name not in witness:
                     stock = getattr(lava.PyLifModelBitAcc, name)
@@ -149,11 +150,11 @@ def test_sparse_processes_are_stock() -> None:
 
 
 def test_ternary_neurons_are_stock_unless_they_must_be_held_still() -> None:
-    from snn_compile.targets.lava.lif import neurons, witness_of
+    from snn_compile.targets.lava.populations import implementation_of, make_process
 
     registers = {"du": 1, "dv": 2, "vth_hi": 3, "vth_lo": -4}
     still = Population("n", (2,), "ternary", registers, start_step=3)
-    assert witness_of(still, sends=True) == "stock"
-    assert type(neurons(still, sends=True)).__module__ == "lava.proc.lif.process"
+    assert implementation_of(still, sends=True) == "stock"
+    assert type(make_process(still, sends=True)).__module__ == "lava.proc.lif.process"
     biased = Population("n", (2,), "ternary", registers | {"bias_mant": 1}, start_step=3)
-    assert witness_of(biased, sends=True) == "derived (run_spk)"
+    assert implementation_of(biased, sends=True) == "derived (run_spk)"

@@ -255,7 +255,7 @@ def test_the_random_programs_show_every_model() -> None:
 @needs_lava
 @pytest.mark.parametrize("model", REGISTERS)
 def test_a_process_of_lavas_own_unless_it_must_be_held_still(model: str) -> None:
-    from snn_compile.targets.lava.lif import neurons, witness_of
+    from snn_compile.targets.lava.populations import implementation_of, make_process
 
     moving = {"atrlif": {"bias_mant": 1}, "sigma_delta": {"bias": 1}, "rf_iz": {"vth": 0}}
     for registers, start, period, held in (
@@ -266,8 +266,8 @@ def test_a_process_of_lavas_own_unless_it_must_be_held_still(model: str) -> None
         ({}, 0, 2, True),
     ):
         made = Population("n", (2,), model, REGISTERS[model] | registers, start_step=start)
-        assert witness_of(made, True, period) == ("derived (run_spk)" if held else "stock")
-        module = type(neurons(made, True, period)).__module__
+        assert implementation_of(made, True, period) == ("derived (run_spk)" if held else "stock")
+        module = type(make_process(made, True, period)).__module__
         assert module.startswith("snn_compile." if held else "lava.proc.")
 
 

@@ -1,0 +1,52 @@
+"""The description of a neuron model, and the registry of all models.
+
+To add a model, write one file in each of these folders: its description here, its step as the definition in
+`oracle/`, its compiled step in `loihi2_sim/`. Each file registers itself when it is imported, and the folders
+import all their files. The Lava devices run a model that Lava has no process for through its oracle class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MODELS: dict[str, Model] = {}
+"""All neuron models by name."""
+
+
+@dataclass(frozen=True)
+class Register:
+    """An integer parameter; a default of None: it must be given. `shared`: one value for all neurons."""
+
+    default: int | None = None
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a neuron model holds and sends.
+
+    `states`: every state that a step changes; all can be probed. `membrane`: the state that an output port of
+    signal "membrane" reads, "" if the model has none. `ports`: its input ports by name, in the order of
+    `Projection.port`. `largest`: the largest magnitude of a message, before a right shift by state_exp if the
+    model has it. `graded`: messages carry a number or a sign. `spiking`: it sends messages of its own accord;
+    other models send a state to the projections that read it. `ruled`: the step follows the population's rule
+    (`rule.py`); other models have one meaning. `programmable`: only chips with programmable neurons hold it.
+    """
+
+    registers: Mapping[str, Register]
+    states: tuple[str, ...]
+    membrane: str = "v"
+    ports: tuple[str, ...] = ("a_in",)
+    largest: int = 1
+    graded: bool = False
+    spiking: bool = True
+    ruled: bool = False
+    programmable: bool = True
+
+
+def register_model(name: str, model: Model) -> None:
+    """Add a model to `MODELS`; raises ValueError if the name is taken."""
+    if name in MODELS:
+        raise ValueError(f"neuron model {name!r} is registered twice")
+    MODELS[name] = model

@@ -1,0 +1,26 @@
+"""Resonate-and-fire neurons `rf` and `rf_iz` (Lava's RF and RF_IZ), with inputs real and imaginary.
+
+cos_decay, sin_decay: how a step rotates and shrinks the state, in 2**-decay_bits. Inputs and vth are shifted
+left by state_exp.
+"""
+
+from __future__ import annotations
+
+from snn_compile.targets.program.models.model import Model, Register, register_model
+
+for _name in ("rf", "rf_iz"):
+    register_model(
+        _name,
+        Model(
+            {
+                "cos_decay": Register(),
+                "sin_decay": Register(),
+                "vth": Register(shared=True),
+                "decay_bits": Register(12, shared=True),
+                "state_exp": Register(6, shared=True),
+            },
+            ("real", "imag"),
+            membrane="real",
+            ports=("a_real_in", "a_imag_in"),
+        ),
+    )
