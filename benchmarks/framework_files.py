@@ -187,7 +187,7 @@ def compared(folder: Path, line: Mapping[str, Any]) -> tuple[str, str, str]:
     stated = dict(line["not_in_file"])
     if first is None or detect(graph, stated).open:
         stated["maker"] = line["framework"]
-    detected = "nothing" if first is None else first.maker
+    detected = "nothing" if first is None else first.exporter
     arrays = dict(np.load(folder / f"{line['name']}.npz"))
     inputs = arrays.pop("inputs")
     try:

@@ -77,12 +77,12 @@ def differences(graph: Any, contract: Contract, decided: Mapping[str, str]) -> l
     """Return the interpretations that differ from a resolved contract, for items the file leaves open."""
     neurons = {name: node for name, node in flatten_graph(graph)[0].items() if type(node).__name__ in NEURONS}
     found = []
-    for item, readings in READERS.items():
+    for item, interpretations in READERS.items():
         how = decided.get(item, "default")
         if how.startswith(("stated", "metadata")):
             continue
         value = str(getattr(contract, item))
-        for other, who in readings.items():
+        for other, who in interpretations.items():
             if other == value:
                 continue
             changes = _changes(neurons, contract, item, other)
@@ -94,7 +94,7 @@ def differences(graph: Any, contract: Contract, decided: Mapping[str, str]) -> l
 def assumptions(graph: Any, stated: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the assumptions on the exporter of a graph without metadata."""
     found = None if METADATA_KEY in (graph.metadata or {}) else detect(graph, stated)
-    return () if found is None else tuple(f"assumed of {found.maker}: {text}" for text in found.assumed)
+    return () if found is None else tuple(f"assumed of {found.exporter}: {text}" for text in found.assumed)
 
 
 def _changes(neurons: Mapping[str, Any], contract: Contract, item: str, other: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from snn_compile.compiler.contract.exporters import MAKERS
+from snn_compile.compiler.contract.exporters import EXPORTERS
 from snn_compile.compiler.contract.fingerprints import Detection, Open, Traits, traits
 from snn_compile.targets.errors import CompileError
 
@@ -34,11 +34,11 @@ def detect(graph: Any, stated: Mapping[str, Any] | None = None) -> Detection | N
     wanted = stated.pop("maker", None)
     if wanted == "none":
         return None
-    if wanted is not None and wanted not in MAKERS:
-        names = ", ".join((*MAKERS, "none"))
+    if wanted is not None and wanted not in EXPORTERS:
+        names = ", ".join((*EXPORTERS, "none"))
         raise CompileError(f"unknown exporter {wanted!r} (maker); known are {names}", maker=wanted)
     seen, matches = traits(graph), {}
-    for name in MAKERS if wanted is None else (wanted,):
+    for name in EXPORTERS if wanted is None else (wanted,):
         found = _match(name, seen, stated)
         if found is not None and wanted is not None:
             usual = {o.item: o.usual for o in found.open if o.usual is not None}
@@ -56,7 +56,7 @@ def detect(graph: Any, stated: Mapping[str, Any] | None = None) -> Detection | N
 def _match(name: str, seen: Traits | None, stated: Mapping[str, Any]) -> Detection | None:
     try:
         with np.errstate(all="ignore"):
-            return None if seen is None else MAKERS[name](seen, stated)
+            return None if seen is None else EXPORTERS[name](seen, stated)
     except (TypeError, ValueError, KeyError, AttributeError):
         return None  # parameters of odd shapes: no exporter's, and lowering reports what is wrong
 
@@ -80,7 +80,7 @@ def _undecided(matches: Mapping[str, Detection]) -> Detection:
         for item, value in first.values.items()
         if all(item in other.values and other.values[item] == value for other in rest)
     }
-    readings = {
+    interpretations = {
         name: ", ".join(f"{k} {v}" for k, v in found.values.items() if k not in agreed and k != "nodes")
         or "the same items, other open ones"
         for name, found in matches.items()
@@ -89,6 +89,6 @@ def _undecided(matches: Mapping[str, Detection]) -> Detection:
         " or ".join(matches),
         agreed,
         tuple(f"{name}: {'; '.join(found.evidence)}" for name, found in matches.items()),
-        open=(Open("maker", readings),),
+        open=(Open("maker", interpretations),),
         candidates=tuple(matches.values()),
     )

@@ -28,7 +28,7 @@ SAME_STEP = {"reset_timing": "same_step", "spikes_per_step": "one", "current_dec
 
 
 def _found(
-    maker: str,
+    exporter: str,
     values: Mapping[str, Any],
     evidence: list[str],
     stated: Mapping[str, Any],
@@ -41,7 +41,7 @@ def _found(
         answered["v_min"] = None
     left = tuple(o for o in items if o.item not in stated)
     settled = {k: stated.get(k, v) for k, v in values.items()} | answered
-    return Detection(maker, settled, tuple(evidence), assumed, left)
+    return Detection(exporter, settled, tuple(evidence), assumed, left)
 
 
 def _step(traits: Traits) -> float | None:
@@ -117,8 +117,8 @@ def spikingjelly(traits: Traits, stated: Mapping[str, Any]) -> Detection | None:
         evidence.append(f"r and w_in hold dt = {dt:g}")
     else:
         evidence.append("r = 1 and v_leak = v_reset (decay_input)")
-        readings = {1e-4: "the exporter's default", "...": "what its argument dt was"}
-        items = (Open("dt", readings, usual=1e-4),)
+        interpretations = {1e-4: "the exporter's default", "...": "what its argument dt was"}
+        items = (Open("dt", interpretations, usual=1e-4),)
     return _found("spikingjelly", values, evidence, stated, items)
 
 
@@ -248,7 +248,7 @@ def _kind(node: Any) -> str:
     return type(node).__name__
 
 
-MAKERS: dict[str, Rule] = {
+EXPORTERS: dict[str, Rule] = {
     "norse": norse,
     "rockpool": rockpool,
     "sinabs": sinabs,

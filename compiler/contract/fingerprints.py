@@ -16,18 +16,18 @@ Float = npt.NDArray[np.float64]
 class Open:
     """An item that the file does not hold: its interpretations, and the exporter's default.
 
-    `readings` maps each value to its effect on the network. `usual` is None where there is no default.
+    `interpretations` maps each value to its effect on the network. `usual` is None where there is no default.
     """
 
     item: str
-    readings: Mapping[Any, str]
+    interpretations: Mapping[Any, str]
     usual: Any = None
     hint: str = ""
 
     @property
     def flag(self) -> str:
         """The command line option that states the item."""
-        return f"--convention {self.item}={'|'.join(str(value) for value in self.readings)}"
+        return f"--convention {self.item}={'|'.join(str(value) for value in self.interpretations)}"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Detection:
     exporter's defaults, because the exporter was stated.
     """
 
-    maker: str
+    exporter: str
     values: Mapping[str, Any]
     evidence: tuple[str, ...]
     assumed: tuple[str, ...] = ()
@@ -49,19 +49,19 @@ class Detection:
 
     def describe(self) -> str:
         """Return in one line the exporter, the open items, and the options that state them."""
-        text = f"written by {self.maker} ({'; '.join(self.evidence)})"
+        text = f"written by {self.exporter} ({'; '.join(self.evidence)})"
         if not self.open:
             return text
         items = "; ".join(
             f"{o.item} ("
-            + ", or ".join(f"{value}: {effect}" for value, effect in o.readings.items())
+            + ", or ".join(f"{value}: {effect}" for value, effect in o.interpretations.items())
             + f": {o.flag}{', ' + o.hint if o.hint else ''})"
             for o in self.open
         )
         text += f". The file does not state: {items}"
         if not self.candidates and all(o.usual is not None for o in self.open):
             usual = ", ".join(f"{o.item}={o.usual}" for o in self.open)
-            text += f". --convention maker={self.maker} takes the defaults of {self.maker} ({usual})"
+            text += f". --convention maker={self.exporter} takes the defaults of {self.exporter} ({usual})"
         return text
 
 

@@ -48,7 +48,7 @@ def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contra
     metadata.
     """
     stated = dict(stated or {})
-    maker = {key: stated.pop(key) for key in ("maker",) if key in stated}
+    exporter = {key: stated.pop(key) for key in ("maker",) if key in stated}
     if stated.get("v_min") == "none":
         stated["v_min"] = None
     known = {f.name for f in fields(Contract)}
@@ -64,7 +64,7 @@ def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contra
             name: {key: value for key, value in items.items() if key not in stated}
             for name, items in from_file["nodes"].items()
         }
-    found = None if METADATA_KEY in (graph.metadata or {}) else detect(graph, {**stated, **maker})
+    found = None if METADATA_KEY in (graph.metadata or {}) else detect(graph, {**stated, **exporter})
     values = {**(found.values if found else from_file), **stated}
     decided = {f.name: "default" for f in fields(Contract)}
     decided |= {key: "metadata" for key in from_file} | (_detected(found) if found else {})
@@ -79,7 +79,7 @@ def resolve(graph: Any, stated: Mapping[str, Any] | None = None) -> tuple[Contra
     }
     missing = {i: CHOICES.get(i, ("a number",)) for i in ITEMS if i in needed and i not in values}
     if found and found.open and (missing or not found.candidates):
-        missing = {o.item: tuple(o.readings) for o in found.open}
+        missing = {o.item: tuple(o.interpretations) for o in found.open}
         raise AmbiguousConvention(f"the graph was {found.describe()}", missing=missing, detection=found)
     if missing:
         lines = "; ".join(f"{item} ({MEANING[item]})" for item in missing)
@@ -97,8 +97,8 @@ def _contract(values: dict[str, Any]) -> Contract:
 
 
 def _detected(found: Detection) -> dict[str, str]:
-    decided = {item: f"detected ({found.maker})" for item in found.values}
-    return decided | {item: f"default of {found.maker}" for item in found.defaults}
+    decided = {item: f"detected ({found.exporter})" for item in found.values}
+    return decided | {item: f"default of {found.exporter}" for item in found.defaults}
 
 
 def _typed(values: dict[str, Any]) -> dict[str, Any]:

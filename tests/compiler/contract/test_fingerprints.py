@@ -12,7 +12,7 @@ import pytest
 from snn_compile.compiler import lower
 from snn_compile.compiler.contract.contract import CHOICES, Contract, attach
 from snn_compile.compiler.contract.detect import detect
-from snn_compile.compiler.contract.exporters import MAKERS
+from snn_compile.compiler.contract.exporters import EXPORTERS
 from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.compiler.reference import run_reference
 from snn_compile.targets.errors import AmbiguousConvention, CompileError
@@ -29,7 +29,7 @@ OPEN = {
     "spikingjelly": {"dt"},
     "spyx": set(),
 }
-"""What a maker's files may leave open."""
+"""Items that an exporter's files may leave open."""
 
 
 def read(name: str) -> nir.NIRGraph:
@@ -42,16 +42,19 @@ def spiking(graph):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_is_its_makers(name):
-    maker = FILES[name]["framework"]
+    exporter = FILES[name]["framework"]
     found = detect(read(name))
     assert found.evidence and all(found.evidence)
     if name in SHARED_BY_TWO:
-        assert found.maker == "norse or sinabs" and [o.item for o in found.open] == ["maker"]
-        assert set(found.open[0].readings) == {"norse", "sinabs"} and maker in found.open[0].readings
+        assert found.exporter == "norse or sinabs" and [o.item for o in found.open] == ["maker"]
+        assert (
+            set(found.open[0].interpretations) == {"norse", "sinabs"}
+            and exporter in found.open[0].interpretations
+        )
         return
-    assert found.maker == maker
+    assert found.exporter == exporter
     items = {o.item for o in found.open}
-    assert items <= OPEN[maker] and FILES[name]["not_in_file"].keys() - {"reset_timing"} <= items
+    assert items <= OPEN[exporter] and FILES[name]["not_in_file"].keys() - {"reset_timing"} <= items
     assert not items & found.values.keys()
     words = [found.values, *found.values.get("nodes", {}).values()]
     assert all(w[item] in CHOICES[item] for w in words for item in w.keys() & CHOICES.keys())
@@ -61,7 +64,9 @@ def test_a_file_is_its_makers(name):
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_is_nobody_elses(name):
     others = (
-        set(MAKERS) - {FILES[name]["framework"]} - ({"norse", "sinabs"} if name in SHARED_BY_TWO else set())
+        set(EXPORTERS)
+        - {FILES[name]["framework"]}
+        - ({"norse", "sinabs"} if name in SHARED_BY_TWO else set())
     )
     for other in others:
         with pytest.raises(CompileError, match=f"does not match the files that {other}"):
@@ -70,7 +75,7 @@ def test_a_file_is_nobody_elses(name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_what_is_open_is_named_with_the_flag_that_settles_it(name):
-    maker, graph = FILES[name]["framework"], read(name)
+    exporter, graph = FILES[name]["framework"], read(name)
     if not detect(graph).open:
         resolve(graph)
         return
@@ -79,12 +84,12 @@ def test_what_is_open_is_named_with_the_flag_that_settles_it(name):
     text, missing = str(error.value), error.value.missing
     assert "\n" not in text and missing
     assert all(f"--convention {item}=" in text for item in missing)
-    assert "maker" in missing or f"--convention maker={maker}" in text
-    contract, decided = resolve(graph, {"maker": maker})
+    assert "maker" in missing or f"--convention maker={exporter}" in text
+    contract, decided = resolve(graph, {"maker": exporter})
     for item in missing.keys() - {"maker"}:
-        assert decided[item] == f"default of {maker}"
-    assert decided["comparison"] == f"detected ({maker})"
-    assert contract.comparison == detect(graph, {"maker": maker}).values["comparison"]
+        assert decided[item] == f"default of {exporter}"
+    assert decided["comparison"] == f"detected ({exporter})"
+    assert contract.comparison == detect(graph, {"maker": exporter}).values["comparison"]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -110,9 +115,9 @@ def test_a_leak_is_no_fingerprint_of_those_who_write_none(name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_what_is_stated_wins_for_every_node(name):
-    maker = FILES[name]["framework"]
+    exporter = FILES[name]["framework"]
     stated = {"dt": 0.25, "comparison": ">", "gain": "unit", "spikes_per_step": "one", "v_init": 0.5}
-    contract, decided = resolve(read(name), {**stated, "maker": maker})
+    contract, decided = resolve(read(name), {**stated, "maker": exporter})
     for node in ("", *spiking(read(name))):
         own = contract.of(node)
         assert {key: getattr(own, key) for key in stated} == stated
@@ -192,7 +197,7 @@ def test_spyx_spikes_leave_a_step_late(build):
     names = ["input", "layer_0", "layer_1", "layer_2", "layer_3", "output"]
     graph = build.graph(nodes, list(zip(names, names[1:], strict=False)), no_contract=True)
     found = detect(graph)
-    assert found.maker == "spyx" and not found.open
+    assert found.exporter == "spyx" and not found.open
     assert found.values["delays"] == {("layer_1", "layer_2"): 1} and found.values["dt"] == 1
     assert (found.values["reset"], found.values["reset_timing"]) == ("subtract", "next_after")
     inputs = rng.integers(0, 2, (1, 30, 3)) * 1.0

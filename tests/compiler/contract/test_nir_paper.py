@@ -106,7 +106,7 @@ def test_braille_under_its_stated_reset(frameworks, name, form):
     file = f"braille_noDelay_{name}" + (".nir" if form == "flat" else "_subgraph.nir")
     graph = read_nir(PAPER / file)
     found = detect(graph)
-    assert found.maker == "snntorch" and [o.item for o in found.open] == ["reset"]
+    assert found.exporter == "snntorch" and [o.item for o in found.open] == ["reset"]
     found = detect(graph, {"reset": BRAILLE[name]})
     assert not found.open and found.values["dt"] == 1e-4
     inputs = (np.random.default_rng(1).random((3, 100, 12)) < 0.4) * 1.0
@@ -121,7 +121,11 @@ def test_braille_under_its_stated_reset(frameworks, name, form):
 def test_the_papers_cnn_under_sinabs_defaults(frameworks):
     graph = nir.read(PAPER / "cnn_sinabs.nir")
     found = detect(graph)
-    assert found.maker == "sinabs" and {o.item for o in found.open} == {"spikes_per_step", "reset", "v_min"}
+    assert found.exporter == "sinabs" and {o.item for o in found.open} == {
+        "spikes_per_step",
+        "reset",
+        "v_min",
+    }
     found = detect(graph, {"maker": "sinabs"})
     inputs = (np.random.default_rng(2).random((1, 20, 2, 34, 34)) < 0.1) * 1.0
     sent = frameworks.simulate(graph, found.values, inputs)
@@ -159,7 +163,7 @@ def test_devices_agree_on_the_papers_cnn():
 @needs_paper
 @pytest.mark.parametrize("name", BRAILLE)
 def test_braille_in_integers_says_what_the_float_network_says(name):
-    """As benchmarks/braille.py, on fewer inputs; test_precision.py does the same on a network of its own."""
+    """As benchmarks/braille.py, on fewer inputs; test_calibrate.py does the same on a network of its own."""
     file = Path(__file__).resolve().parents[3] / "benchmarks" / "braille.py"
     spec = importlib.util.spec_from_file_location("braille_benchmark", file)
     benchmark = importlib.util.module_from_spec(spec)

@@ -44,7 +44,7 @@ def changed(change: Callable[[Any], None]) -> Callable[[Any], Any]:
 def one(
     kind: str, inputs: str = "x", shape: Any = IMAGE, constants: Any = None, opset: int = 17, **items: Any
 ):
-    """Return a maker of a model of one node, without a look at whether it makes sense."""
+    """Return a function that builds a model of one node, valid or not."""
 
     def build() -> Any:
         model = onnx_models.model([onnx_models.node("Identity", "x")], shape, constants, opset)
@@ -113,7 +113,7 @@ def attribute(index: int, **items: Any) -> Callable[[Any], None]:
 
 S = {k: np.ones(2, np.float32) for k in "sbmv"}
 KERNEL = {"w": np.ones((2, 2, 3, 3), np.float32)}
-# name: (maker, what the message says)
+# name: (builder, the message)
 CASES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "weights in another file": (changed(external), "'w' is in another file"),
     "not a number among the weights": (changed(with_nan), "'w' holds a value that is not finite"),

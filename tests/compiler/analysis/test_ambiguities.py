@@ -1,4 +1,4 @@
-"""Inspecting a file warns where popular readings differ: exactly where they make another network."""
+"""Inspecting a file warns where common interpretations differ: exactly where they give another network."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def same(a: list[Any], b: list[Any]) -> bool:
 
 
 def asked(graph: Any, stated: Mapping[str, Any]) -> tuple[Contract, dict[str, str]]:
-    """Resolve a graph, taking the maker's own defaults for what is open."""
+    """Resolve a graph, with the exporter's defaults for open items."""
     try:
         return resolve(graph, stated)
     except AmbiguousConvention as error:
-        maker = error.facts["detection"].maker.split(" or ")[0]
-        return resolve(graph, {**stated, "maker": maker})
+        exporter = error.facts["detection"].exporter.split(" or ")[0]
+        return resolve(graph, {**stated, "maker": exporter})
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
@@ -63,8 +63,8 @@ def test_a_reading_is_warned_of_if_and_only_if_it_makes_another_network(file: Pa
     warned = {(d.item, d.other) for d in differences(graph, contract, decided)}
     own = network(graph, contract)
     assert own is not None and warned
-    for item, readings in READERS.items():
-        for other in readings:
+    for item, interpretations in READERS.items():
+        for other in interpretations:
             if other == str(getattr(contract, item)):
                 assert (item, other) not in warned
                 continue
