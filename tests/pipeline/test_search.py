@@ -150,8 +150,8 @@ def test_trained_integers_are_searched_anew_and_told(command, both, tmp_path):
     )
     result = json.loads(out)
     (chosen,) = (row for row in result["front"] if row["chosen"])
-    (told,) = (line for line in result["warnings"] if "trained as integers with weights of 8 bits" in line)
-    assert code == 0 and "searched for" in told and f"warning: {told}" in err
+    (warning,) = (line for line in result["warnings"] if "trained as integers with weights of 8 bits" in line)
+    assert code == 0 and "searched for" in warning and f"warning: {warning}" in err
     held = {e.name: {table.bits for table in e.tables} for e in load_program(file).projections}
     assert held == {name: {form["bits"]} for name, form in chosen["formats"].items()}
     assert min(min(bits) for bits in held.values()) < 8

@@ -186,14 +186,14 @@ def test_what_is_too_large_to_reconstruct_is_named(case, monkeypatch):
     assert done.precision.too_large == ("cell",) and case[1].precision.too_large == ()
 
 
-@pytest.mark.parametrize("tau, told", [(900.0, True), (6000.0, True), (100.0, False), (64.0, False)])
-def test_time_constants_that_rounding_changes_are_told(build, tau, told):
+@pytest.mark.parametrize("tau, warned", [(900.0, True), (6000.0, True), (100.0, False), (64.0, False)])
+def test_time_constants_that_rounding_changes_are_reported(build, tau, warned):
     """A leak of 4096/tau steps of 1/4096 becomes a whole number of them: tau changes by the ratio."""
     data = bernoulli(1, 2)[:, :, :3]
     done = compile_stages(build.chain(3, build.lif(3, tau=tau, r=tau)), calibration=data)
     found = [text for text in done.quantized.warnings if "time constant" in text]
-    assert len(found) == told
-    if told:
+    assert len(found) == warned
+    if warned:
         share = 4096 / tau
         for words in ("'n0'", "voltage", f"{share / round(share) - 1:+.1%}", "3 neuron(s)"):
             assert words in found[0]

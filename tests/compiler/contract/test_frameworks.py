@@ -184,8 +184,8 @@ def simulate(graph: nir.NIRGraph, contract: Mapping[str, Any], inputs: np.ndarra
     for t in range(inputs.shape[1]):
         before, now = now, {}
         for name in order:
-            heard = [before[a] if (a, b) in late else now[a] for a, b in edges if b == name]
-            x = inputs[:, t].astype(np.float64) if not heard else sum(heard[1:], heard[0])
+            terms = [before[a] if (a, b) in late else now[a] for a, b in edges if b == name]
+            x = inputs[:, t].astype(np.float64) if not terms else sum(terms[1:], terms[0])
             if name in cells:
                 now[name] = cells[name].step(x)
                 sent[name].append(now[name])

@@ -244,7 +244,7 @@ def test_an_average_is_the_mean_of_groups(tmp_path: Path, rng: np.random.Generat
 def test_concat_joins_layers_and_every_connection_takes_a_step(
     tmp_path: Path, rng: np.random.Generator, device: str
 ) -> None:
-    """Layer 2 hears layers 1, 0 and, backwards, 3; a connection takes a step, and delay more."""
+    """Layer 2 receives layers 1, 0 and, backwards, 3; a connection takes a step, plus its delay."""
     first, last = dense(rng, 6, 4, bias=[3, 9, 1, 0], delay=[0, 2, 1, 0]), dense(rng, 5, 3)
     second, third = dense(rng, 4, 2, odd=True), dense(rng, 9, 5, odd=True)
     layers = [first, second, {"type": "concat", "shape": [9, 1, 1], "layers": [0, 4]}, third, last]
@@ -254,11 +254,11 @@ def test_concat_joins_layers_and_every_connection_takes_a_step(
     record = execute(program, data, device, record=names)
     x = {"input": data, **{name: record.spikes(name).astype(np.int64) for name in names}}
     x["dense0"] = np.array([late(first, s) for s in x["dense0"]])
-    heard = {"dense0": ["input"], "dense1": ["dense0"], "dense4": ["dense3"]}
-    heard["dense3"] = ["dense1", "dense0", "dense4"]
+    sources = {"dense0": ["input"], "dense1": ["dense0"], "dense4": ["dense3"]}
+    sources["dense3"] = ["dense1", "dense0", "dense4"]
     assert program.latency_steps == 0
     for name, layer in zip(names, (first, second, third, last), strict=True):
-        arrived = np.concatenate([np.roll(x[source], 1, axis=1) for source in heard[name]], axis=2)
+        arrived = np.concatenate([np.roll(x[source], 1, axis=1) for source in sources[name]], axis=2)
         arrived[:, 0] = 0
         wanted = [stepped(layer, a @ layer["weight"].astype(np.int64).T)[0] for a in arrived]
         assert np.array_equal(record.spikes(name), wanted), name

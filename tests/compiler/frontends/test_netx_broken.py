@@ -141,7 +141,7 @@ BROKEN: dict[str, tuple[Callable[[h5py.File], Any], str]] = {
     "delays of another size": (_new("3/delay", data=[1, 2]), "layer/3: 'delay' has 2 values"),
     "another number of inputs": (_set("3/inFeatures", 80), "layer/3: 'inFeatures' is 80"),
     "a flatten of another size": (_set("2/shape", 83, 0), "layer/2: .*83"),
-    "a concat that hears itself": (_concat(2), "layer/2: .*themselves"),
+    "a concat of itself": (_concat(2), "layer/2: .*themselves"),
     "a concat of what is not there": (_concat(9), "layer/2: .*layer 9"),
     "a concat of other sizes": (_concat(0), r"layer/2: .*declares 84 values, but receives 210"),
     "a second input": (_new("2/type", data="input"), "layer/2: an input layer"),

@@ -2,8 +2,8 @@
 
 `network.net` and the recordings are of lava-dl's netx tests (BSD-3-Clause); they stand beside the checkout,
 in ../shared/data, and without them these tests are skipped; test_netx.py does the same with its own files.
-A sample is 17 steps. Layer k hears a step later what layer k - 1 sent, so its recorded column c is its
-logical step c - k - 1 of the sample that input column 0 begins.
+A sample is 17 steps. Layer k receives the output of layer k - 1 one step later, so its recorded column c is
+its logical step c - k - 1 of the sample that input column 0 begins.
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "a node that is missing": (gone("fc"), "there is no such node as 'fc'"),
     "a missing edge": (edges(but=("fc", "inner")), "node 'inner': no edge leads to it"),
     "a missing edge to the output": (edges(but=("cuba", "output")), "node 'output': no edge leads to it"),
-    "a node that nothing hears": (edges(but=("rec", "cuba")), "node 'rec': no edge leads on from it"),
+    "a node without targets": (edges(but=("rec", "cuba")), "node 'rec': no edge leads on from it"),
     "a missing edge of a nested graph": (
         lambda f: (gone("inner/edges")(f), f.update({f"{NODES}/inner/edges": [("input", "scale")]})),
         "node 'inner.output': no edge leads to it",
@@ -324,7 +324,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
 }
 
 
-def told(capsys: pytest.CaptureFixture[str], path: Path, text: str) -> None:
+def reported(capsys: pytest.CaptureFixture[str], path: Path, text: str) -> None:
     """Assert that the last command printed one error, of one line, that names the file."""
     out, err = capsys.readouterr()
     lines = err.splitlines()
@@ -344,7 +344,7 @@ def test_a_broken_file_is_one_line_that_names_file_and_node(
     with h5py.File(path, "a") as file:
         change(file)
     assert main([str(path), "-o", str(out), *FLAGS]) == 1
-    told(capsys, path, text)
+    reported(capsys, path, text)
     assert [item.name for item in tmp_path.iterdir()] == ["broken.nir"]
 
 
@@ -362,7 +362,7 @@ def test_a_truncated_file_is_one_line(
     path = tmp_path / "cut.nir"
     path.write_bytes(whole[: int(share * len(whole))])
     assert main([str(path), *FLAGS]) == 1
-    told(capsys, path, "cannot be read as a NIR graph.*is it complete")
+    reported(capsys, path, "cannot be read as a NIR graph.*is it complete")
     with pytest.raises(CompileError, match="no file at"):
         lower(tmp_path / "none.nir")
 
@@ -376,7 +376,7 @@ def test_a_damaged_heap_of_strings_is_not_searched_for_ever(
     damaged[first + 8 : first + 16] = size.to_bytes(8, "little")  # the size of the heap's first string
     path.write_bytes(damaged)
     assert main([str(path), *FLAGS]) == 1
-    told(capsys, path, "is a string whose place in the file is not understood; the file is damaged")
+    reported(capsys, path, "is a string whose place in the file is not understood; the file is damaged")
 
 
 def test_what_fails_only_the_check_of_types_is_read_and_the_mismatch_told(
@@ -405,7 +405,7 @@ def test_ports_that_nir_adds_are_told(
         edges(but=("cuba", "output"))(file)
     # The recurrence hangs on cuba, so that no node is without an edge onwards: nir finds no output.
     assert main([str(path), *FLAGS]) == 1
-    told(capsys, path, "at least one Input and one Output")
+    reported(capsys, path, "at least one Input and one Output")
     with h5py.File(path, "a") as file:
         gone("rec")(file)
         edges(but=("cuba", "rec"))(file)
@@ -417,19 +417,19 @@ def test_ports_that_nir_adds_are_told(
 def test_bytes_and_fixed_strings_of_other_writers_are_read(tmp_path: Path, whole: bytes) -> None:
     path = tmp_path / "fixed.nir"
     path.write_bytes(whole)
-    said = {"dt": 1, "rule": "euler", **RULE}
-    plain = lower(path, said).digest()
+    stated = {"dt": 1, "rule": "euler", **RULE}
+    plain = lower(path, stated).digest()
     with h5py.File(path, "a") as file:
         pairs = np.array(file["node/edges"][()].astype("S"))
         new("fc/type", data=np.bytes_(b"Affine"))(file)
         del file["node/edges"]
         file["node/edges"] = pairs
-    assert lower(path, said).digest() == plain
+    assert lower(path, stated).digest() == plain
     with h5py.File(path, "a") as file:
         del file["node/edges"]
         made = file.create_dataset("node/edges", pairs.shape, h5py.string_dtype(), chunks=pairs.shape)
         made[:] = pairs.astype(object)
-    assert lower(path, said).digest() == plain
+    assert lower(path, stated).digest() == plain
 
 
 @pytest.mark.parametrize("case", ["a weight of NaN", "a dangling edge", "a graph inside itself"])

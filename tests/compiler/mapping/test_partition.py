@@ -1,5 +1,5 @@
 """Partition, place and route: every neuron on one core, no core over its limits, every spike where it is
-heard; and none of it changes a result. Use is recomputed here from the rule in partition's docstring."""
+received; and none of it changes a result. Use is recomputed here from the rule in partition's docstring."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def cases(draw: st.DrawFn):
     return made, chip(**limits)
 
 
-def hears(made: QuantizedNetwork, core) -> set[tuple[str, int]]:
+def sources_of(made: QuantizedNetwork, core) -> set[tuple[str, int]]:
     """Count by brute force the source neurons that a core has a weight from."""
     found = set()
     for name, start, stop in core:
@@ -83,10 +83,10 @@ def hears(made: QuantizedNetwork, core) -> set[tuple[str, int]]:
     return found
 
 
-def used(made: QuantizedNetwork, target, cores, core, heard=None) -> dict[str, int]:
-    """Recompute what one core uses; `heard` is what each of the cores hears."""
-    heard = [hears(made, other) for other in cores] if heard is None else heard
-    in_axons = len(hears(made, core))
+def used(made: QuantizedNetwork, target, cores, core, received=None) -> dict[str, int]:
+    """Recompute what one core uses; `received`: the sources of each core."""
+    received = [sources_of(made, other) for other in cores] if received is None else received
+    in_axons = len(sources_of(made, core))
     synapses = out_axons = neurons = 0
     for name, start, stop in core:
         n = stop - start
@@ -101,7 +101,7 @@ def used(made: QuantizedNetwork, target, cores, core, heard=None) -> dict[str, i
                 dense = int(there.any(axis=1).sum()) * t.shape[1] * word
                 synapses += min(dense, nonzero * (word + ceil(log2(max(n, 2)))))
         own = {(name, i) for i in range(start, stop)}
-        out_axons += sum(len(own & other) for other in heard)
+        out_axons += sum(len(own & other) for other in received)
     memory = neurons * target.neuron_state_bits + synapses + (in_axons + out_axons) * target.axon_bits
     return {
         "neurons": neurons,
@@ -122,9 +122,9 @@ def check(made: QuantizedNetwork, target) -> int:
         assert all(a[1] == b[0] for a, b in zip(pieces, pieces[1:], strict=False))
     limits = {key: getattr(target, f"core_{key}") for key in RESOURCES}
     assert split.limits == limits
-    heard = [hears(made, core) for core in split.cores]
+    received = [sources_of(made, core) for core in split.cores]
     for core, use in zip(split.cores, split.use, strict=True):
-        assert core and dict(use) == used(made, target, split.cores, core, heard)
+        assert core and dict(use) == used(made, target, split.cores, core, received)
         assert all(use[key] <= limits[key] for key in RESOURCES)
     cores = place(split, target)
     assert [c.index for c in cores] == list(range(len(split.cores)))
@@ -198,11 +198,11 @@ def test_axons_of_convolutions_are_those_a_brute_force_count_finds(seed, stride,
     )
     target = replace(chip(in_axons=in_axons, out_axons=150, memory_bits=40000), cores=cores)
     whole = [(p.name, 0, p.size) for p in made.populations]
-    assert check(made, target) > 1 or len(hears(made, whole)) <= in_axons
+    assert check(made, target) > 1 or len(sources_of(made, whole)) <= in_axons
 
 
 def test_convolutions_share_the_axons_of_a_part_of_the_image():
-    """Layers whose rows hear a few rows: cutting by channels would bring every core the whole image."""
+    """Layers whose rows receive a few rows: cutting by channels would bring every core the whole image."""
     rng = np.random.default_rng(0)
     first, shape = convolution(rng, (3, 20, 20), 4, 3, 1)
     second, last = convolution(rng, shape, 4, 3, 1)
@@ -217,7 +217,7 @@ def test_convolutions_share_the_axons_of_a_part_of_the_image():
     target = chip(in_axons=420, out_axons=3000)
     cores = partition(made, target).cores
     assert check(made, target) == len(cores)
-    # A row of b hears 3 rows of 18 in 4 channels, 216 neurons: 3 rows of b fit 420 entries, so 6 cores do.
+    # A row of b receives 3 rows of 18 in 4 channels, 216 neurons: 3 rows of b fit 420 entries, so 6 cores do.
     assert 6 <= len([core for core in cores if any(name == "b" for name, _, _ in core)]) <= 9
 
 

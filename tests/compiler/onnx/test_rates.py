@@ -60,8 +60,8 @@ def rates(conversion: Any, inputs: Any, steps: int) -> tuple[dict[str, Any], Any
     output = network.outputs[0].population
     data = {network.inputs[0].name: shown(inputs.reshape(len(inputs), -1), steps)}
     run = run_float(network, data, names, [f"{output}.v"])
-    told = {name: run.messages[name].mean(axis=1) * conversion.ranges[name] for name in names}
-    return told, run.states[f"{output}.v"][:, -1] / steps
+    decoded = {name: run.messages[name].mean(axis=1) * conversion.ranges[name] for name in names}
+    return decoded, run.states[f"{output}.v"][:, -1] / steps
 
 
 @pytest.mark.parametrize("steps", [1, 7, 64])
@@ -73,8 +73,8 @@ def test_a_constant_drive_is_rounded_to_the_nearest_number_of_spikes(steps: int,
     x = np.random.default_rng(2).uniform(-1.0, 2.0, (30, 40))
     conversion = convert(network, x, ConversionOptions(steps, "percentile", 60.0, "layer", correct=0))
     top = np.percentile(np.maximum(x, 0), 60.0)
-    told, _ = rates(conversion, x, steps)
-    counts = np.rint(told["Relu_r"] / top * steps)
+    decoded, _ = rates(conversion, x, steps)
+    counts = np.rint(decoded["Relu_r"] / top * steps)
     # v passes the threshold k times within n steps where k < n x / top + 1/2: the nearest whole number.
     np.testing.assert_array_equal(counts, np.clip(np.ceil(steps * x / top - 0.5), 0, steps))
 
@@ -88,8 +88,8 @@ def test_rates_converge_to_the_activations(seed: int, ceiling: float | None, tmp
     conversion = convert(network, x, ConversionOptions(64, "percentile", 100.0, correct=0))
 
     def errors(steps: int) -> list[float]:
-        told, read = rates(conversion, x, steps)
-        found = [float(np.sqrt(np.mean((told[n] - ideal[n]) ** 2)) / ideal[n].std()) for n in told]
+        decoded, read = rates(conversion, x, steps)
+        found = [float(np.sqrt(np.mean((decoded[n] - ideal[n]) ** 2)) / ideal[n].std()) for n in decoded]
         return [*found, float(np.sqrt(np.mean((read - scores) ** 2)) / scores.std())]
 
     short, long = errors(16), errors(256)
@@ -148,9 +148,11 @@ def test_correction_takes_the_mean_error_off(tmp_path: Path) -> None:
 
     def bias(correct: int) -> float:
         conversion = convert(network, x, ConversionOptions(8, correct=correct))
-        told, _ = rates(conversion, x, 8)
+        decoded, _ = rates(conversion, x, 8)
         sent = network.activations(x)
-        wrong = [np.minimum(sent[n], conversion.ranges[n]).mean(axis=0) - told[n].mean(axis=0) for n in told]
+        wrong = [
+            np.minimum(sent[n], conversion.ranges[n]).mean(axis=0) - decoded[n].mean(axis=0) for n in decoded
+        ]
         return float(np.abs(np.concatenate([w.reshape(3, -1).mean(axis=1) for w in wrong])).max())
 
     before, once, more = bias(0), bias(1), bias(4)

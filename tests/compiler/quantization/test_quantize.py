@@ -276,8 +276,8 @@ def test_an_integrator_that_was_silent_may_be_heard_late(build):
     data = {"quiet": np.zeros((1, 20, 3)), "loud": np.ones((1, 20, 1))}
     program = compile_graph(graph, options=Options(tables="sign"), calibration=data)
     assert sum(edge.delay_steps > 0 for edge in program.projections) == 1
-    heard = execute(program, {"quiet": np.ones((1, 20, 3)), "loud": 0 * data["loud"]}, record=["cell"])
-    assert heard.spikes("cell").any()
+    record = execute(program, {"quiet": np.ones((1, 20, 3)), "loud": 0 * data["loud"]}, record=["cell"])
+    assert record.spikes("cell").any()
 
 
 @pytest.mark.parametrize("seed", range(12))
