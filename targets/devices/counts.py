@@ -1,9 +1,9 @@
-"""What a run did, counted: one function of (program, messages, spikes), the same for every device.
+"""Counts of a run: one function of (program, messages, spikes), the same for every device.
 
 A synop is one non-zero weight reached by a spike or by a non-zero input message; every table counts its
 own. A neuron update is a neuron and a logical step; it is active if the neuron received at least one
-synop in it. What populations do after their last logical step, while the pipeline drains, is counted
-apart, as are the device steps beyond the logical ones (filling and draining).
+synop in it. The pipeline drain, after a population's last logical step, is counted
+separately, as are the device steps beyond the logical ones (pipeline fill and drain).
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ class Opened(Protocol):
         """Run the next device steps and return what they gave.
 
         `messages`: input port to (1, device_steps, size) int32, as for `Device.run`. `logical_steps`: of
-        the whole run since the reset, where it ends with this part: what populations do after these is
-        draining, whose overflows count for nothing.
+        the whole run since the reset, where it ends with this part: later steps are pipeline drain, whose
+        overflows are not counted.
         """
         ...
 

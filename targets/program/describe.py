@@ -15,7 +15,7 @@ def describe(program: Program) -> str:
     """Return the whole program as text, without the values of large arrays and without provenance."""
     lines = [
         f"program for {program.chip} version {program.chip_version}, latency {program.latency_steps} steps"
-        + (f", {program.period} device steps a logical step" if program.period > 1 else "")
+        + (f", {program.period} device steps per logical step" if program.period > 1 else "")
     ]
     if program.mapping_note:
         lines.append(program.mapping_note)

@@ -211,7 +211,7 @@ class Program:
             raise WrongProgram(f"its number formats are not those of {chip.title}; compile again")
         if not 1 <= self.period <= PERIOD_MAX:
             raise WrongProgram(
-                f"a period of {self.period} device steps a logical step; 1 to {PERIOD_MAX} are possible"
+                f"a period of {self.period} device steps per logical step; 1 to {PERIOD_MAX} are possible"
             )
         self._check_names()
         violations = chip_violations(self, chip)
@@ -322,9 +322,9 @@ class Program:
 
     @cached_property
     def senders(self) -> tuple[Population, ...]:
-        """Populations that send messages: those that spike, and those whose membrane somebody hears."""
-        heard = {edge.source for edge in self.projections}
-        return tuple(p for p in self.populations if p.spiking or p.name in heard)
+        """Populations that send messages: those that spike, and those that a projection reads."""
+        sources = {edge.source for edge in self.projections}
+        return tuple(p for p in self.populations if p.spiking or p.name in sources)
 
     def tables(self, projection: Projection | str) -> tuple[WeightTable, ...]:
         """Return the weight tables that a projection was split into."""
@@ -350,7 +350,7 @@ class Program:
         )
 
     def device_steps(self, steps: int) -> int:
-        """Return the device steps of a run of `steps` logical steps, filling and draining included."""
+        """Return the device steps of a run of `steps` logical steps, pipeline fill and drain included."""
         return self.latency_steps + (steps - 1) * self.period + 1
 
     def logical_steps(self, device_steps: int) -> int:

@@ -269,7 +269,7 @@ def test_options_of_the_conversion_are_for_onnx(option, command, model):
 
 def test_diverge_needs_a_network_that_spikes(program, digits, capsys):
     assert run(["diverge", str(program), "--against", str(digits), "--data", "digits"]) == 1
-    assert "has no spikes to diverge from" in capsys.readouterr().err
+    assert "has no spikes to compare" in capsys.readouterr().err
 
 
 def test_data_with_steps_of_their_own_are_refused(command, digits, tmp_path):
