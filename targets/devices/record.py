@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from snn_compile.targets.devices.counts import Counts
 from snn_compile.targets.devices.events import SpikeEvents
 from snn_compile.targets.errors import WrongInput
+from snn_compile.targets.program.program import Program
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,23 @@ class DeviceRun:
     states: Mapping[str, npt.NDArray[np.int32]]
     overflows: Mapping[str, Overflow]
     witness: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_dense(
+        cls,
+        program: Program,
+        sent: Mapping[str, npt.NDArray[np.integer[Any]]],
+        states: Mapping[str, npt.NDArray[np.integer[Any]]],
+        overflows: Mapping[str, Overflow] | None = None,
+        witness: Mapping[str, str] | None = None,
+    ) -> DeviceRun:
+        """Return the run of messages and states that are dense arrays (batch, device_steps, size)."""
+        return cls(
+            {p.name: SpikeEvents.from_dense(sent[p.name], p.graded) for p in program.senders},
+            {probe: array.astype(np.int32, copy=False) for probe, array in states.items()},
+            overflows or {},
+            witness or {},
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from snn_compile.targets.devices.events import SpikeEvents
 from snn_compile.targets.devices.record import DeviceRun
 from snn_compile.targets.errors import DeviceError
 from snn_compile.targets.lava.compat import load_lava
@@ -70,12 +69,10 @@ class Lava:
             self._run_child(folder, limit)
             with np.load(folder / "result.npz") as archive:
                 arrays = {key: archive[key].reshape(batch, device_steps, -1) for key in archive.files}
-        return DeviceRun(
-            spikes={
-                p.name: SpikeEvents.from_dense(arrays[f"spikes/{p.name}"], p.graded) for p in program.senders
-            },
-            states={probe: arrays[f"state/{probe}"] for probe in probes},
-            overflows={},
+        return DeviceRun.from_dense(
+            program,
+            {p.name: arrays[f"spikes/{p.name}"] for p in program.senders},
+            {probe: arrays[f"state/{probe}"] for probe in probes},
             witness=implementations(program),
         )
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snn_compile.targets.devices.events import SpikeEvents
 from snn_compile.targets.devices.record import DeviceRun
 from snn_compile.targets.errors import DeviceError
 from snn_compile.targets.lava.compat import load_lava, tidy_processes
@@ -112,13 +111,10 @@ class LavaSteppedRun:
 
     def device_run(self, parts: Sequence[Traces]) -> DeviceRun:
         """Return the samples' traces as a device's answer."""
-        return DeviceRun(
-            spikes={
-                p.name: SpikeEvents.from_dense(np.stack([sent[p.name] for sent, _ in parts]), p.graded)
-                for p in self._program.senders
-            },
-            states={probe: np.stack([states[probe] for _, states in parts]) for probe in self._probes},
-            overflows={},
+        return DeviceRun.from_dense(
+            self._program,
+            {p.name: np.stack([sent[p.name] for sent, _ in parts]) for p in self._program.senders},
+            {probe: np.stack([states[probe] for _, states in parts]) for probe in self._probes},
             witness=self._witness,
         )
 

@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from snn_compile.targets.devices.events import SpikeEvents
 from snn_compile.targets.devices.record import DeviceRun, Overflow
 from snn_compile.targets.errors import DeviceError
 from snn_compile.targets.integer import Int, shift_sum, wrap_sum
@@ -88,13 +87,11 @@ class OracleRun:
                 name, _, state = probe.rpartition(".")
                 trace.append(getattr(self.groups[name], state).copy())
         self.done += device_steps
-        return DeviceRun(
-            spikes={
-                p.name: SpikeEvents.from_dense(np.stack(sent[p.name][first:], axis=1), p.graded)
-                for p in program.senders
-            },
-            states={probe: np.stack(trace, axis=1).astype(np.int32) for probe, trace in states.items()},
-            overflows={name: group.overflow for name, group in self.groups.items()},
+        return DeviceRun.from_dense(
+            program,
+            {p.name: np.stack(sent[p.name][first:], axis=1) for p in program.senders},
+            {probe: np.stack(trace, axis=1) for probe, trace in states.items()},
+            {name: group.overflow for name, group in self.groups.items()},
         )
 
     def _step(self, step: int, emitted: dict[str, Int], steps: int | None) -> None:
