@@ -118,7 +118,7 @@ class Lava:
 
 
 def time_limit(program: Program, steps: int) -> float:
-    """Return seconds after which a run of `steps` device steps in all is given up as hanging."""
+    """Return seconds after which a run of `steps` device steps in total is given up as hanging."""
     tables = [(edge, table) for edge in program.projections for table in edge.tables]
     processes = 2 + len(tables) + len(program.populations) + len(program.inputs)
     synapses: int = sum(table.weights.size * (edge.delay_steps + 1) for edge, table in tables)
