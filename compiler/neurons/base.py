@@ -109,22 +109,26 @@ class Group:
 
     def receive(self, x: Float) -> Float:
         """Return synaptic input in units of a state, for models without a synaptic state."""
-        a = self.arithmetic
-        self.u = a.wrapped_sum(np.broadcast_to(a.current(x), self.v.shape))
+        u = self.arithmetic.current(x)
+        if u.shape != self.v.shape:
+            u = np.broadcast_to(u, self.v.shape)
+        self.u = self.arithmetic.wrapped_sum(u)
         return self.u
 
     def watch(self, current: Float, states: tuple[Float, ...], high: tuple[Float, ...] = ()) -> None:
         """Keep the peaks of the current, of the states, and of what is compared with a threshold."""
         if not self.watched:
             return
-        highest = max(float(part.max()) for part in high or states[:1])
-        largest = max(highest, *map(_magnitude, states))
-        u, v, v_high = self._peaks
-        self._peaks = [max(u, _magnitude(current)), max(v, largest), max(v_high, highest)]
+        peaks = self._peaks
+        highest = max([_largest(part) for part in high or states[:1]])
+        magnitudes = [_largest(np.abs(part)) for part in states]
+        peaks[0] = max(peaks[0], _largest(np.abs(current)))
+        peaks[1] = max(peaks[1], highest, *magnitudes)
+        peaks[2] = max(peaks[2], highest)
 
 
-def _magnitude(values: Float) -> float:
-    return max(float(values.max()), -float(values.min()))
+def _largest(values: Float) -> float:
+    return float(np.maximum.reduce(values, None))
 
 
 def unbounded(population: Neurons, drive: Float, formats: Formats) -> Peak:
