@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from snn_compile.compiler.network import Population
 from snn_compile.targets.chips.chip import Chip
+from snn_compile.targets.chips.formats import LOIHI
 from snn_compile.targets.chips.rounding import TensorError, round_bias, round_decay, tensor_error
 from snn_compile.targets.program.population import Population as IntegerPopulation
 from snn_compile.targets.program.rule import CHOICES as RULE_CHOICES
@@ -40,7 +41,8 @@ def integer_population(
     if not p.spiking:
         parameters["message_shift"] = np.array([shift])
     else:
-        lowest = np.maximum(p.parameters["v_min"] * unit, -formats.state_max)
+        # No clip is the register's default, which lies below every state of any chip.
+        lowest = np.maximum(p.parameters["v_min"] * unit, -LOIHI.state_max)
         parameters["v_min"] = np.rint(lowest).astype(np.int64)
         exact = p.parameters["threshold"] * scale
         parameters["vth"] = np.rint(exact).astype(np.int64)

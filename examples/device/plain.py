@@ -78,9 +78,9 @@ def stepped(p, u, v, inputs, formats):
     du, dv, bias = each(p, "du"), each(p, "dv"), [int(b) for b in np.broadcast_to(p.bias, p.size)]
     one, half, shift, sent = formats.decay_one, formats.state_half, formats.synaptic_shift, []
     for i, a in enumerate(inputs):
-        x = wrapped(kept(u[i], one - du[i] - 1, formats) + (a << shift), formats.accumulator_bits)
+        x = wrapped(kept(u[i], one - du[i] - 1, formats) + (a << shift), 32)
         u[i] = x - 2 * half if x > half else x + 2 * half if x <= -half else x
-        y = wrapped(kept(v[i], one - dv[i], formats) + u[i] + bias[i], formats.accumulator_bits)
+        y = wrapped(kept(v[i], one - dv[i], formats) + u[i] + bias[i], 32)
         v[i] = max(1 - half, min(half - 1, y))
         if p.model == "li":
             sent.append(v[i] >> each(p, "message_shift")[i])
