@@ -142,9 +142,7 @@ def _diverge(arguments: Sequence[str]) -> int:
     program = load_program(options.program)
     network = _load_network(options, program)
     if isinstance(network, RectifierNetwork):
-        raise WrongInput(
-            f"{options.against} has no spikes to compare; snn-compile reports how it converts"
-        )
+        raise WrongInput(f"{options.against} has no spikes to compare; snn-compile reports how it converts")
     dataset = _load_dataset(parser, options, program)
     inputs, labels = dataset.inputs[: options.samples], dataset.labels
     if len(dataset.inputs) > len(inputs):
