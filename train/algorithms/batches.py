@@ -1,9 +1,9 @@
-"""Labelled samples as tensors and batches, and how well a network does on them: what trainings share."""
+"""Labelled samples as tensors and batches, and the metrics of a network on a split."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,12 +18,23 @@ EVALUATED = 500
 
 @dataclass(frozen=True)
 class Score:
-    """How a network does on one split: fractions, the mean loss, and spikes per neuron and step."""
+    """Metrics of a network on one split: accuracy, mean loss, spikes per neuron and step."""
+
+    metric: ClassVar[str] = "accuracy"
 
     accuracy: float
     loss: float
     spike_rate: float
     spike_rates: dict[str, float]
+
+    @property
+    def value(self) -> float:
+        """Return the accuracy."""
+        return self.accuracy
+
+    def rank(self) -> tuple[float, ...]:
+        """Return the rank among epochs: the accuracy, then the lower loss."""
+        return (self.accuracy, -self.loss)
 
     def metrics(self, split: str) -> dict[str, Any]:
         """Return the accuracy under the name of its split, and the spike rates."""

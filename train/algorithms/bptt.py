@@ -9,7 +9,7 @@ numbers.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from snn_compile.compiler.quantization.inputs import message_scale
-from snn_compile.runtime.data.registry import Dataset, load_data
-from snn_compile.targets.errors import SnnCompileError, TrainingDiverged
-from snn_compile.train.algorithms.batches import (
-    EVALUATED,
-    Score,
-    check_classes,
-    labelled,
-    mirrored,
-    samples,
-    tensors,
-)
-from snn_compile.train.algorithms.training import Keeper, Observe, Progress, Training, single_thread
+from snn_compile.runtime.data.registry import Dataset
+from snn_compile.targets.errors import SnnCompileError
+from snn_compile.train.algorithms import gradient_training
+from snn_compile.train.algorithms.batches import EVALUATED, Score, check_classes, labelled, samples, tensors
+from snn_compile.train.algorithms.gradient_training import GradientTraining
+from snn_compile.train.algorithms.training import BestCheckpoint, Observe, Training
 from snn_compile.train.checkpoints.checkpoint import load_checkpoint
 from snn_compile.train.configs.bptt import RECURRENT, TrainConfig
 from snn_compile.train.configs.recurrent import Recurrence
@@ -47,37 +41,63 @@ FORMATS_EVERY = 20
 """Batches between two choices of the scales of a network that computes in integers."""
 
 
-def fit(config: TrainConfig, path: str | Path | None = None, observe: Observe | None = None) -> Training:
-    """Train as `config` says, keep the best epoch, measure it on the test split.
+class _Bptt(GradientTraining[TrainConfig, Network, Score]):
+    """Training by backpropagation through time with AdamW and a schedule of the learning rate."""
 
-    With `path` the best checkpoint is always there. On KeyboardInterrupt the best so far is
-    returned, marked `interrupted` and not measured on the test split; before the first epoch has
-    ended the interrupt is raised again. Raises TrainingDiverged when the loss is not finite,
-    WrongInput for data without labels.
-    """
-    with single_thread():
-        train = labelled(load_data(config.data, "train", **config.data_options()))
+    def __init__(self, config: TrainConfig, network: Network, train: Dataset) -> None:
+        super().__init__(config, network, train)
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.schedule = _schedule(config, self.optimizer, config.epochs * self.batches + 1)
+        unrecorded = isinstance(network, RecurrentNetwork) and not config.rate_weight
+        self.options = {"spikes": False} if unrecorded else {}
+
+    @classmethod
+    def build(cls, config: TrainConfig, train: Dataset) -> Network:
+        """Return the untrained network, or with `init` that of a checkpoint."""
         _check_scored(config, train)
-        validation = labelled(load_data(config.data, "validation", **config.data_options()))
-        torch.manual_seed(config.seed)
         network = build_network(config, train)
         if config.init:
             _start_from(network, config.init)
-        sample = torch.from_numpy(train.inputs[:1].copy()).float()
-        settings = config.plain() | {"network": asdict(network.config)}
-        keeper = Keeper(network, sample, settings, train.spec(), path)
-        interrupted = False
-        try:
-            _epochs(config, network, train, validation, keeper, observe)
-            keeper.restore()
-            test = labelled(load_data(config.data, "test", **config.data_options()))
-            keeper.metrics |= evaluate(network, test, config).metrics("test")
-        except KeyboardInterrupt:
-            if not keeper.restore():
-                raise
-            interrupted = True
-        keeper.write()
-    return Training(network, keeper.metrics, keeper.epochs, interrupted)
+        return network
+
+    def update(self, inputs: Tensor, targets: Tensor, epoch: int, batch: int) -> float:
+        """Make one step of the optimizer; formats of integers are chosen anew every FORMATS_EVERY batches."""
+        if batch % FORMATS_EVERY == 0:
+            self.formats = self.network.formats()
+        loss = _loss(self.config, self.network.run(inputs, self.formats, **self.options), targets)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        most = self.config.clip_norm or math.inf
+        norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), most))
+        value = float(loss.detach())
+        if not math.isfinite(norm) or not math.isfinite(value):
+            raise self.diverged(value, epoch, batch, norm)
+        self.optimizer.step()
+        self.schedule.step()
+        return value
+
+    def evaluate(self, data: Dataset) -> Score:
+        """Return the score of the network on labelled data."""
+        return evaluate(self.network, data, self.config)
+
+    def epoch_metrics(self, found: Score) -> dict[str, Any]:
+        """Return the loss and, for recurrent networks, the number of neurons at the divergence boundary."""
+        network = self.network
+        clamped = {"clamped_neurons": network.clamped()} if isinstance(network, RecurrentNetwork) else {}
+        return {"validation_loss": found.loss, **clamped}
+
+
+def fit(config: TrainConfig, path: str | Path | None = None, observe: Observe | None = None) -> Training:
+    """Train as `config` says, keep the best epoch and measure it on the test split.
+
+    With `path` the best checkpoint is written whenever it improves. After a KeyboardInterrupt the best epoch
+    so far is returned, marked `interrupted` and not measured on the test split; if no epoch has ended by then
+    the interrupt is raised again. Raises TrainingDiverged when the loss is not finite, WrongInput for data
+    without labels.
+    """
+    return gradient_training.fit(_Bptt, config, path, observe)
 
 
 def _check_scored(config: TrainConfig, data: Dataset) -> None:
@@ -90,11 +110,10 @@ def _check_scored(config: TrainConfig, data: Dataset) -> None:
 
 
 def refined(config: TrainConfig, network: Network, train: Dataset, validation: Dataset) -> Network:
-    """Train a network further, as `config` says, and return it at the best of these epochs."""
-    sample = torch.from_numpy(train.inputs[:1].copy()).float()
-    keeper = Keeper(network, sample, {}, None, None)
-    _epochs(config, network, train, validation, keeper, None)
-    keeper.restore()
+    """Train a network further, as `config` says, and return it in the state of the best of these epochs."""
+    best = BestCheckpoint(config, train, network)
+    _Bptt(config, network, train).run(validation, best)
+    best.restore()
     return network
 
 
@@ -200,67 +219,14 @@ def evaluate(network: Network, data: Dataset, config: TrainConfig) -> Score:
     return Score(right / decided, loss / len(inputs), sum(sent.values()) / (times * neurons), rates)
 
 
-def _epochs(
-    config: TrainConfig,
-    network: Network,
-    train: Dataset,
-    validation: Dataset,
-    keeper: Keeper,
-    observe: Observe | None,
-) -> None:
-    inputs, labels = tensors(train)
-    if config.flip and inputs.ndim != 5:
-        raise SnnCompileError("flip: only images (channels, height, width) can be mirrored; use layout=image")
-    order = torch.Generator().manual_seed(config.seed)
-    batches = math.ceil(len(inputs) / config.batch_size)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    schedule = _schedule(config, optimizer, config.epochs * batches + 1)
-    spared = {"spikes": False} if isinstance(network, RecurrentNetwork) and not config.rate_weight else {}
-    for epoch in range(1, config.epochs + 1):
-        total = 0.0
-        shuffled = torch.randperm(len(inputs), generator=order)
-        for step in range(batches):
-            chosen = shuffled[step * config.batch_size : (step + 1) * config.batch_size]
-            if step % FORMATS_EVERY == 0:
-                formats = network.formats()
-            shown = samples(inputs, chosen)
-            if config.flip:
-                shown = mirrored(shown, torch.rand(len(chosen), generator=order) < 0.5)
-            loss = _loss(config, network.run(shown, formats, **spared), labels[chosen])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            most = config.clip_norm or math.inf
-            norm = float(nn.utils.clip_grad_norm_(network.parameters(), most))
-            if not math.isfinite(norm) or not math.isfinite(float(loss.detach())):
-                raise TrainingDiverged(
-                    f"training: the loss is {float(loss.detach())} and its gradient {norm} at epoch {epoch}, "
-                    f"step {step}; try a learning_rate below {config.learning_rate:g}",
-                    epoch=epoch,
-                    step=step,
-                )
-            optimizer.step()
-            schedule.step()
-            total += float(loss.detach()) * len(chosen)
-        score = evaluate(network, validation, config)
-        clamped = {"clamped_neurons": network.clamped()} if isinstance(network, RecurrentNetwork) else {}
-        measured = {**score.metrics("validation"), "validation_loss": score.loss, **clamped}
-        rank = (score.accuracy, -score.loss)
-        improved = keeper.offer(epoch, rank, measured)
-        if observe is not None:
-            best = float(keeper.metrics["validation_accuracy"])
-            mean = total / len(inputs)
-            observe(Progress(epoch, config.epochs, mean, "accuracy", score.accuracy, best, rank, improved))
-
-
 def _schedule(
     config: TrainConfig, optimizer: torch.optim.Optimizer, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
     if config.schedule == "linear":
         return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
+    rise = 0.25 if steps == 5 else 0.2  # with 0.2 of 5 steps torch divides by a phase of no length
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=steps, pct_start=0.2
+        optimizer, config.learning_rate, total_steps=steps, pct_start=rise
     )
 
 

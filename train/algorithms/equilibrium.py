@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +17,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from snn_compile.runtime.data.registry import Dataset, load_data
-from snn_compile.targets.errors import SnnCompileError, TrainingDiverged, WrongInput
-from snn_compile.train.algorithms.batches import (
-    EVALUATED,
-    Score,
-    check_classes,
-    labelled,
-    mirrored,
-    samples,
-    tensors,
-)
+from snn_compile.runtime.data.registry import Dataset
+from snn_compile.targets.errors import SnnCompileError, WrongInput
+from snn_compile.train.algorithms import gradient_training
+from snn_compile.train.algorithms.batches import EVALUATED, Score, check_classes, labelled, samples, tensors
+from snn_compile.train.algorithms.gradient_training import GradientTraining
 from snn_compile.train.algorithms.implicit_gradient import Settings, Solution, at_equilibrium
-from snn_compile.train.algorithms.training import Keeper, Observe, Progress, Training, single_thread
+from snn_compile.train.algorithms.training import Observe, Training
 from snn_compile.train.configs.equilibrium import EquilibriumConfig
 from snn_compile.train.networks.feedback import FeedbackConfig, FeedbackLayer, FeedbackNetwork, Rates
 
 
-@dataclass
 class _Solves:
-    """What the linear systems of an epoch took."""
+    """Iterations and residuals of the linear systems of an epoch."""
 
-    settings: Settings
-    iterations: int = 0
-    count: int = 0
-    unsolved: int = 0
-    residuals: list[float] = field(default_factory=list)
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.iterations = self.count = self.unsolved = 0
+        self.residuals: list[float] = []
 
-    def told(self, solution: Solution) -> None:
+    def add(self, solution: Solution) -> None:
         self.iterations += solution.iterations
         self.count += 1
         self.unsolved += not solution.converged(self.settings)
@@ -59,46 +50,87 @@ class _Solves:
         }
 
 
+class _Equilibrium(GradientTraining[EquilibriumConfig, FeedbackNetwork, Score]):
+    """Training with SGD on the implicit gradient; batch normalisation needs at least two samples."""
+
+    smallest_batch = 2
+
+    def __init__(self, config: EquilibriumConfig, network: FeedbackNetwork, train: Dataset) -> None:
+        super().__init__(config, network, train)
+        if len(train.inputs) < 2:
+            raise WrongInput(f"data {train.name}: {len(train.inputs)} training sample; give at least 2")
+        self.optimizer = torch.optim.SGD(
+            network.parameters(),
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+        self.settings = Settings(config.solver, config.tolerance, config.iterations)
+        self.solves = _Solves(self.settings)
+
+    @classmethod
+    def load(cls, config: EquilibriumConfig, split: str) -> Dataset:
+        """Return a split with one label per sample; raises WrongInput for others."""
+        data = super().load(config, split)
+        assert data.labels is not None
+        if data.labels.ndim != 1:
+            raise WrongInput(
+                f"data {data.name}: has a label a step; an equilibrium has one, give labels (batch,)"
+            )
+        return data
+
+    @classmethod
+    def build(cls, config: EquilibriumConfig, train: Dataset) -> FeedbackNetwork:
+        """Return the untrained feedback network."""
+        return build_feedback(config, train)
+
+    def begin_epoch(self, epoch: int, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Count the linear systems of each epoch anew."""
+        self.solves = _Solves(self.settings)
+        return inputs, targets
+
+    def update(self, inputs: Tensor, targets: Tensor, epoch: int, batch: int) -> float:
+        """Make one step of SGD and restrict the weights on the feedback cycle."""
+        number = (epoch - 1) * self.batches + batch
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, number, self.config.epochs * self.batches)
+        rates = rates_with_gradient(self.network, inputs, self.settings, self.solves.add)
+        loss = functional.cross_entropy(self.network.classify(rates), targets)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise self.diverged(value, epoch, batch)
+        self.optimizer.step()
+        self.network.restrict()
+        return value
+
+    def evaluate(self, data: Dataset) -> Score:
+        """Return the score of the network on labelled data."""
+        return score(self.network, data)
+
+    def epoch_metrics(self, found: Score) -> dict[str, Any]:
+        """Return the loss, the norms against their bound, and the cost of the linear systems."""
+        bound = self.network.restriction()
+        return {
+            "validation_loss": found.loss,
+            "norm_product": bound.product,
+            "norm_bound": bound.bound,
+            "one_equilibrium": bound.holds,
+            **self.solves.metrics(),
+        }
+
+
 def fit(
     config: EquilibriumConfig, path: str | Path | None = None, observe: Observe | None = None
 ) -> Training:
-    """Train as `config` says, keep the best epoch, measure it on the test split.
+    """Train as `config` says, keep the best epoch and measure it on the test split.
 
-    With `path` the best checkpoint is always there. On KeyboardInterrupt the best so far is returned, marked
-    `interrupted` and not measured on the test split; before the first epoch has ended the interrupt is raised
-    again. Raises TrainingDiverged when the loss is not finite, WrongInput for data without labels. The
-    metrics tell the norms on the cycle against the bound that makes the equilibrium unique
-    (`one_equilibrium`), and what the linear systems of the best epoch took.
+    Paths, interrupts and errors are those of `bptt.fit`. `metrics` also holds the product of the norms on the
+    feedback cycle, its bound below which the equilibrium is unique (`one_equilibrium`), and the iterations
+    and residuals of the linear systems in the best epoch.
     """
-    with single_thread():
-        train = _classified(load_data(config.data, "train", **config.data_options()))
-        validation = _classified(load_data(config.data, "validation", **config.data_options()))
-        torch.manual_seed(config.seed)
-        network = build_feedback(config, train)
-        sample = torch.from_numpy(train.inputs[:1].copy()).float()
-        settings = config.plain() | {"network": asdict(network.config)}
-        keeper = Keeper(network, sample, settings, train.spec(), path)
-        interrupted = False
-        try:
-            _epochs(config, network, train, validation, keeper, observe)
-            keeper.restore()
-            test = _classified(load_data(config.data, "test", **config.data_options()))
-            keeper.metrics |= score(network, test).metrics("test")
-        except KeyboardInterrupt:
-            if not keeper.restore():
-                raise
-            interrupted = True
-        keeper.write()
-    return Training(network, keeper.metrics, keeper.epochs, interrupted)
-
-
-def _classified(data: Dataset) -> Dataset:
-    """Return data with a label a sample; raises WrongInput for others."""
-    if labelled(data).labels.ndim != 1:  # type: ignore[union-attr]
-        raise WrongInput(
-            f"data {data.name}: has a label a step; an equilibrium has one, give labels (batch,)"
-        )
-    return data
+    return gradient_training.fit(_Equilibrium, config, path, observe)
 
 
 def build_feedback(config: EquilibriumConfig, data: Dataset) -> FeedbackNetwork:
@@ -189,73 +221,6 @@ def of_steps(inputs: Tensor, steps: int) -> Tensor:
             f"{steps} steps: the inputs change from step to step and have {inputs.shape[1]}"
         )
     return inputs[:, :1].expand(-1, steps, *inputs.shape[2:])
-
-
-def _epochs(
-    config: EquilibriumConfig,
-    network: FeedbackNetwork,
-    train: Dataset,
-    validation: Dataset,
-    keeper: Keeper,
-    observe: Observe | None,
-) -> None:
-    inputs, labels = tensors(train)
-    if config.flip and inputs.ndim != 5:
-        raise SnnCompileError("flip: only images (channels, height, width) can be mirrored; use layout=image")
-    if len(inputs) < 2:
-        raise WrongInput(f"data {train.name}: {len(inputs)} training sample; give at least 2")
-    order = torch.Generator().manual_seed(config.seed)
-    optimizer = torch.optim.SGD(
-        network.parameters(),
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-    )
-    batches = math.ceil(len(inputs) / config.batch_size)
-    settings = Settings(config.solver, config.tolerance, config.iterations)
-    for epoch in range(1, config.epochs + 1):
-        total, solves = 0.0, _Solves(settings)
-        shuffled = torch.randperm(len(inputs), generator=order)
-        for step in range(batches):
-            chosen = shuffled[step * config.batch_size : (step + 1) * config.batch_size]
-            if len(chosen) == 1:  # of one sample normalisation learns nothing
-                continue
-            shown = samples(inputs, chosen)
-            if config.flip:
-                shown = mirrored(shown, torch.rand(len(chosen), generator=order) < 0.5)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, (epoch - 1) * batches + step, config.epochs * batches)
-            rates = rates_with_gradient(network, shown, settings, solves.told)
-            loss = functional.cross_entropy(network.classify(rates), labels[chosen])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            if not math.isfinite(float(loss.detach())):
-                raise TrainingDiverged(
-                    f"training: the loss is {float(loss.detach())} at epoch {epoch}, step {step}; try a "
-                    f"learning_rate below {config.learning_rate:g}",
-                    epoch=epoch,
-                    step=step,
-                )
-            optimizer.step()
-            network.restrict()
-            total += float(loss.detach()) * len(chosen)
-        found = score(network, validation)
-        rank = (found.accuracy, -found.loss)
-        improved = keeper.offer(epoch, rank, {**_measured(network, found), **solves.metrics()})
-        if observe is not None:
-            best, mean = float(keeper.metrics["validation_accuracy"]), total / len(inputs)
-            observe(Progress(epoch, config.epochs, mean, "accuracy", found.accuracy, best, rank, improved))
-
-
-def _measured(network: FeedbackNetwork, found: Score) -> dict[str, Any]:
-    bound = network.restriction()
-    return {
-        **found.metrics("validation"),
-        "validation_loss": found.loss,
-        "norm_product": bound.product,
-        "norm_bound": bound.bound,
-        "one_equilibrium": bound.holds,
-    }
 
 
 def learning_rate(config: EquilibriumConfig, batch: int, batches: int) -> float:

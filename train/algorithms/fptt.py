@@ -9,7 +9,7 @@ of a sequence is its output at the last step; of a set with a class at every ste
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from snn_compile.runtime.data.registry import Dataset, load_data, option_names
 from snn_compile.targets.errors import WrongInput
-from snn_compile.train.algorithms.batches import mirrored, samples
+from snn_compile.train.algorithms import gradient_training
+from snn_compile.train.algorithms.batches import samples
 from snn_compile.train.algorithms.fptt_losses import Classes, Numbers, Objective, block_weight
 from snn_compile.train.algorithms.fptt_update import ForwardPropagation
-from snn_compile.train.algorithms.training import Keeper, Observe, Progress, Training, single_thread
+from snn_compile.train.algorithms.gradient_training import GradientTraining
+from snn_compile.train.algorithms.training import Observe, Training
 from snn_compile.train.configs.fptt import FpttConfig
 from snn_compile.train.networks.blocks import cuts, run_block
 from snn_compile.train.networks.blockwise import OnlineConfig, OnlineNetwork
@@ -37,8 +39,8 @@ _OPTIMIZERS = {"adam": torch.optim.Adam, "adamax": torch.optim.Adamax, "sgd": to
 
 
 @dataclass(frozen=True)
-class Told:
-    """How a network does on one split: `value` of `metric`, and spikes per neuron and step."""
+class SplitMetrics:
+    """Metrics of a network on one split: `value` of `metric`, and spikes per neuron and step."""
 
     metric: str
     value: float
@@ -51,42 +53,77 @@ class Told:
         return {f"{split}_{self.metric}": self.value, **rates}
 
     def rank(self) -> tuple[float]:
-        """Return what orders epochs, the best last."""
+        """Return the rank among epochs: higher accuracy, or lower mean squared error."""
         return (self.value if self.metric == "accuracy" else -self.value,)
 
 
-def fit(config: FpttConfig, path: str | Path | None = None, observe: Observe | None = None) -> Training:
-    """Train as `config` says, keep the best epoch, measure it on the test split.
+class _Fptt(GradientTraining[FpttConfig, Network, SplitMetrics]):
+    """Training by forward propagation through time, with an update after every block of steps."""
 
-    With `path` the best checkpoint is always there. On KeyboardInterrupt the best so far is returned, marked
-    `interrupted` and not measured on the test split; before the first epoch has ended the interrupt is raised
-    again. Raises TrainingDiverged when a loss is not finite, naming update and block, and the best checkpoint
-    stays; WrongInput for data with neither labels nor targets.
+    def __init__(self, config: FpttConfig, network: Network, train: Dataset) -> None:
+        super().__init__(config, network, train)
+        self.trainer = trainer_of(config, network, train)
+        self.schedule = schedule_of(config, self.trainer.optimizer, config.epochs * self.batches)
+        steps = train.inputs.shape[1]
+        blocks = len(cuts(steps, config.steps_of_block(steps)))
+        regresses = train.targets is not None
+        self.last_weight = block_weight(config.block_weight, blocks - 1, blocks) if regresses else 1.0
+
+    @classmethod
+    def load(cls, config: FpttConfig, split: str, epoch: int = 0) -> Dataset:
+        """Return a split; with an epoch, training sequences drawn for that epoch alone."""
+        options = config.data_options()
+        if epoch:
+            if "seed" not in option_names(config.data):
+                raise WrongInput(f"data {config.data}: fresh, but nothing in it is drawn; use fresh=false")
+            options["seed"] = (config.seed << 20) + epoch
+        return _supervised(load_data(config.data, split, **options))
+
+    @classmethod
+    def build(cls, config: FpttConfig, train: Dataset) -> Network:
+        """Return the untrained network."""
+        return build_network(config, train)
+
+    def tensors(self, data: Dataset) -> tuple[Tensor, Tensor]:
+        """Return inputs, and labels or target numbers."""
+        return _tensors(data)
+
+    def begin_epoch(self, epoch: int, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Clear the stored gradients; with `fresh`, draw the sequences anew."""
+        if self.config.fresh:
+            inputs, targets = _tensors(self.load(self.config, "train", epoch))
+        self.trainer.restart()
+        return inputs, targets
+
+    def update(self, inputs: Tensor, targets: Tensor, epoch: int, batch: int) -> float:
+        """Update the weights once per block; the loss is that of the last block, without its weight."""
+        loss = self.trainer.update(inputs, targets).loss / self.last_weight
+        self.schedule.step()
+        return loss
+
+    def evaluate(self, data: Dataset) -> SplitMetrics:
+        """Return the metrics of the network on a split."""
+        return evaluate(self.network, data, self.config)
+
+    def epoch_metrics(self, found: SplitMetrics) -> dict[str, Any]:
+        """Return the numbers of updates and, for recurrent networks, of neurons at the boundary."""
+        network = self.network
+        clamped = {"clamped_neurons": network.clamped()} if isinstance(network, RecurrentNetwork) else {}
+        return {"updates": self.trainer.sequences, "weight_updates": self.trainer.updates, **clamped}
+
+
+def fit(config: FpttConfig, path: str | Path | None = None, observe: Observe | None = None) -> Training:
+    """Train as `config` says, keep the best epoch and measure it on the test split.
+
+    Paths and interrupts are those of `bptt.fit`. Raises TrainingDiverged when a loss is not finite, naming
+    update and block, and the best checkpoint stays; WrongInput for data with neither labels nor targets.
     """
-    with single_thread():
-        train = _wanted(_load(config, "train"))
-        validation = _wanted(_load(config, "validation"))
-        torch.manual_seed(config.seed)
-        network = build_network(config, train)
-        sample = torch.from_numpy(train.inputs[:1].copy()).float()
-        settings = config.plain() | {"network": asdict(network.config)}
-        keeper = Keeper(network, sample, settings, train.spec(), path)
-        interrupted = False
-        try:
-            _epochs(config, network, train, validation, keeper, observe)
-            keeper.restore()
-            keeper.metrics |= evaluate(network, _wanted(_load(config, "test")), config).metrics("test")
-        except KeyboardInterrupt:
-            if not keeper.restore():
-                raise
-            interrupted = True
-        keeper.write()
-    return Training(network, keeper.metrics, keeper.epochs, interrupted, _metric(train))
+    return gradient_training.fit(_Fptt, config, path, observe)
 
 
 def build_network(config: FpttConfig, data: Dataset) -> Network:
     """Return the untrained network that `config` asks for on the shapes of `data` and what it wants."""
-    shape, outputs = tuple(data.inputs.shape[2:]), _outputs(_wanted(data))
+    shape, outputs = tuple(data.inputs.shape[2:]), _outputs(_supervised(data))
     reads = (
         "per_step" if data.targets is None and data.labels is not None and data.labels.ndim == 2 else "last"
     )
@@ -131,12 +168,12 @@ def schedule_of(
     return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, end, total_iters=updates)
 
 
-def evaluate(network: nn.Module, data: Dataset, config: FpttConfig) -> Told:
+def evaluate(network: nn.Module, data: Dataset, config: FpttConfig) -> SplitMetrics:
     """Return how a network does on data with labels or targets, in blocks as it was trained.
 
     Random states start the same every time.
     """
-    inputs, wanted = _tensors(_wanted(data))
+    inputs, wanted = _tensors(_supervised(data))
     block = config.steps_of_block(inputs.shape[1])
     total, decided, size = 0.0, 0, {}
     sent: dict[str, float] = {}
@@ -161,68 +198,10 @@ def evaluate(network: nn.Module, data: Dataset, config: FpttConfig) -> Told:
     seen = len(inputs) * inputs.shape[1]
     rates = {name: count / (seen * size[name]) for name, count in sent.items()}
     mean = sum(sent.values()) / (seen * sum(size.values())) if sent else 0.0
-    return Told(_metric(data), total / decided, rates, mean)
+    return SplitMetrics(_metric(data), total / decided, rates, mean)
 
 
-def _epochs(
-    config: FpttConfig,
-    network: Network,
-    train: Dataset,
-    validation: Dataset,
-    keeper: Keeper,
-    observe: Observe | None,
-) -> None:
-    if config.flip and train.inputs.ndim != 5:
-        raise WrongInput("flip: only images (channels, height, width) can be mirrored; use layout=image")
-    order = torch.Generator().manual_seed(config.seed)
-    training = trainer_of(config, network, train)
-    batches = math.ceil(len(train.inputs) / config.batch_size)
-    schedule = schedule_of(config, training.optimizer, config.epochs * batches)
-    inputs, wanted = _tensors(train)
-    last = 1.0 if train.targets is None else block_weight(config.block_weight, *_last_block(config, train))
-    for epoch in range(1, config.epochs + 1):
-        if config.fresh:
-            inputs, wanted = _tensors(_load(config, "train", epoch))
-        training.restart()
-        total, shuffled = 0.0, torch.randperm(len(inputs), generator=order)
-        for batch in range(batches):
-            chosen = shuffled[batch * config.batch_size : (batch + 1) * config.batch_size]
-            shown = samples(inputs, chosen)
-            if config.flip:
-                shown = mirrored(shown, torch.rand(len(chosen), generator=order) < 0.5)
-            total += training.update(shown, wanted[chosen]).loss / last * len(chosen)
-            schedule.step()
-        told = evaluate(network, validation, config)
-        clamped = {"clamped_neurons": network.clamped()} if isinstance(network, RecurrentNetwork) else {}
-        counted = {"updates": training.sequences, "weight_updates": training.updates}
-        improved = keeper.offer(epoch, told.rank(), {**told.metrics("validation"), **counted, **clamped})
-        if observe is not None:
-            best = float(keeper.metrics[f"validation_{told.metric}"])
-            mean = total / len(inputs)
-            observe(
-                Progress(
-                    epoch, config.epochs, mean, told.metric, told.value, best, told.rank(), improved
-                )
-            )  # fmt: skip
-
-
-def _last_block(config: FpttConfig, data: Dataset) -> tuple[int, int]:
-    steps = data.inputs.shape[1]
-    blocks = len(cuts(steps, config.steps_of_block(steps)))
-    return blocks - 1, blocks
-
-
-def _load(config: FpttConfig, split: str, epoch: int = 0) -> Dataset:
-    """Load a split; with an epoch, the training sequences that are drawn for it alone."""
-    options = config.data_options()
-    if epoch:
-        if "seed" not in option_names(config.data):
-            raise WrongInput(f"data {config.data}: fresh, but nothing in it is drawn; use fresh=false")
-        options["seed"] = (config.seed << 20) + epoch
-    return load_data(config.data, split, **options)
-
-
-def _wanted(data: Dataset) -> Dataset:
+def _supervised(data: Dataset) -> Dataset:
     if data.labels is None and data.targets is None:
         raise WrongInput(
             f"data {data.name}: holds neither labels nor targets, and training needs them; add an array "

@@ -9,7 +9,6 @@ on the validation episodes is kept, of equal ones the latest: it knows the most 
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from snn_compile.runtime.data.cartpole import teacher_actions, teacher_gain, tea
 from snn_compile.runtime.data.registry import load_data
 from snn_compile.runtime.execution.environments import DATA_SETS, Environment, run_side_by_side
 from snn_compile.train.algorithms.reconstruction import network_of
-from snn_compile.train.algorithms.training import Keeper, Observe, Progress, Training, single_thread
+from snn_compile.train.algorithms.training import BestCheckpoint, Observe, Training, single_thread
 from snn_compile.train.configs.imitation import ImitationConfig
 from snn_compile.train.convex.reconstruction import Reconstruction, reconstruct
 from snn_compile.train.convex.witnesses import SpikingUnit
@@ -52,11 +51,10 @@ def _fit(config: ImitationConfig, path: str | Path | None, observe: Observe | No
     data = load_data(config.data, "train", **config.data_options())
     environment = Environment(DATA_SETS[config.data], tuple(data.options["scale"]), config.steps)
     states = _States(config, environment)
-    sample = torch.from_numpy(data.inputs[:1].copy()).float()
-    keeper = Keeper(torch.nn.Identity(), sample, {}, data.spec(), path)
-    made: Reconstruction | None = None
-    interrupted = False
-    try:
+    best = BestCheckpoint(config, data, path=path)
+
+    def run() -> None:
+        made: Reconstruction | None = None
         for number in range(1, config.epochs + 1):
             made = _reconstructed(config, environment, states, made, number)
             network = network_of(made, config.steps)
@@ -64,26 +62,19 @@ def _fit(config: ImitationConfig, path: str | Path | None, observe: Observe | No
             _, met = _act(network, environment, _seeds(config, first, config.episodes))
             score, _ = _act(network, environment, _seeds(config, SPLITS["validation"], config.episodes))
             rank = (score.mean, score.minimum, number)
-            measured = {"validation_return": score.mean, **_told(made, network, data.inputs)}
-            improved = _offer(keeper, config, network, number, rank, measured)
+            metrics = {"validation_return": score.mean, **_metrics(made, network, data.inputs)}
             states.add(met)
-            if observe is not None:
-                best = float(keeper.metrics["validation_return"])
-                loss = made.objective / len(states.seen)
-                observe(Progress(number, config.epochs, loss, "return", score.mean, best, rank, improved))
-        score, _ = _act(_best(keeper), environment, _seeds(config, SPLITS["test"], TEST_EPISODES))
-        keeper.metrics |= {
+            loss = made.objective / len(states.seen)
+            best.end_epoch(number, rank, metrics, loss, "return", observe, network)
+        assert isinstance(best.network, SpikingNetwork)
+        score, _ = _act(best.network, environment, _seeds(config, SPLITS["test"], TEST_EPISODES))
+        best.metrics |= {
             "test_return": score.mean,
             "least_return": score.minimum,
             "test_episodes": TEST_EPISODES,
         }
-    except KeyboardInterrupt:
-        if not keeper.epochs:
-            raise
-        interrupted = True
-    keeper.restore()
-    keeper.write()
-    return Training(keeper.network, keeper.metrics, keeper.epochs, interrupted, "return")
+
+    return best.until_interrupted(run)
 
 
 class _States:
@@ -143,7 +134,9 @@ def _seeds(config: ImitationConfig, first: int, count: int) -> range:
     return range(start, start + count)
 
 
-def _told(made: Reconstruction, network: SpikingNetwork, inputs: npt.NDArray[np.generic]) -> dict[str, Any]:
+def _metrics(
+    made: Reconstruction, network: SpikingNetwork, inputs: npt.NDArray[np.generic]
+) -> dict[str, Any]:
     with torch.no_grad():
         run = network.run(torch.from_numpy(inputs[:500].astype(np.float32)))
     rates = {name: float(z.mean()) for name, z in run.spikes.items()}
@@ -155,25 +148,3 @@ def _told(made: Reconstruction, network: SpikingNetwork, inputs: npt.NDArray[np.
         "gap": made.gap,
         "certificate": made.certificate,
     }
-
-
-def _offer(
-    keeper: Keeper,
-    config: ImitationConfig,
-    network: SpikingNetwork,
-    number: int,
-    rank: tuple[float, ...],
-    measured: dict[str, Any],
-) -> bool:
-    """Offer a network; rounds differ in their neurons, so the keeper's network is the best one so far."""
-    before = keeper.network, keeper.config
-    keeper.network, keeper.config = network, config.plain() | {"network": asdict(network.config)}
-    if keeper.offer(number, rank, measured):
-        return True
-    keeper.network, keeper.config = before
-    return False
-
-
-def _best(keeper: Keeper) -> SpikingNetwork:
-    assert isinstance(keeper.network, SpikingNetwork)
-    return keeper.network

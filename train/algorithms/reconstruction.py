@@ -23,7 +23,7 @@ from snn_compile.runtime.data.registry import Dataset, load_data
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.algorithms import bptt
 from snn_compile.train.algorithms.batches import labelled, samples, tensors
-from snn_compile.train.algorithms.training import Keeper, Observe, Progress, Training, single_thread
+from snn_compile.train.algorithms.training import BestCheckpoint, Observe, Training, single_thread
 from snn_compile.train.configs.bptt import TrainConfig
 from snn_compile.train.configs.reconstruction import ReconstructionConfig
 from snn_compile.train.convex.group_lasso import group_lasso
@@ -59,42 +59,29 @@ def _fit(config: ReconstructionConfig, path: str | Path | None, observe: Observe
     start = bptt.fit(gradients) if config.start_epochs else None
     lower = _lower(start)
     problem = _Problem(config, train, lower)
-    keeper = Keeper(
-        torch.nn.Identity(), torch.from_numpy(train.inputs[:1].copy()).float(), {}, train.spec(), path
-    )
-    told: dict[str, Any] = {}
+    best = BestCheckpoint(config, train, path=path)
+    known: list[Float] = []
+    start_metrics: dict[str, Any] = {}
     if start is not None:
-        known = _witnesses(start.network)
-        told["start_accuracy"] = start.metrics["test_accuracy"]
-        told["start_objective"] = problem.objective(known)
-    made: Reconstruction | None = None
-    interrupted = False
-    try:
+        known = [_witnesses(start.network)]
+        start_metrics["start_accuracy"] = start.metrics["test_accuracy"]
+        start_metrics["start_objective"] = problem.objective(known[0])
+
+    def run() -> None:
+        given = known
         for number in range(1, config.epochs + 1):
-            given = [] if start is None else [known]
-            given += [] if made is None else [made.witnesses]
             made = problem.solved(given, number)
             network = network_of(made, config.steps, lower)
             score = bptt.evaluate(network, validation, gradients)
-            measured = {**score.metrics("validation"), **told, **_told(made)}
-            keeper.network, keeper.config = network, config.plain() | {"network": asdict(network.config)}
-            keeper.offer(number, (float(number),), measured)
-            if observe is not None:
-                loss = made.objective / len(train.inputs)
-                value = score.accuracy
-                observe(
-                    Progress(number, config.epochs, loss, "accuracy", value, value, (float(number),), True)
-                )
+            metrics = {**score.metrics("validation"), **start_metrics, **_metrics(made)}
+            loss = made.objective / len(train.inputs)
+            best.end_epoch(number, (float(number),), metrics, loss, score.metric, observe, network)
             if config.tune_epochs and number < config.epochs:
-                known = _tuned(config, gradients, network, train, validation)
-        tested = bptt.evaluate(network, _data(config, "test"), gradients)
-        keeper.metrics |= tested.metrics("test")
-    except KeyboardInterrupt:
-        if not keeper.restore():
-            raise
-        interrupted = True
-    keeper.write()
-    return Training(keeper.network, keeper.metrics, keeper.epochs, interrupted)
+                known[:] = [_tuned(config, gradients, network, train, validation)]
+            given = [*known, made.witnesses]
+        best.metrics |= bptt.evaluate(network, _data(config, "test"), gradients).metrics("test")
+
+    return best.until_interrupted(run)
 
 
 def network_of(made: Reconstruction, steps: int, lower: SpikingNetwork | None = None) -> SpikingNetwork:
@@ -222,7 +209,7 @@ def _tuned(
     return _witnesses(bptt.refined(tuning, copy.deepcopy(network), train, validation))
 
 
-def _told(made: Reconstruction) -> dict[str, Any]:
+def _metrics(made: Reconstruction) -> dict[str, Any]:
     return {
         "neurons": len(made.witnesses),
         "objective": made.objective,

@@ -1,4 +1,4 @@
-"""What every algorithm of snn-train shares: progress, the best state so far on disk, one thread."""
+"""Building blocks of every training algorithm: progress reports, the best checkpoint, interrupts, threads."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from snn_compile.runtime.data.registry import Dataset
 from snn_compile.train.checkpoints.checkpoint import save_checkpoint
+from snn_compile.train.configs.config import RunConfig
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What `observe` is told after each epoch.
+    """State of a training after one epoch, as passed to `observe`.
 
-    `value` and `best` are of `metric` on the validation split; epochs are ordered by `rank`, the best has
-    the largest.
+    `value` and `best` are values of `metric` on the validation split. Epochs are compared by `rank`: the
+    best epoch has the largest.
     """
 
     epoch: int
@@ -36,9 +38,10 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """A finished or interrupted training: the best network and what was measured on it.
+    """Result of a finished or interrupted training: the best network and its metrics.
 
-    `metrics` has `validation_NAME` and, unless it was interrupted, `test_NAME` of the metric by that name.
+    `metrics` holds `validation_NAME` and, unless the training was interrupted, `test_NAME` for the metric
+    NAME given by `metric`.
     """
 
     network: nn.Module
@@ -51,36 +54,65 @@ class Training:
 Observe = Callable[[Progress], None]
 
 
-class Keeper:
-    """Holds the best state of a network so far and writes it, if there is a path to write to.
+class BestCheckpoint:
+    """Best state of a network so far, written to `path` (if any) each time it improves.
 
-    `sample` is what the network's forward takes, `config` and `data` are plain values for the checkpoint.
+    `data` is the train split: its first sample is the example input of the checkpoint, its specification is
+    saved with `config`.
     """
 
     def __init__(
         self,
-        network: nn.Module,
-        sample: Tensor,
-        config: Mapping[str, Any],
-        data: Mapping[str, Any] | None,
-        path: str | Path | None,
+        config: RunConfig,
+        data: Dataset,
+        network: nn.Module | None = None,
+        path: str | Path | None = None,
     ) -> None:
-        self.network, self.sample, self.config, self.data, self.path = network, sample, config, data, path
+        self.config, self.data, self.path = config, data.spec(), path
+        self.sample = torch.from_numpy(data.inputs[:1].copy()).float()
+        self.network: nn.Module = nn.Identity() if network is None else network
         self.state: dict[str, Tensor] | None = None
         self.metrics: dict[str, Any] = {}
-        self.epochs = 0
+        self.metric, self.epochs = "accuracy", 0
         self._rank: tuple[float, ...] = (-math.inf,)
 
-    def offer(self, epoch: int, rank: tuple[float, ...], metrics: Mapping[str, Any]) -> bool:
-        """Keep the network's present state if it ranks above all before; return whether it does."""
+    def offer(
+        self,
+        epoch: int,
+        rank: tuple[float, ...],
+        metrics: Mapping[str, Any],
+        network: nn.Module | None = None,
+    ) -> bool:
+        """Keep the current state if `rank` exceeds all ranks before; return whether it does.
+
+        `network` replaces the network where every epoch makes a new one; None is the network given before.
+        """
         self.epochs = epoch
         if rank <= self._rank:
             return False
         self._rank = rank
         self.metrics = {"epoch": epoch, **metrics}
+        self.network = self.network if network is None else network
         self.state = copy.deepcopy(self.network.state_dict())
         self.write()
         return True
+
+    def end_epoch(
+        self,
+        epoch: int,
+        rank: tuple[float, ...],
+        metrics: Mapping[str, Any],
+        train_loss: float,
+        metric: str,
+        observe: Observe | None,
+        network: nn.Module | None = None,
+    ) -> None:
+        """Offer the state after an epoch and report it to `observe`; `metrics` holds `validation_METRIC`."""
+        self.metric, key = metric, f"validation_{metric}"
+        improved = self.offer(epoch, rank, metrics, network)
+        if observe is not None:
+            value, best = float(metrics[key]), float(self.metrics[key])
+            observe(Progress(epoch, self.config.epochs, train_loss, metric, value, best, rank, improved))
 
     def restore(self) -> bool:
         """Load the best state into the network; return whether there is one."""
@@ -89,16 +121,34 @@ class Keeper:
         return self.state is not None
 
     def write(self) -> None:
-        """Write the checkpoint of the network as it is, with the metrics so far."""
+        """Write a checkpoint of the network in its current state, with the metrics so far."""
         if self.path is not None:
+            settings = self.config.plain() | {"network": asdict(self.network.config)}  # type: ignore[call-overload]
             save_checkpoint(
-                self.path, self.network, self.sample, config=self.config, metrics=self.metrics, data=self.data
+                self.path, self.network, self.sample, config=settings, metrics=self.metrics, data=self.data
             )
+
+    def until_interrupted(self, run: Callable[[], None]) -> Training:
+        """Call `run`, restore the best state, write it and return the training.
+
+        After a KeyboardInterrupt the training is marked `interrupted`; if no epoch has ended by then, the
+        interrupt is raised again.
+        """
+        interrupted = False
+        try:
+            run()
+        except KeyboardInterrupt:
+            if self.state is None:
+                raise
+            interrupted = True
+        self.restore()
+        self.write()
+        return Training(self.network, self.metrics, self.epochs, interrupted, self.metric)
 
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """Run with one torch thread: small matrices gain nothing from more, sums keep their order."""
+    """Run with one torch thread: small matrices gain nothing from more, and sums keep their order."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snn_compile.train.configs.config import RunConfig
+from snn_compile.train.configs.config import GradientConfig
 from snn_compile.train.configs.recurrent import RANGES, Recurrence, range_fault
 
 RECURRENT = ("rf", "brf", "rf_iz", "alif", "lstm")
 
 
 @dataclass(frozen=True)
-class TrainConfig(Recurrence, RunConfig):
+class TrainConfig(Recurrence, GradientConfig):
     """Everything a training by backpropagation through time depends on.
 
     `channels` lists the convolutions (of width `kernel`, padded by half of it, with `stride`, the later ones

@@ -82,6 +82,14 @@ class RunConfig:
         return {"algorithm": self.algorithm, **asdict(self)}
 
 
+class GradientConfig(RunConfig):
+    """Configuration of an algorithm that learns by gradients from batches; each sets its own defaults."""
+
+    batch_size: int
+    learning_rate: float
+    flip: bool
+
+
 def check_key(kind: type[RunConfig], key: str, where: str) -> None:
     """Raise SnnCompileError for a key that a configuration of this kind does not have."""
     known = [f.name for f in fields(kind)]

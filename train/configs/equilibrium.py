@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snn_compile.train.configs.config import RunConfig
+from snn_compile.train.configs.config import GradientConfig
 
 
 @dataclass(frozen=True)
-class EquilibriumConfig(RunConfig):
+class EquilibriumConfig(GradientConfig):
     """Everything a training at the equilibrium depends on; see `feedback` and `implicit`.
 
     `channels` lists the convolutions, with the `kernels` and `strides` of each (one number holds for all),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snn_compile.train.configs.config import RunConfig
+from snn_compile.train.configs.config import GradientConfig
 from snn_compile.train.configs.recurrent import range_fault
 
 LEAST_ALPHA, LARGEST_ALPHA = 1e-6, 1e6
@@ -15,7 +15,7 @@ ALPHA = f"0, or from {LEAST_ALPHA:g} to {LARGEST_ALPHA:g}"
 
 
 @dataclass(frozen=True)
-class FpttConfig(RunConfig):
+class FpttConfig(GradientConfig):
     """Everything a training by forward propagation through time depends on.
 
     Neurons: lsn (with `channels` of convolutions before the dense layers `hidden`), alif and lstm as in

@@ -4,9 +4,8 @@ import torch
 
 from snn_compile.runtime.data.dataset import split_indices
 from snn_compile.runtime.data.registry import load_data
-from snn_compile.targets.errors import SnnCompileError, WrongInput
-from snn_compile.train import evaluate, fit, load_checkpoint, read_config
-from snn_compile.train.networks.feedforward import NetworkConfig, SpikingNetwork
+from snn_compile.targets.errors import WrongInput
+from snn_compile.train import fit, load_checkpoint, read_config
 
 QUICK = ["copies=0", "steps=6", "hidden=32", "epochs=4", "learning_rate=0.02"]
 
@@ -16,71 +15,19 @@ def config():
     return read_config("digits", QUICK)
 
 
-def test_training_learns_and_the_checkpoint_is_the_best_epoch(config, tmp_path):
-    path, seen = tmp_path / "model.pt", []
-    training = fit(config, path, seen.append)
-    assert [p.epoch for p in seen] == [1, 2, 3, 4] == list(range(1, training.epochs + 1))
-    assert training.metrics["test_accuracy"] > 0.8
-    ranks = [p.rank for p in seen]
-    assert training.metrics["epoch"] == 1 + ranks.index(max(ranks))
-    assert [p.improved for p in seen] == [r > max(ranks[:i], default=(-1, -1)) for i, r in enumerate(ranks)]
-    checkpoint = load_checkpoint(path)
-    assert checkpoint.metrics == training.metrics
-    network = SpikingNetwork(NetworkConfig.from_dict(checkpoint.config["network"]))
-    network.load_state_dict(dict(checkpoint.state_dict))
-    test = load_data(checkpoint.data["name"], "test", **checkpoint.data["options"])
-    score = evaluate(network, test, config)
-    assert score.accuracy == training.metrics["test_accuracy"]
-    assert score.spike_rate == training.metrics["spike_rate"]
-    assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
+def test_training_learns(config):
+    assert fit(config).metrics["test_accuracy"] > 0.8
 
 
-def test_the_same_seed_gives_the_same_numbers_and_another_seed_others():
+def test_layers_with_feedback_repeat_themselves_and_another_seed_differs():
     def run(seed):
         short = ["layout=rows", "epochs=2", "hidden=24", f"seed={seed}"]
         return fit(read_config("digits-recurrent", [*short, "copies=0"]))
 
     first, again, other = run(1), run(1), run(2)
-    assert first.metrics == again.metrics
+    assert first.metrics == again.metrics != other.metrics
     for a, b in zip(first.network.parameters(), again.network.parameters(), strict=True):
         assert torch.equal(a, b)
-    assert first.metrics != other.metrics
-
-
-def test_threads_and_the_global_state_are_given_back(config):
-    threads = torch.get_num_threads()
-    fit(read_config("digits", [*QUICK, "epochs=1"]))
-    assert torch.get_num_threads() == threads
-
-
-def test_an_interrupt_keeps_the_best_epoch(config, tmp_path):
-    def stop(progress):
-        if progress.epoch == 2:
-            raise KeyboardInterrupt
-
-    path = tmp_path / "model.pt"
-    training = fit(config, path, stop)
-    assert training.interrupted and training.epochs == 2
-    assert "test_accuracy" not in training.metrics
-    checkpoint = load_checkpoint(path)
-    assert checkpoint.metrics == training.metrics and checkpoint.metrics["epoch"] in (1, 2)
-    assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
-
-
-def test_an_interrupt_before_the_first_epoch_writes_nothing(config, tmp_path, monkeypatch):
-    def stop(self, inputs, formats):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(SpikingNetwork, "run", stop)
-    with pytest.raises(KeyboardInterrupt):
-        fit(config, tmp_path / "model.pt")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_loss_that_is_not_finite_stops_with_its_place(config):
-    wild = read_config("digits", [*QUICK, "logit_scale=1e30", "learning_rate=1e30"])
-    with pytest.raises(SnnCompileError, match="loss is .*(nan|inf).* at epoch 1, step .*learning_rate"):
-        fit(wild)
 
 
 def test_spike_rate_regularisation_lowers_the_rate(config):

@@ -11,11 +11,10 @@ from snn_compile.runtime.data.dataset import split_indices
 from snn_compile.runtime.data.registry import load_data
 from snn_compile.targets.errors import SnnCompileError, WrongInput
 from snn_compile.train import load_checkpoint, read_config
-from snn_compile.train.algorithms.equilibrium import fit, learning_rate, of_steps, score
+from snn_compile.train.algorithms.equilibrium import fit, learning_rate, of_steps
 from snn_compile.train.analysis.equilibrium import accuracy_by_steps, approach, load_feedback
 from snn_compile.train.cli.main import main
 from snn_compile.train.configs.equilibrium import EquilibriumConfig
-from snn_compile.train.networks.feedback import FeedbackNetwork
 
 QUICK = ["data=digits", "hidden=40", "epochs=4", "batch_size=32"]
 
@@ -32,19 +31,13 @@ def model(tmp_path_factory):
     return path
 
 
-def test_training_learns_and_the_checkpoint_is_the_best_epoch(config, tmp_path):
-    path, seen = tmp_path / "model.pt", []
-    training = fit(config, path, seen.append)
-    assert [p.epoch for p in seen] == [1, 2, 3, 4] and training.epochs == 4
+def test_training_learns_and_measures_the_bound_of_its_norms(config, tmp_path):
+    path = tmp_path / "model.pt"
+    training = fit(config, path)
     assert training.metrics["test_accuracy"] > 0.85
-    ranks = [p.rank for p in seen]
-    assert training.metrics["epoch"] == 1 + ranks.index(max(ranks))
     held = load_checkpoint(path)
-    assert held.metrics == training.metrics and held.config["algorithm"] == "equilibrium"
     network = load_feedback(held, "model.pt")
     test = load_data(held.data["name"], "test", **held.data["options"])
-    assert score(network, test).accuracy == training.metrics["test_accuracy"]
-    assert score(network, test).spike_rates == training.metrics["spike_rates"]
     bound = network.restriction()
     assert held.metrics["one_equilibrium"] is bound.holds is True and held.metrics["norm_bound"] == 2.0
     assert held.metrics["norm_product"] == bound.product and held.metrics["unsolved_batches"] == 0
@@ -52,16 +45,6 @@ def test_training_learns_and_the_checkpoint_is_the_best_epoch(config, tmp_path):
     assert np.mean(record.predictions == test.labels) == pytest.approx(
         training.metrics["test_accuracy"], abs=0.006
     )
-    assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
-
-
-def test_the_same_seed_gives_the_same_numbers_and_another_seed_others():
-    first, again, other = (
-        fit(read_config("fashion-fsnn", [*QUICK, "epochs=2", f"seed={seed}"])) for seed in (1, 1, 2)
-    )
-    assert first.metrics == again.metrics != other.metrics
-    for a, b in zip(first.network.parameters(), again.network.parameters(), strict=True):
-        assert torch.equal(a, b)
 
 
 def test_images_are_convolved_and_several_layers_learn(tmp_path):
@@ -75,30 +58,7 @@ def test_images_are_convolved_and_several_layers_learn(tmp_path):
     assert {"conv1", "hidden2", "feedback"} <= load_checkpoint(tmp_path / "model.pt").graph.nodes.keys()
 
 
-def test_an_interrupt_keeps_the_best_epoch(config, tmp_path):
-    def stop(progress):
-        if progress.epoch == 2:
-            raise KeyboardInterrupt
-
-    path = tmp_path / "model.pt"
-    training = fit(config, path, stop)
-    assert training.interrupted and training.epochs == 2 and "test_accuracy" not in training.metrics
-    assert load_checkpoint(path).metrics == training.metrics
-
-
-def test_an_interrupt_before_the_first_epoch_writes_nothing(config, tmp_path, monkeypatch):
-    def stop(*arguments, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(FeedbackNetwork, "simulate", stop)
-    with pytest.raises(KeyboardInterrupt):
-        fit(config, tmp_path / "model.pt")
-    assert not list(tmp_path.iterdir())
-
-
 def test_what_cannot_be_trained_is_told(config, tmp_path):
-    with pytest.raises(SnnCompileError, match="loss is .* at epoch 1, step .*learning_rate"):
-        fit(read_config("fashion-fsnn", [*QUICK, "batch_norm=false", "learning_rate=1e30"]))
     with pytest.raises(SnnCompileError, match="only images"):
         fit(read_config("fashion-fsnn", [*QUICK, "flip=true"]))
     path = tmp_path / "steps.npz"

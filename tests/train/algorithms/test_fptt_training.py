@@ -87,36 +87,14 @@ def test_a_class_at_every_step(tmp_path):
 
 def test_sequences_are_new_in_every_epoch_and_the_test_set_is_not():
     first, second, other = (
-        fptt._load(config, "train", epoch).inputs
+        fptt._Fptt.load(config, "train", epoch).inputs
         for config, epoch in ((ADD, 1), (ADD, 2), (replace(ADD, seed=1), 1))
     )
     assert not np.array_equal(first, second) and not np.array_equal(first, other)
-    tests = [fptt._load(config, "test").inputs for config in (ADD, replace(ADD, seed=1))]
+    tests = [fptt._Fptt.load(config, "test").inputs for config in (ADD, replace(ADD, seed=1))]
     assert np.array_equal(*tests)
     with pytest.raises(WrongInput, match="nothing in it is drawn"):
-        fptt._load(replace(DIGITS, data="qt-ecg", fresh=True), "train", 1)
-
-
-def test_an_interrupt_leaves_the_best_epoch(tmp_path):
-    path = tmp_path / "model.pt"
-
-    def stop(progress):
-        if progress.epoch == 2:
-            raise KeyboardInterrupt
-
-    training = fptt.fit(ADD, path, stop)
-    assert training.interrupted and "test_mse" not in training.metrics
-    assert load_checkpoint(path).metrics["validation_mse"] == training.metrics["validation_mse"]
-
-
-def test_an_interrupt_before_the_first_epoch_writes_nothing(tmp_path, monkeypatch):
-    def stop(*given):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(fptt.ForwardPropagation, "update", stop)
-    with pytest.raises(KeyboardInterrupt):
-        fptt.fit(ADD, tmp_path / "none.pt")
-    assert not list(tmp_path.iterdir())
+        fptt._Fptt.load(replace(DIGITS, data="qt-ecg", fresh=True), "train", 1)
 
 
 def test_a_loss_that_is_not_finite_stops_and_the_best_checkpoint_stays(tmp_path, monkeypatch, capsys):

@@ -94,17 +94,6 @@ def test_the_command_prints_the_return(tmp_path, capsys):
     assert load_data(data["name"], "test", **data["options"]).inputs.shape[1] == 4
 
 
-def test_an_interrupt_leaves_the_best_round(tmp_path):
-    path = tmp_path / "model.pt"
-
-    def stop(progress):
-        raise KeyboardInterrupt
-
-    training = fit(read_config("cartpole-reconstruct", QUICK), path, stop)
-    assert training.interrupted and "test_return" not in training.metrics
-    assert load_checkpoint(path).metrics == training.metrics
-
-
 @pytest.mark.parametrize(
     "override, says",
     [

@@ -100,17 +100,6 @@ def test_the_command_prints_objective_gap_and_certificate(tmp_path, capsys):
     assert 0 <= result["gap"] <= 1e-6 * result["objective"]
 
 
-def test_an_interrupt_leaves_the_last_round(tmp_path):
-    path = tmp_path / "model.pt"
-
-    def stop(progress):
-        raise KeyboardInterrupt
-
-    training = fit(read_config("digits-reconstruct", QUICK), path, stop)
-    assert training.interrupted and training.epochs == 1 and "test_accuracy" not in training.metrics
-    assert load_checkpoint(path).metrics == training.metrics
-
-
 @pytest.mark.parametrize(
     "override, says",
     [
