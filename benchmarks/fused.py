@@ -32,9 +32,9 @@ from torch import Tensor, nn
 
 from snn_compile.train.kernels.fused import run_adaptive, run_integrators, run_resonators
 from snn_compile.train.kernels.sequence import Step
-from snn_compile.train.networks.layers import CubaLIFParameters, Firing, cuba_lif_step
 from snn_compile.train.networks.recurrent import RecurrentConfig, RecurrentNetwork
 from snn_compile.train.neurons.alif import Adaptation, adaptive_step
+from snn_compile.train.neurons.lif import CubaLIFParameters, Firing, cuba_lif_step
 from snn_compile.train.neurons.rf_brf import Resonance, damping, resonator_step
 
 Run = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]

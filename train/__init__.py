@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from snn_compile.train.networks.blockwise import OnlineConfig, OnlineNetwork
     from snn_compile.train.networks.feedback import FeedbackConfig, FeedbackLayer, FeedbackNetwork
     from snn_compile.train.networks.feedforward import LayerConfig, NetworkConfig, Run, SpikingNetwork
-    from snn_compile.train.networks.layers import LI, LIF, CubaLIF, Firing
+    from snn_compile.train.networks.layers import LI, LIF, CubaLIF
     from snn_compile.train.networks.recurrent import RecurrentConfig, RecurrentNetwork
+    from snn_compile.train.neurons.lif import Firing
     from snn_compile.train.neurons.lsn import Gates, Liquid, liquid_step
     from snn_compile.train.neurons.rf_brf import Resonance, divergence_boundary, resonator_step
     from snn_compile.train.neurons.surrogate import SURROGATES, spike
@@ -62,8 +63,9 @@ else:
             "networks.blockwise": ("OnlineConfig", "OnlineNetwork"),
             "networks.feedback": ("FeedbackConfig", "FeedbackLayer", "FeedbackNetwork"),
             "networks.feedforward": ("LayerConfig", "NetworkConfig", "Run", "SpikingNetwork"),
-            "networks.layers": ("CubaLIF", "Firing", "LI", "LIF"),
+            "networks.layers": ("CubaLIF", "LI", "LIF"),
             "networks.recurrent": ("RecurrentConfig", "RecurrentNetwork"),
+            "neurons.lif": ("Firing",),
             "neurons.lsn": ("Gates", "Liquid", "liquid_step"),
             "neurons.rf_brf": ("Resonance", "divergence_boundary", "resonator_step"),
             "neurons.surrogate": ("SURROGATES", "spike"),

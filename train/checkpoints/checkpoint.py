@@ -23,7 +23,7 @@ from snn_compile.compiler.frontends.nir import graph_from
 from snn_compile.targets.errors import CompileError, ExportError, one_line
 from snn_compile.targets.output import write_whole
 from snn_compile.train.checkpoints.torch_file import PlainEntries, read_plain
-from snn_compile.train.export.to_nir import to_nir, without_counterpart
+from snn_compile.train.export.to_nir import to_nir, unexportable
 
 SCHEMA = "snn-checkpoint"
 SCHEMA_VERSION = 1
@@ -103,7 +103,7 @@ def checkpoint_of(
     dt: float | None = None,
 ) -> Checkpoint:
     """Export `module` and return what its checkpoint holds; see `save_checkpoint`."""
-    unexported = without_counterpart(module)
+    unexported = unexportable(module)
     return Checkpoint(
         graph=None if unexported else to_nir(module, sample_input, dt),
         unexported=unexported,

@@ -16,6 +16,7 @@ from torch import Tensor
 from snn_compile.compiler.contract.contract import Contract, Readout, attach
 from snn_compile.compiler.frontends.nir_extensions import LSN
 from snn_compile.train.export.layers import linear_node, numbers
+from snn_compile.train.export.registry import exporter
 from snn_compile.train.networks.blockwise import OnlineNetwork
 from snn_compile.train.networks.lsn_layers import LiquidLayer
 from snn_compile.train.networks.recurrent import LeakyReadout
@@ -38,6 +39,7 @@ def without_liquid_nodes(module: OnlineNetwork) -> str:
     return ""
 
 
+@exporter(OnlineNetwork, unexportable=without_liquid_nodes)
 def liquid_to_nir(module: OnlineNetwork, sample_input: Tensor, dt: float | None) -> Any:
     """Return the graph of a network of dense liquid layers; a step is `dt` seconds, or has no unit (None).
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from snn_compile.compiler.contract.contract import Contract, Readout, attach
 from snn_compile.targets.errors import ExportError
 from snn_compile.train.export.layers import convolution_node, linear_node
+from snn_compile.train.export.registry import exporter
 from snn_compile.train.networks.feedback import FeedbackNetwork
 from snn_compile.train.networks.feedback_maps import Feedback, Forward
 
@@ -33,6 +34,7 @@ MATRIX_MAX = 1 << 24
 """Weights of the largest convolution that is written out."""
 
 
+@exporter(FeedbackNetwork)
 def feedback_to_nir(module: FeedbackNetwork, sample_input: Tensor, dt: float | None = None) -> Any:
     """Return the NIR graph of a feedback network, with its contract.
 

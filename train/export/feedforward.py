@@ -1,4 +1,4 @@
-"""Networks of ours as NIR graphs, with the contract that says how their numbers are stepped.
+"""Feed-forward networks of this package's layers as NIR graphs, with their contract.
 
     nn.Linear     Affine with a bias, Linear without        nn.Flatten    Flatten
     Conv2d        Conv2d                                    AvgPool2d     AvgPool2d
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from snn_compile.compiler.contract.contract import Contract, Readout, attach
 from snn_compile.targets.errors import ExportError
 from snn_compile.train.export.layers import convolution_node, linear_node, numbers
+from snn_compile.train.export.registry import exporter
 from snn_compile.train.networks.convolution import AvgPool2d, Conv2d
 from snn_compile.train.networks.feedforward import SpikingNetwork
 from snn_compile.train.networks.integers import deployed, trained_integers
@@ -52,8 +53,15 @@ class _Graph:
         self.last = name
 
 
-def own_to_nir(module: nn.Module, sample_input: Tensor, dt: float | None = None) -> Any:
-    """Return the NIR graph of a SpikingNetwork or an nn.Sequential of our layers, and contract.
+def _holds_neurons(module: nn.Module) -> bool:
+    return not isinstance(module, nn.Sequential) or any(
+        isinstance(layer, (LIF, CubaLIF, LI)) for layer in module
+    )
+
+
+@exporter(SpikingNetwork, LIF, CubaLIF, LI, nn.Sequential, accepts=_holds_neurons)
+def feedforward_to_nir(module: nn.Module, sample_input: Tensor, dt: float | None = None) -> Any:
+    """Return the NIR graph, with its contract, of a SpikingNetwork, a layer or an nn.Sequential of layers.
 
     `sample_input` is what `forward` takes, (batch, steps, *shape); only its shape is used. `dt`
     is the length of a step in seconds; None means one step of no unit. Nodes carry the modules'
@@ -81,15 +89,6 @@ def own_to_nir(module: nn.Module, sample_input: Tensor, dt: float | None = None)
     result = nir.NIRGraph(nodes=graph.nodes, edges=graph.edges)
     attach(result, replace(_contract(graph, "s" if dt else "step", readout), integers=integers))
     return result
-
-
-def is_own(module: nn.Module) -> bool:
-    """Whether a module is a network of our layers, which runs over all steps at once."""
-    if isinstance(module, (SpikingNetwork, LIF, CubaLIF, LI)):
-        return True
-    return isinstance(module, nn.Sequential) and any(
-        isinstance(layer, (LIF, CubaLIF, LI)) for layer in module
-    )
 
 
 def _named_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -25,6 +25,7 @@ from snn_compile.compiler.contract.contract import Contract, Readout, attach
 from snn_compile.compiler.frontends.nir_extensions import ALIF, BRF, RF_IZ
 from snn_compile.targets.errors import ExportError
 from snn_compile.train.export.layers import linear_node, numbers
+from snn_compile.train.export.registry import exporter
 from snn_compile.train.networks.recurrent import RecurrentNetwork
 from snn_compile.train.neurons.alif import RESETS, Adaptation
 from snn_compile.train.neurons.rf_brf import THRESHOLD, damping, divergence_boundary
@@ -59,6 +60,7 @@ def without_nodes(module: RecurrentNetwork) -> str:
     )
 
 
+@exporter(RecurrentNetwork, unexportable=without_nodes)
 def recurrent_to_nir(module: RecurrentNetwork, sample_input: Tensor, dt: float | None) -> Any:
     """Return the graph of a network of `rf`, `brf`, `rf_iz` or `alif` neurons.
 

@@ -1,7 +1,7 @@
 """Torch modules as NIR graphs, with the contract that says how their numbers are stepped.
 
-Networks of our own layers run over all steps at once and are read layer by layer (`feedforward.py`). Any
-other module is run on stand-ins that write down what it computes (`tracing/trace.py`); the steps are folded
+Networks of this package run over all steps at once and have exporters of their own (`registry.py`). Any other
+module is traced on stand-in values that record what it computes (`tracing/trace.py`); the steps are folded
 into one (`tracing/fold.py`), and its neurons and layers become nodes (`snntorch.py`, `traced.py`).
 """
 
@@ -13,30 +13,21 @@ import numpy as np
 from torch import nn
 
 from snn_compile.targets.errors import ExportError
-from snn_compile.train.export.blockwise import liquid_to_nir, without_liquid_nodes
-from snn_compile.train.export.feedback import feedback_to_nir
-from snn_compile.train.export.feedforward import is_own, own_to_nir
-from snn_compile.train.export.recurrent import recurrent_to_nir, without_nodes
+from snn_compile.train.export.registry import exporter_of
 from snn_compile.train.export.traced import GraphBuilder
-from snn_compile.train.networks.blockwise import OnlineNetwork
-from snn_compile.train.networks.feedback import FeedbackNetwork
-from snn_compile.train.networks.recurrent import RecurrentNetwork
 from snn_compile.train.tracing.probed import folded
 
 
-def without_counterpart(module: nn.Module) -> str:
-    """Return why a network of ours is not made of NIR's nodes and ours, or "" if it is, or is not ours."""
-    if isinstance(module, OnlineNetwork):
-        return without_liquid_nodes(module)
-    if not isinstance(module, RecurrentNetwork):
-        return ""
-    return without_nodes(module)
+def unexportable(module: nn.Module) -> str:
+    """Return why a network of this package has no NIR graph; "" if it has one, or has to be traced."""
+    found = exporter_of(module)
+    return "" if found is None else found.unexportable(module)
 
 
 def to_nir(module: nn.Module, sample_input: Any, dt: float | None = None) -> Any:
     """Return the NIR graph of a network, its contract attached.
 
-    `sample_input` is what `forward` takes; only shapes are used. For networks of our own layers that is
+    `sample_input` is what `forward` takes; only shapes are used. For networks of this package that is
     (batch, steps, *shape). For a forward of one step it is (batch, *shape), or a tuple of that and the states
     that forward takes and returns after its output. For a forward with a time loop it is (steps, batch,
     *shape), or (batch, *shape) if every step sees the same input; 4 steps or more show all feedback. `dt` is
@@ -46,15 +37,9 @@ def to_nir(module: nn.Module, sample_input: Any, dt: float | None = None) -> Any
     """
     if dt is not None and not (np.isfinite(dt) and dt > 0):
         raise ExportError(f"dt is {dt}; it must be a positive number of seconds, or None", dt=dt)
-    if reason := without_counterpart(module):
-        raise ExportError(reason)
-    if isinstance(module, FeedbackNetwork):
-        return feedback_to_nir(module, sample_input, dt)
-    if isinstance(module, OnlineNetwork):
-        return liquid_to_nir(module, sample_input, dt)
-    if isinstance(module, RecurrentNetwork):
-        return recurrent_to_nir(module, sample_input, dt)
-    if is_own(module):
-        return own_to_nir(module, sample_input, dt)
+    if found := exporter_of(module):
+        if reason := found.unexportable(module):
+            raise ExportError(reason)
+        return found.to_nir(module, sample_input, dt)
     step = folded(module, sample_input)
     return GraphBuilder(step, module, dt or 1.0, "s" if dt else "step").graph()

@@ -5,7 +5,7 @@
     INTEGRATORS   alpha, beta      u, v        gain, threshold, reset subtracts, reset passes gradient
 
 are the parameters (neurons,), states (samples, neurons) and constants of the families that
-`neurons/rf_brf.py`, `neurons/alif.py` and `networks/layers.py` define; flags among the constants are 0 or 1.
+`neurons/rf_brf.py`, `neurons/alif.py` and `neurons/lif.py` define; flags among the constants are 0 or 1.
 Spikes are a byte each, in rows that may be wider than the neurons.
 """
 

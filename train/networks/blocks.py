@@ -18,8 +18,9 @@ from snn_compile.train.kernels.fused import run_integrators
 from snn_compile.train.kernels.sequence import advance, rest
 from snn_compile.train.networks.convolution import as_sequence, as_shape, each_step
 from snn_compile.train.networks.feedforward import SpikingNetwork
-from snn_compile.train.networks.layers import LI, Spiking, li_step
+from snn_compile.train.networks.layers import LI, Spiking
 from snn_compile.train.networks.recurrent import LeakyReadout, RecurrentNetwork
+from snn_compile.train.neurons.lif import li_step
 
 States = Any
 """Tensors in tuples, or None before the first step."""

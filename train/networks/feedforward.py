@@ -20,7 +20,8 @@ from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.networks.convolution import AvgPool2d, Conv2d, each_step
 from snn_compile.train.networks.integer_formats import Format, IntegerConfig
 from snn_compile.train.networks.integers import Stage, formats_of, run_integers
-from snn_compile.train.networks.layers import LI, LIF, CubaLIF, Firing, Spiking
+from snn_compile.train.networks.layers import LI, LIF, CubaLIF, Spiking
+from snn_compile.train.neurons.lif import Firing
 
 NEURONS = ("lif", "cuba_lif", "li")
 READOUTS = ("mean", "last", "per_step")

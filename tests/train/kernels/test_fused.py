@@ -13,8 +13,8 @@ from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.kernels import fused
 from snn_compile.train.kernels.fused import Weights, run_adaptive, run_integrators, run_layer, run_resonators
 from snn_compile.train.kernels.sequence import Step
-from snn_compile.train.networks.layers import CubaLIFParameters, Firing, cuba_lif_step
 from snn_compile.train.neurons.alif import Adaptation, adaptive_step
+from snn_compile.train.neurons.lif import CubaLIFParameters, Firing, cuba_lif_step
 from snn_compile.train.neurons.rf_brf import Resonance, damping, resonator_step
 from snn_compile.train.neurons.surrogate import SURROGATES
 

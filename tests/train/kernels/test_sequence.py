@@ -10,14 +10,8 @@ from snn_compile.targets.integer import DECAY_ONE, M
 from snn_compile.targets.oracle.lif import LeakyIntegrators, LeakyNeurons
 from snn_compile.targets.program.population import Population
 from snn_compile.train.kernels.sequence import Registers, Step, advance, rest
-from snn_compile.train.networks.layers import (
-    CubaLIFParameters,
-    Firing,
-    LIFParameters,
-    cuba_lif_step,
-    lif_step,
-    run_steps,
-)
+from snn_compile.train.networks.layers import run_steps
+from snn_compile.train.neurons.lif import CubaLIFParameters, Firing, LIFParameters, cuba_lif_step, lif_step
 from snn_compile.train.neurons.surrogate import SURROGATES
 
 BATCH, STEPS, SIZE = 3, 7, 5

@@ -4,10 +4,8 @@ import torch
 
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.networks.feedforward import LayerConfig, NetworkConfig, SpikingNetwork
-from snn_compile.train.networks.layers import (
-    LI,
-    LIF,
-    CubaLIF,
+from snn_compile.train.networks.layers import LI, LIF, CubaLIF
+from snn_compile.train.neurons.lif import (
     CubaLIFParameters,
     Firing,
     LIFParameters,
