@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from snn_compile.train.configs.config import GradientConfig
+from snn_compile.train.configs.registry import register
 
 
 @dataclass(frozen=True)
@@ -63,3 +64,37 @@ class EquilibriumConfig(GradientConfig):
             self.require(key, getattr(self, key) < 1, "below 1")
         self.require("rate_falls", all(0 < share < 1 for share in self.rate_falls), "shares between 0 and 1")
         self.require("hidden", bool(self.hidden or self.channels), "at least one size, without channels")
+
+
+_AT_EQUILIBRIUM: dict[str, Any] = {"learning_rate": 0.1, "weight_decay": 1e-4, "rate_falls": (0.5, 0.8)}
+_PRESETS = {
+    "fashion-fsnn": (
+        "feedback LIF net of 400 neurons on Fashion-MNIST, trained at its equilibrium (Xiao et al. 2021)",
+        EquilibriumConfig(
+            preset="fashion-fsnn",
+            data="fashion-mnist",
+            layout="flat",
+            hidden=(400,),
+            epochs=30,
+            **_AT_EQUILIBRIUM,
+        ),
+    ),
+    "fashion-conv-fsnn": (
+        "convolutional feedback LIF net of three layers on Fashion-MNIST, trained at its equilibrium",
+        EquilibriumConfig(
+            preset="fashion-conv-fsnn",
+            data="fashion-mnist",
+            layout="image",
+            steps=8,
+            channels=(16, 32),
+            kernels=(5, 3),
+            strides=(2, 2),
+            hidden=(256,),
+            flip=True,
+            epochs=20,
+            **_AT_EQUILIBRIUM,
+        ),
+    ),
+}
+
+register(EquilibriumConfig, _PRESETS)

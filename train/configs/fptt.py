@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from snn_compile.train.configs.config import GradientConfig
 from snn_compile.train.configs.recurrent import range_fault
+from snn_compile.train.configs.registry import register
 
 LEAST_ALPHA, LARGEST_ALPHA = 1e-6, 1e6
 ALPHA = f"0, or from {LEAST_ALPHA:g} to {LARGEST_ALPHA:g}"
@@ -91,3 +92,43 @@ class FpttConfig(GradientConfig):
     def steps_of_block(self, steps: int) -> int:
         """Return how many steps of a sequence make a block."""
         return min(self.block or -(-steps // self.parts), steps)
+
+
+_PRESETS = {
+    "add-task-fptt": (
+        "liquid spiking net on the Add task of `steps` steps, forward propagation through time; an epoch is "
+        "100 batches of new sequences",
+        FpttConfig(
+            preset="add-task-fptt",
+            data="add",
+            steps=100,
+            epochs=4,
+            fresh=True,
+            block_weight="public",
+            schedule="linear",
+        ),
+    ),
+    "fashion-lsn-fptt": (
+        "convolutional liquid spiking net on Fashion-MNIST (28x28), the image shown at every step, forward "
+        "propagation through time",
+        FpttConfig(
+            preset="fashion-lsn-fptt",
+            data="fashion-mnist",
+            layout="image",
+            steps=8,
+            channels=(16, 32),
+            hidden=(128,),
+            recurrent=False,
+            readout="liquid",
+            block=1,
+            alpha=0.1,
+            epochs=8,
+            optimizer="adamax",
+            schedule="linear",
+            batch_size=64,
+            flip=True,
+        ),
+    ),
+}
+
+register(FpttConfig, _PRESETS)

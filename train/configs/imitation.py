@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from snn_compile.train.configs.config import RunConfig
+from snn_compile.train.configs.registry import register
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,13 @@ class ImitationConfig(RunConfig):
         self.positive("penalty")
         for key in ("decay", "readout_decay"):
             self.require(key, 0 < getattr(self, key) < 1, "between 0 and 1")
+
+
+_PRESETS = {
+    "cartpole-reconstruct": (
+        "LIF controller of CartPole, reconstructed from a teacher's actions where it goes itself",
+        ImitationConfig(preset="cartpole-reconstruct"),
+    )
+}
+
+register(ImitationConfig, _PRESETS)

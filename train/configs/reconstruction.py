@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from snn_compile.train.configs.config import RunConfig
+from snn_compile.train.configs.registry import register
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,30 @@ class ReconstructionConfig(RunConfig):
         hybrid = "at least 1 with several hidden layers, or with tune_epochs"
         alone = len(self.hidden) == 1 and not self.tune_epochs
         self.require("start_epochs", bool(alone or self.start_epochs), hybrid)
+
+
+_PRESETS = {
+    "digits-reconstruct": (
+        "LIF net on the 8x8 digits, hidden neurons and read-out from a convex program",
+        ReconstructionConfig(preset="digits-reconstruct", copies=9, penalty=2e-4),
+    ),
+    "fashion-reconstruct": (
+        "LIF net on Fashion-MNIST, trained with surrogate gradients and reconstructed from its 512 neurons",
+        ReconstructionConfig(
+            preset="fashion-reconstruct",
+            data="fashion-mnist",
+            steps=4,
+            epochs=3,
+            hidden=(512,),
+            decay=0.5,
+            readout_decay=0.5,
+            penalty=2e-4,
+            witnesses=0,
+            climbs=32,
+            start_epochs=8,
+            tune_epochs=1,
+        ),
+    ),
+}
+
+register(ReconstructionConfig, _PRESETS)

@@ -125,19 +125,6 @@ def group_lasso(
         done += taken
 
 
-def largest_beta(columns: npt.NDArray[np.generic], targets: Float, intercept: bool = True) -> float:
-    """Return the least penalty for which every weight is 0."""
-    problem = _Problem.of(columns, np.asarray(targets, np.float64), intercept)
-    return float(np.linalg.norm(problem.against(problem.centred), axis=1).max(initial=0.0))
-
-
-def objective_of(columns: npt.NDArray[np.generic], targets: Float, weights: Float, beta: float) -> float:
-    """Return what given weights cost, with the intercept that is best for them."""
-    problem = _Problem.of(columns, np.asarray(targets, np.float64), True)
-    residual = problem.residual(weights, np.arange(len(weights)))
-    return float(0.5 * np.square(residual).sum() + beta * np.linalg.norm(weights, axis=1).sum())
-
-
 def _check(columns: npt.NDArray[np.generic], targets: Float, beta: float) -> None:
     if columns.ndim != 2 or targets.ndim != 2 or len(columns) != len(targets):
         raise SnnCompileError(

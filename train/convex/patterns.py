@@ -56,11 +56,6 @@ def filtered(inputs: Float, decay: float) -> Float:
     return np.asarray(lfilter([1.0], [1.0, -decay], inputs, axis=1))
 
 
-def pattern_count(rows: int, rank: int) -> int:
-    """Return how many patterns so many rows of a rank have in general position."""
-    return 2 * sum(comb(rows - 1, k) for k in range(rank))
-
-
 def enumerate_patterns(rows: Float) -> Patterns:
     """Return the patterns of an arrangement (rows, features).
 

@@ -31,7 +31,6 @@ from snn_compile.train.convex.group_lasso import TOLERANCE, GroupLasso, group_la
 from snn_compile.train.convex.patterns import arrangement, enumerate_patterns, widest_witness
 from snn_compile.train.convex.witnesses import SpikingUnit, columns, margin, priced, random_witnesses
 
-CERTIFICATES = ("global", "dictionary", "none")
 WORTH = 1.001
 """How far above beta a price has to be for a witness to join: its part in the optimum is else nothing."""
 
@@ -76,11 +75,6 @@ class Reconstruction:
     def predict(self, inputs: npt.NDArray[np.generic]) -> Float:
         """Return the outputs (samples, outputs) of the simulated network."""
         return self.columns(inputs) @ self.readout.T + self.offset
-
-    def objective_on(self, inputs: npt.NDArray[np.generic], targets: Float) -> float:
-        """Return the regularised objective of the simulated network."""
-        loss = 0.5 * np.square(self.predict(inputs) - targets).sum()
-        return float(loss + self.beta * np.linalg.norm(self.readout, axis=0).sum())
 
 
 Tell = Callable[[int, float, float, int], None]

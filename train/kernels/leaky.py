@@ -24,13 +24,6 @@ def integrated(x: Tensor, a: Tensor) -> Tensor:
     return result
 
 
-def filters(a: Tensor, steps: int) -> Tensor:
-    """Return the causal filters (classes, steps, steps): y of class c is filters[c] @ x of class c."""
-    lag = torch.arange(steps)[:, None] - torch.arange(steps)
-    share = (1 - a)[:, None, None] * a[:, None, None] ** lag.clamp(min=0)
-    return torch.where(lag >= 0, share, share.new_zeros(()))
-
-
 class _Leaky(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, a: Tensor) -> Tensor:

@@ -10,9 +10,8 @@ from support import idx_images
 
 from snn_compile.runtime.data.registry import load_data
 from snn_compile.targets.errors import SnnCompileError, WrongInput
-from snn_compile.train import load_checkpoint
+from snn_compile.train import cli, load_checkpoint
 from snn_compile.train.algorithms import fptt
-from snn_compile.train.cli import main as cli
 from snn_compile.train.configs.fptt import FpttConfig
 from snn_compile.train.configs.presets import config_from, read_config
 from snn_compile.train.networks.blockwise import OnlineConfig, OnlineNetwork

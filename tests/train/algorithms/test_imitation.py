@@ -10,10 +10,9 @@ from snn_compile.runtime.data.cartpole import NAME, SCALE, teacher_actions, teac
 from snn_compile.runtime.data.registry import load_data
 from snn_compile.runtime.execution.environments import Environment, run_side_by_side
 from snn_compile.targets.errors import SnnCompileError
-from snn_compile.train import load_checkpoint, read_config
+from snn_compile.train import cli, load_checkpoint, read_config
 from snn_compile.train.algorithms.imitation import fit
 from snn_compile.train.algorithms.reconstruction import network_of
-from snn_compile.train.cli import main as cli
 from snn_compile.train.convex.reconstruction import reconstruct
 from snn_compile.train.convex.witnesses import SpikingUnit
 
@@ -71,8 +70,8 @@ def test_it_balances_better_than_chance_and_the_teacher_always(trained):
 
 
 def test_the_chip_balances_in_the_loop(trained, tmp_path, capsys):
-    from snn_compile.compiler.cli import main as compile_cli
-    from snn_compile.runtime.cli import main as run_cli
+    from snn_compile.compiler import cli as compile_cli
+    from snn_compile.runtime import cli as run_cli
 
     _, path, _ = trained
     program = tmp_path / "cart.snn"

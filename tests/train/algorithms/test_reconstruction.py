@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from snn_compile.targets.errors import SnnCompileError
-from snn_compile.train import load_checkpoint, read_config
+from snn_compile.train import cli, load_checkpoint, read_config
 from snn_compile.train.algorithms.reconstruction import _Problem, _witnesses, fit, network_of
-from snn_compile.train.cli import main as cli
 from snn_compile.train.convex.reconstruction import reconstruct
 from snn_compile.train.convex.witnesses import SpikingUnit, columns
 from snn_compile.train.networks.feedforward import NetworkConfig, SpikingNetwork
@@ -36,8 +35,8 @@ def test_the_objective_never_rises_and_is_below_that_of_the_start(hybrid):
 
 
 def test_the_checkpoint_is_the_network_and_compiles(hybrid, tmp_path, capsys):
-    from snn_compile.compiler.cli import main as compile_cli
-    from snn_compile.runtime.cli import main as run_cli
+    from snn_compile.compiler import cli as compile_cli
+    from snn_compile.runtime import cli as run_cli
 
     training, path, _ = hybrid
     held = load_checkpoint(path)

@@ -10,6 +10,7 @@ from torch import nn
 
 from snn_compile import train
 from snn_compile.targets.errors import SnnCompileError, TrainingDiverged
+from snn_compile.train import cli
 from snn_compile.train.algorithms import bptt
 from snn_compile.train.analysis import convergence as analysis
 from snn_compile.train.analysis.convergence import (
@@ -20,8 +21,8 @@ from snn_compile.train.analysis.convergence import (
     spectral_radius,
 )
 from snn_compile.train.analysis.landscape import Landscape, error_landscape, normalised
-from snn_compile.train.cli import main as cli
 from snn_compile.train.cli import progress
+from snn_compile.train.cli.main import INTERRUPTED
 from snn_compile.train.configs.presets import read_config
 from snn_compile.train.networks.recurrent import RecurrentConfig, RecurrentNetwork
 
@@ -150,13 +151,13 @@ def test_an_interrupt_ends_the_experiment_and_what_has_ended_is_told(monkeypatch
         yield show
 
     monkeypatch.setattr(progress, "progress_bar", stopping)
-    assert cli.main(["analyse", "convergence", "digits-brf", *settings, "--json"]) == cli.INTERRUPTED
+    assert cli.main(["analyse", "convergence", "digits-brf", *settings, "--json"]) == INTERRUPTED
     shown = capsys.readouterr()
     found = json.loads(shown.out)
     assert [r["seed"] for r in found["runs"]] == [0] and found["interrupted"]
     assert "only the trainings that ended are told" in shown.err
     at_once = ["analyse", "convergence", "digits-brf", "--seeds", "1", *settings[4:], "--json"]
-    assert cli.main(at_once) == cli.INTERRUPTED
+    assert cli.main(at_once) == INTERRUPTED
     shown = capsys.readouterr()
     assert shown.out == "" and "nothing was written" in shown.err
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from snn_compile.train import load_checkpoint
-from snn_compile.train.cli import main as cli
+from snn_compile.train import cli, load_checkpoint
+from snn_compile.train.configs.registry import PRESETS
 
 QUICK = [f"--set={item}" for item in ("copies=0", "steps=5", "hidden=24", "epochs=2")]
 
@@ -37,9 +37,9 @@ def test_the_table_shows_the_same(tmp_path, capsys):
 
 def test_the_presets_are_listed(capsys):
     assert cli.main(["--list-presets"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(cli.PRESETS)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(PRESETS)
     assert cli.main(["--list-presets", "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out)["presets"]) == set(cli.PRESETS)
+    assert set(json.loads(capsys.readouterr().out)["presets"]) == set(PRESETS)
 
 
 @pytest.mark.parametrize(

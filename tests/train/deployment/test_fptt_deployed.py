@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from snn_compile.compiler import cli as compile_cli
 from snn_compile.compiler import lower
-from snn_compile.compiler.cli import main as compile_cli
 from snn_compile.compiler.contract.contract import Readout
 from snn_compile.compiler.reference import run_reference
 from snn_compile.runtime.data.registry import load_data

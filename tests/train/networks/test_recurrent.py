@@ -10,19 +10,26 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from snn_compile.compiler.cli import main as compile_cli
+from snn_compile.compiler import cli as compile_cli
 from snn_compile.targets.devices.device import execute
 from snn_compile.targets.errors import SnnCompileError, WrongInput
 from snn_compile.targets.program.file import load_program
+from snn_compile.train import cli
 from snn_compile.train.algorithms import bptt
 from snn_compile.train.algorithms.bptt import evaluate, fit
 from snn_compile.train.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from snn_compile.train.cli import main as cli
 from snn_compile.train.configs.presets import read_config
-from snn_compile.train.kernels.leaky import filters, integrated
+from snn_compile.train.kernels.leaky import integrated
 from snn_compile.train.networks.feedforward import Run
 from snn_compile.train.networks.recurrent import RECURRENT_NEURONS, RecurrentConfig, RecurrentNetwork
 from snn_compile.train.neurons.rf_brf import resonator_step
+
+
+def filters(a, steps):
+    """Return the causal filter of each leaky integrator, (classes, steps, steps)."""
+    lag = torch.arange(steps)[:, None] - torch.arange(steps)
+    share = (1 - a)[:, None, None] * a[:, None, None] ** lag.clamp(min=0)
+    return torch.where(lag >= 0, share, share.new_zeros(()))
 
 
 @pytest.mark.parametrize("dtype, limit", [(torch.float64, 1e-12), (torch.float32, 1e-5)])
