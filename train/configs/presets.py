@@ -18,6 +18,8 @@ from snn_compile.targets.errors import SnnCompileError
 from snn_compile.train.configs.config import RunConfig, check_key, parsed, typed
 from snn_compile.train.configs.registry import CONFIGS, DEFAULT_ALGORITHM, PRESETS
 
+__all__ = ["PRESETS", "config_from", "read_config"]
+
 import_modules("snn_compile.train.configs")
 
 

@@ -95,21 +95,32 @@ def _adapt(
             u[i, j] = reached - (times * theta if far > none else none)
 
 
+@njit(inline="always")
+def integrate(
+    alpha: Any, beta: Any, gain: Any, threshold: Any, subtract: Any, u: Any, v: Any, x: Any
+) -> tuple[Any, Any, Any]:
+    """Return current, membrane after the reset, and distance from the threshold, of one LIF or CubaLIF."""
+    current = alpha * u + gain * x
+    reached = beta * v + current
+    far = reached - threshold
+    after = far if subtract else 0 * far
+    return current, after if far > 0 else reached, far
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def _integrate(
     constants: Any, alpha: Any, beta: Any, x: Any, u0: Any, v0: Any, u: Any, v: Any, z: Any, over: Any
 ) -> None:
     gain, threshold, subtract = constants[0], constants[1], constants[2]
-    none = x.dtype.type(0)
     for i in range(len(over)):
         for j in range(over.shape[1]):
-            current = alpha[j] * u0[i, j] + gain * x[i, j]
-            reached = beta[j] * v0[i, j] + current
-            far = reached - threshold
+            current, after, far = integrate(
+                alpha[j], beta[j], gain, threshold, subtract, u0[i, j], v0[i, j], x[i, j]
+            )
             u[i, j] = current
-            z[i, j] = far > none
+            v[i, j] = after
             over[i, j] = far
-            v[i, j] = subtract * far if far > none else reached
+            z[i, j] = far > 0
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})

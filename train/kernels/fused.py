@@ -1,13 +1,13 @@
 """Whole sequences of recurrent spiking layers as one differentiable operation.
 
-A layer, what it hears from outside and of itself, and what a read-out hears of it, are taken through all
-steps by compiled passes (`recurrent.py`), forwards and, by hand, backwards, so that autograd neither
-records nor replays the dozens of small operations of a step. Spikes and gradients are those of the step
-functions, which are the definition, up to the order of sums: in float32 a neuron within rounding of its
-threshold may fire in one and not in the other.
+Compiled passes (`recurrent.py`) run a layer with its input, recurrent and read-out weights through all steps,
+forwards and, with gradients written by hand, backwards, so autograd does not record the dozens of small
+operations of a step. Spikes and gradients equal those of the step functions, which are the definition, up to
+the order of sums: in float32 a neuron within rounding of its threshold may spike in one and not in the other.
 
-A few samples at a time go through the whole sequence, so that their states stay in the cache. Kept for the
-way back are the spikes, a bit each, and the states of every BLOCK steps; the steps between are run again.
+A few samples at a time go through the whole sequence, so that their states stay in the cache. Saved for the
+backward pass are the spikes, one bit each, and the states of every BLOCK steps; the steps between are run
+again (gradient checkpointing).
 
 Sequences are (steps, batch, neurons) here, so that a step is one block of memory; weights are (target,
 source) and the recurrent ones act on the spikes of the step before.
@@ -28,63 +28,41 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from snn_compile.targets.errors import SnnCompileError
-from snn_compile.train.kernels import families as family_kernels
 from snn_compile.train.kernels import recurrent as recurrent_kernels
-from snn_compile.train.kernels.recurrent import Gradients, Layer, Room, Tape
+from snn_compile.train.kernels.kinds import STATES, Kind, family_of, surrogate_of
+from snn_compile.train.kernels.recurrent import Gradients, Layer, Saved, Workspace
 from snn_compile.train.kernels.sequence import Step
-from snn_compile.train.neurons.alif import RESETS, Adaptation
-from snn_compile.train.neurons.rf_brf import THRESHOLD, Resonance
-from snn_compile.train.neurons.surrogate import (
-    SURROGATES,
-    Derivative,
-    double_bells,
-    first_order_only,
-    multi_bells,
-)
+from snn_compile.train.neurons.alif import Adaptation
+from snn_compile.train.neurons.rf_brf import Resonance
+from snn_compile.train.neurons.surrogate import first_order_only
 
 Array = npt.NDArray[Any]
 States = tuple[Tensor, ...]
-Kind = Resonance | Adaptation | Step
 
 _RECURRENT: Any = recurrent_kernels  # numba declares no arrays
 
 DENSE = 0.2
-"""The share of spikes above which a product of matrices is quicker than adding rows of weights."""
+"""Share of neurons that spike above which a matrix product is faster than adding rows of weights."""
 
 BLOCK = 16
-"""Steps that are run again at once on the way back."""
+"""Steps that the backward pass runs again at once."""
 
 VECTOR = 16
-"""Numbers that a vector instruction takes at once; targets are filled up to a multiple of it."""
+"""Numbers per vector instruction; the number of targets is padded to a multiple of it."""
 
-SURROGATES_TOGETHER = 1024
-"""Derivatives of spikes that are found at once."""
+SURROGATE_CHUNK = 1024
+"""Surrogate derivatives that are computed at once."""
 
-TOGETHER = 16384
-"""States of neurons, samples times neurons, that are stepped together."""
-
-_STATES = {Resonance: 3, Adaptation: 2, Step: 2}
-_CODES = {
-    "arctan": family_kernels.ARCTAN,
-    "linear": family_kernels.LINEAR,
-    "exponential": family_kernels.EXPONENTIAL,
-    "double-gaussian": family_kernels.BELLS,
-    "multi-gaussian": family_kernels.BELLS,
-    "multi-gaussian-0.3": family_kernels.BELLS,
-}
-_BELLS = {
-    "double-gaussian": double_bells(),
-    "multi-gaussian": multi_bells(),
-    "multi-gaussian-0.3": multi_bells(0.3),
-}
+NEURONS_TOGETHER = 16384
+"""Neurons, counted over samples, that are stepped together."""
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """What a layer hears and who hears it, each (target, source) or None.
+    """Input, recurrent and read-out weights of a layer, each (target, source) or None.
 
-    Without `inward` (neurons, inputs) what arrives from outside is given as it is; `recurrent` (neurons,
-    neurons) acts on the spikes of the step before, `outward` (classes, neurons) on those of the step.
+    Without `inward` (neurons, inputs) the input is used unweighted; `recurrent` (neurons, neurons) weights
+    the spikes of the step before, `outward` (classes, neurons) those of the step.
     """
 
     inward: Tensor | None = None
@@ -97,8 +75,8 @@ def run_resonators(
 ) -> tuple[Tensor, States]:
     """Return the spikes (steps, batch, neurons) of resonators, and their last states (u, v, q, z).
 
-    `x` is what arrives from outside, `weight` the recurrent weights or None; omega and b (neurons,) are those
-    of `resonators.damping`; `states` start at 0 if None.
+    `x` (steps, batch, neurons) is the input, `weight` the recurrent weights or None; omega and b (neurons,)
+    are those of `neurons.rf_brf.damping`; `states` start at 0 if None.
     """
     return _spikes(x, weight, (omega, b), kind, states)
 
@@ -130,10 +108,10 @@ def run_layer(
     states: States | None = None,
     spikes: bool = True,
 ) -> tuple[Tensor, Tensor | None, States | None]:
-    """Return what the read-out hears, (steps, batch, classes), the spikes and the last states.
+    """Return the input of the read-out, (steps, batch, classes), the spikes and the last states.
 
     `x` is (steps, batch, inputs); parameters and states are those of `run_resonators` and its like. Without
-    `spikes` they and the states are None, which spares a sequence as large as the layer. `weights` must have
+    `spikes` they and the states are None, which saves a sequence as large as the layer. `weights` must have
     outward ones.
     """
     assert weights.outward is not None
@@ -159,7 +137,7 @@ def _run(
     _check(x, weights, parameters, kind, states)
     size = x.shape[2] if weights.inward is None else len(weights.inward)
     if states is None:
-        states = tuple(x.new_zeros(x.shape[1], size) for _ in range(_STATES[type(kind)] + 1))
+        states = tuple(x.new_zeros(x.shape[1], size) for _ in range(STATES[type(kind)] + 1))
     spread = [p.to(x.dtype).expand(size) for p in parameters]
     matrices = weights.inward, weights.recurrent, weights.outward
     options = kind, spikes, torch.is_grad_enabled()
@@ -178,7 +156,7 @@ def _check(
     size = x.shape[2] if weights.inward is None else len(weights.inward)
     if not size or not x.shape[2]:
         raise SnnCompileError(f"a layer has {size} neurons and {x.shape[2]} inputs; it must have some")
-    count = _STATES[type(kind)] + 1
+    count = STATES[type(kind)] + 1
     if states is not None and len(states) != count:
         raise SnnCompileError(
             f"{len(states)} states were given; a {type(kind).__name__} has {count}, with the last spikes"
@@ -205,7 +183,7 @@ def _check(
 
 
 class _Fused(torch.autograd.Function):
-    """Inputs: kind, are spikes and gradients wanted, x, three weights, two parameters, states, spikes."""
+    """Arguments: kind, whether to return spikes, whether to save, x, 3 weights, 2 parameters, states."""
 
     @staticmethod
     def forward(
@@ -232,7 +210,7 @@ class _Fused(torch.autograd.Function):
 
 @cache
 def _pools() -> ThreadpoolController:
-    """Return the libraries' threads: products as small as a step's lose by more than one."""
+    """Return the controller of BLAS's threads: products as small as a step's lose by more than one."""
     import_module("scipy.linalg")  # the BLAS of compiled products, which must be there to be limited
     return ThreadpoolController()
 
@@ -245,13 +223,13 @@ class _Sequence:
         assert x is not None and one is not None and two is not None and spikes is not None
         size, classes = len(one), 0 if outward is None else len(outward)
         targets = -(-(size + classes) // VECTOR) * VECTOR
-        weights = _room((targets, size), x.dtype, 0)
+        weights = _aligned((targets, size), x.dtype, 0)
         weights[:size] = 0 if recurrent is None else recurrent
         weights[size : size + classes] = 0 if outward is None else outward
-        out, spare = _room((size + 1, targets), x.dtype, 0), _room((3, SURROGATES_TOGETHER), x.dtype)
+        out, spare = _aligned((size + 1, targets), x.dtype, 0), _aligned((3, SURROGATE_CHUNK), x.dtype)
         out[:size] = weights.T
-        family, constants = _numbers(kind)
-        code, bells = _surrogate(kind.surrogate)
+        family, constants = family_of(kind)
+        code, bells = surrogate_of(kind.surrogate)
         self.given = kind.surrogate if callable(kind.surrogate) else None
         self.there = tuple(w is not None for w in (inward, recurrent, outward))
         self.layer = Layer(
@@ -262,7 +240,7 @@ class _Sequence:
             inward=np.empty((0, size), x.dtype) if inward is None else np.ascontiguousarray(inward.T),
             weights=weights,
             out=out,
-            hears=recurrent is not None or outward is not None,
+            connected=recurrent is not None or outward is not None,
             dense=DENSE,
             surrogate=code,
             bells=np.array(bells, x.dtype).reshape(-1, 3),
@@ -275,52 +253,52 @@ class _Sequence:
         self.masks = np.zeros((self.steps + 1, self.batch, self.words), np.uint64)
         sent = np.zeros((self.batch, 64 * self.words), np.uint8)
         sent[:, :size] = spikes
-        parts = max(1, min(self.batch, -(-self.batch * size // TOGETHER)))
+        parts = max(1, min(self.batch, -(-self.batch * size // NEURONS_TOGETHER)))
         self.edges = [self.batch * k // parts for k in range(parts + 1)]
         self.counts = np.zeros((parts, self.steps + 1), np.int64)
         for part, (low, high) in enumerate(pairwise(self.edges)):
             self.counts[part, 0] = _RECURRENT.mark(sent[low:high].view(np.uint64), self.masks[0, low:high])
 
     def empty(self, steps: int) -> Array:
-        """Return room for so many steps of all neurons."""
+        """Return an empty array for so many steps of all neurons."""
         return np.empty((steps, self.batch, self.size), self.x.dtype)
 
-    def room(self, samples: int, steps: int | None = None, over: int = 1) -> Room:
-        """Return room for some samples with one round, or with one for each of `steps`."""
+    def workspace(self, samples: int, steps: int | None = None, over: int = 1) -> Workspace:
+        """Return a workspace for some samples with one round, or with one for each of `steps`."""
         shape, rounds, dtype = (samples, self.size), steps or 1, self.x.dtype
-        return Room(
-            track=_room((rounds + 1, len(self.first), *shape), dtype),
+        return Workspace(
+            track=_aligned((rounds + 1, len(self.first), *shape), dtype),
             fires=np.zeros((rounds + 1, samples, 64 * self.words), np.uint8),
-            heard=_room((rounds + 1 if steps else 1, samples, len(self.layer.weights)), dtype),
-            over=_room((max(over, rounds), *shape), dtype),
-            z=_room(shape, dtype),
+            incoming=_aligned((rounds + 1 if steps else 1, samples, len(self.layer.weights)), dtype),
+            over=_aligned((max(over, rounds), *shape), dtype),
+            z=_aligned(shape, dtype),
         )
 
     def run(self, keep: bool) -> tuple[Array, Array]:
-        """Return what is read and the last states; with `keep` there is a way back."""
+        """Return the input of the read-out and the last states; `keep` saves what `back` needs."""
         every = min(BLOCK, self.steps)
-        marks = np.empty((-(-self.steps // every) if keep else 0, *self.first.shape), self.x.dtype)
+        checkpoints = np.empty((-(-self.steps // every) if keep else 0, *self.first.shape), self.x.dtype)
         read = np.empty((self.steps, self.batch, self.classes), self.x.dtype)
         states = np.empty_like(self.first)
         parts, listed = len(self.edges) - 1, self.steps + 1 if keep else 1
         samples = max(high - low for low, high in pairwise(self.edges))
         most = int(DENSE * samples * self.size) + 8 * samples  # lists are filled up to eights
-        self.tape = Tape(
+        self.saved = Saved(
             x=self.x,
             masks=self.masks,
             counts=self.counts,
-            places=np.empty((parts, listed, most), np.int32),
-            ends=np.zeros((parts, listed, samples, 3), np.int32),
+            indices=np.empty((parts, listed, most), np.int32),
+            bounds=np.zeros((parts, listed, samples, 3), np.int32),
             read=read,
             every=every,
-            marks=marks,
+            checkpoints=checkpoints,
         )
         for part, (low, high) in enumerate(pairwise(self.edges)):
-            room = self.room(high - low)
-            room.track[0] = self.first[:, low:high]
-            marks[:1, :, low:high] = room.track[0]
-            _RECURRENT.sweep(self.layer, self.tape, room, 0, self.steps, low, part, False)
-            states[:, low:high] = room.track[self.steps % 2]
+            workspace = self.workspace(high - low)
+            workspace.track[0] = self.first[:, low:high]
+            checkpoints[:1, :, low:high] = workspace.track[0]
+            _RECURRENT.sweep(self.layer, self.saved, workspace, 0, self.steps, low, part, False)
+            states[:, low:high] = workspace.track[self.steps % 2]
         return read, states
 
     def spikes(self) -> Array:
@@ -336,7 +314,7 @@ class _Sequence:
         layer, (targets, size) = self.layer, self.layer.weights.shape
         states, last = np.stack(g_states), np.zeros((self.batch, size), self.x.dtype)
         g = Gradients(
-            pull=pull,
+            spikes=pull,
             read=read,
             x=np.empty_like(self.x if by_input else self.x[:1, :0]),
             states=states,
@@ -345,12 +323,14 @@ class _Sequence:
             two=np.zeros(size),
             inward=np.zeros(layer.inward.shape),
             out=np.zeros((size, targets)),
-            some=_room((size, targets), self.x.dtype, 0),
+            partial=_aligned((size, targets), self.x.dtype, 0),
         )
         for part, (low, high) in enumerate(pairwise(self.edges)):
             mine = g._replace(states=states[:, low:high].copy(), last=last[low:high])
-            room = self.room(high - low, self.tape.every)
-            _RECURRENT.trace(layer, self.tape, room, mine, low, part, self._given(low, high, part))
+            workspace = self.workspace(high - low, self.saved.every)
+            _RECURRENT.backpropagate(
+                layer, self.saved, workspace, mine, low, part, self._derivatives(low, high, part)
+            )
             states[:, low:high] = mine.states
         weights = g.inward.T, g.out[:, :size].T, g.out[:, size : size + self.classes].T
         found = [g.x if by_input else None]
@@ -358,42 +338,23 @@ class _Sequence:
         found += [g.one, g.two, *states, last]
         return tuple(None if f is None else torch.from_numpy(np.asarray(f, self.x.dtype)) for f in found)
 
-    def _given(self, low: int, high: int, part: int) -> Array:
-        """Return the derivatives of some samples' spikes where their surrogate is a function, else none."""
-        room = self.room(high - low, over=self.steps)
+    def _derivatives(self, low: int, high: int, part: int) -> Array:
+        """Return the spikes' derivatives if the surrogate is a function, else an empty array."""
+        workspace = self.workspace(high - low, over=self.steps)
         if self.given is None:
-            nothing: Array = room.over[:0]
+            nothing: Array = workspace.over[:0]
             return nothing
-        room.track[0] = self.first[:, low:high]
-        _RECURRENT.sweep(self.layer, self.tape, room, 0, self.steps, low, part, True)
-        return _array(self.given(torch.from_numpy(room.over)))
+        workspace.track[0] = self.first[:, low:high]
+        _RECURRENT.sweep(self.layer, self.saved, workspace, 0, self.steps, low, part, True)
+        return _array(self.given(torch.from_numpy(workspace.over)))
 
 
-def _room(shape: tuple[int, ...], dtype: np.dtype[Any], fill: float | None = None) -> Array:
-    """Return an array that begins on a line of the cache, as torch's do and numpy's need not."""
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any], fill: float | None = None) -> Array:
+    """Return an array aligned to a cache line, as torch's are and numpy's need not be."""
     made: Array = _array(torch.empty(shape, dtype=getattr(torch, dtype.name)))
     if fill is not None:
         made.fill(fill)
     return made
-
-
-def _numbers(kind: Kind) -> tuple[int, tuple[float, ...]]:
-    """Return the family of a kind and its constants, in the order of `family_kernels`."""
-    if isinstance(kind, Resonance):
-        constants = kind.delta, kind.gamma, THRESHOLD, kind.smooth_reset, kind.refractory
-        return family_kernels.RESONATORS, constants
-    if isinstance(kind, Adaptation):
-        return family_kernels.ADAPTIVE, (kind.base, kind.scale, RESETS[kind.reset], 0.0, 0.0)
-    return family_kernels.INTEGRATORS, (kind.gain, kind.threshold, kind.subtract, not kind.detached, 0.0)
-
-
-def _surrogate(surrogate: str | Derivative) -> tuple[int, tuple[tuple[float, float, float], ...]]:
-    """Return a surrogate's code in `family_kernels` and its bells; a function has none."""
-    if not isinstance(surrogate, str):
-        return -1, ()
-    if surrogate not in SURROGATES:
-        raise SnnCompileError(f"no surrogate {surrogate!r}; use one of {', '.join(SURROGATES)}")
-    return _CODES[surrogate], _BELLS.get(surrogate, ())
 
 
 def _array(tensor: Tensor) -> Array:

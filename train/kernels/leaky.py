@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
 
-from snn_compile.train.kernels import recurrent as recurrent_kernels
 from snn_compile.train.neurons.surrogate import first_order_only
 
 
@@ -29,7 +29,7 @@ class _Leaky(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, a: Tensor) -> Tensor:
         x, a = x.contiguous(), a.contiguous()
         y = torch.empty_like(x)
-        recurrent_kernels.leaky_forward(x.detach().numpy(), a.detach().numpy(), y.numpy())
+        _forward(x.detach().numpy(), a.detach().numpy(), y.numpy())
         ctx.save_for_backward(x, a, y)
         return y
 
@@ -39,5 +39,31 @@ class _Leaky(torch.autograd.Function):
         x, a, y = ctx.saved_tensors
         g_x, g_a = torch.empty_like(x), np.zeros(len(a))
         given = [t.detach().contiguous().numpy() for t in (gradients[0], x, y, a)]
-        recurrent_kernels.leaky_backward(*given, g_x.numpy(), g_a)  # type: ignore[call-arg]
+        _backward(*given, g_x.numpy(), g_a)  # type: ignore[call-arg]
         return g_x, torch.from_numpy(g_a).to(a.dtype)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _forward(x: Any, a: Any, y: Any) -> None:
+    """Write into `y` the leaky integrals y_t = a y_(t-1) + (1 - a) x_t; both (steps, batch, classes)."""
+    one = x.dtype.type(1)
+    for t in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            for j in range(x.shape[2]):
+                fresh = (one - a[j]) * x[t, i, j]
+                y[t, i, j] = a[j] * y[t - 1, i, j] + fresh if t else fresh
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _backward(g_y: Any, x: Any, y: Any, a: Any, g_x: Any, g_a: Any) -> None:
+    """Write into `g_x` the gradient by x, and add to `g_a` (classes,) the one by a."""
+    one = x.dtype.type(1)
+    held = np.zeros(x.shape[1:], x.dtype)
+    for back in range(x.shape[0]):
+        t = x.shape[0] - 1 - back
+        for i in range(x.shape[1]):
+            for j in range(x.shape[2]):
+                g = g_y[t, i, j] + a[j] * held[i, j]
+                held[i, j] = g
+                g_x[t, i, j] = (one - a[j]) * g
+                g_a[j] += g * ((y[t - 1, i, j] if t else 0 * one) - x[t, i, j])

@@ -1,10 +1,9 @@
 """One pass over the steps of a layer of neurons, forwards and backwards, compiled.
 
-Torch would read and write every array once for each of a dozen operations a step; here a neuron's state
-stays in the cache from its first step to its last. Sequences are (batch, steps, neurons); what arrives may
-be of one step, which then holds for all. States `u` and `v` (batch, neurons) are updated in place; decays,
-thresholds and biases are (neurons,). `us` keeps the currents for the gradient of their decay, or has no
-steps.
+Torch would read and write every array once for each of a dozen operations per step; here a neuron's state
+stays in the cache from its first step to its last. Sequences are (batch, steps, neurons); an input of one
+step is repeated. States `u` and `v` (batch, neurons) are updated in place; decays, thresholds and biases are
+(neurons,). `us` saves the currents for the gradient of their decay, or has no steps.
 """
 
 from __future__ import annotations
@@ -14,9 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-_M = float(1 << 23)
-_TURN = 2 * _M
-_SHARE = 1.0 / 4096
+from snn_compile.train.kernels.families import integrate
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -40,14 +37,13 @@ def float_forward(
         for t in range(steps):
             now = x[b, 0 if repeat else t]
             for j in range(size):
-                current = alpha[j] * u[b, j] + gain * now[j]
+                current, after, far = integrate(
+                    alpha[j], beta[j], gain, threshold[j], subtract, u[b, j], v[b, j], now[j]
+                )
                 u[b, j] = current
-                reached = beta[j] * v[b, j] + current
-                spike = reached > threshold[j]
-                over[b, t, j] = reached - threshold[j]
-                z[b, t, j] = spike
-                after = reached - threshold[j] if subtract else 0 * threshold[j]
-                v[b, j] = after if spike else reached
+                v[b, j] = after
+                over[b, t, j] = far
+                z[b, t, j] = far > 0
             if keep:
                 us[b, t] = u[b]
 
@@ -60,6 +56,9 @@ def integer_forward(
     bias: Any,
     threshold: Any,
     unit: float,
+    half: float,
+    share: float,
+    shift: float,
     subtract: bool,
     spiking: bool,
     u: Any,
@@ -68,10 +67,12 @@ def integer_forward(
     z: Any,
     over: Any,
 ) -> None:
-    """Step as a chip does (`targets.oracle`), in whole numbers that float64 holds exactly.
+    """Step as a chip does (`targets/oracle/lif.py`), in integers that float64 represents exactly.
 
-    `a` is the sum of the weights, keep_u = 4096 - (du + 1), keep_v = 4096 - dv; bias and threshold are in
-    units of the membrane. `over` is (v - threshold) / unit before the reset; without spikes z is v.
+    `a` is the sum of the weights. With decay registers du, dv of a chip whose decay of 1 is D:
+    keep_u = D - (du + 1), keep_v = D - dv, `share` = 1 / D. `half` is half the range of a state, `shift` the
+    factor from a sum of weights to a state; bias and threshold are in units of the membrane. `over` is
+    (v - threshold) / unit before the reset; if the neurons do not spike, z is v.
     """
     batch, steps, size = z.shape
     repeat, keep = a.shape[1] == 1, us.shape[1] > 0
@@ -79,12 +80,12 @@ def integer_forward(
         for t in range(steps):
             now = a[b, 0 if repeat else t]
             for j in range(size):
-                current = np.trunc(u[b, j] * keep_u[j] * _SHARE) + 64.0 * now[j]
-                current -= _TURN if current > _M else 0.0
-                current += _TURN if current <= -_M else 0.0
+                current = np.trunc(u[b, j] * keep_u[j] * share) + shift * now[j]
+                current -= 2.0 * half if current > half else 0.0
+                current += 2.0 * half if current <= -half else 0.0
                 u[b, j] = current
-                reached = np.trunc(v[b, j] * keep_v[j] * _SHARE) + current + bias[j]
-                reached = min(max(reached, 1.0 - _M), _M - 1.0)
+                reached = np.trunc(v[b, j] * keep_v[j] * share) + current + bias[j]
+                reached = min(max(reached, 1.0 - half), half - 1.0)
                 spike = spiking and reached > threshold[j]
                 over[b, t, j] = (reached - threshold[j]) / unit
                 z[b, t, j] = spike if spiking else reached

@@ -1,12 +1,13 @@
 """Sequences of recurrent layers, forwards and backwards, a few samples at a time, compiled.
 
-A layer is a family of neurons (`families.py`) with its constants, two parameters a neuron and up to
-three states. Samples do not meet within a sequence, so that a few of them are taken through many steps with
-everything that they need in the cache.
+A layer is a family of neurons (`families.py`) with its constants, two parameters per neuron and up to
+three states. Samples are independent of each other, so a few of them at a time run through many steps with
+all their data in the cache.
 
-Spikes are kept as bits, 64 neurons a word, and act through one matrix `out` (neurons, targets): its columns
-are the recurrent weights and then those of the read-out. `heard` (steps, samples, targets) is what the spikes
-before a step sent; in its first columns it becomes that step's input, and its gradient on the way back.
+Spikes are stored as bits, 64 neurons per word, and weighted by one matrix `out` (neurons, targets) whose
+columns are the recurrent weights followed by those of the read-out. `incoming` (steps, samples, targets)
+holds the weighted spikes of the step before; its first columns become the step's input and, in the backward
+pass, the gradient by it.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ _PLACES = np.array([((0x03F79D71B4CB0A89 << i) & ((1 << 64) - 1)) >> 58 for i in
 """Which bit is set, by the top six bits of its product with a de Bruijn sequence."""
 
 _GATHER, _COUNT = np.uint64(0x0102040810204080), np.uint64(0x0101010101010101)
-"""What brings the lowest bits of eight bytes together in the top byte, and what adds them up there."""
+"""What brings the lowest bits of byte bytes together in the top byte, and what adds them up there."""
 
 FEW = 8
-"""Inputs that are weighted one by one; the products of more are one of matrices."""
+"""Number of inputs up to which they are weighted one by one; more are weighted by one matrix product."""
 
 
 class Layer(NamedTuple):
     """A layer: its family and constants, two parameters (neurons,), weights, and the surrogate of its spikes.
 
-    `inward` is (inputs, neurons), of no inputs if what arrives is given as it is. `weights` (targets,
-    neurons) are the recurrent ones, those of the read-out and zeros up to whole vectors, `out` (neurons + 1,
-    targets) is that turned round with a row of zeros; `hears` says that there are any. Above the share
-    `dense` of spikes their products are of matrices. `spare` (3, room) is for the surrogate, `bits` (1, room)
-    its first row as integers.
+    `inward` is (inputs, neurons), with 0 inputs if currents are given unweighted. `weights` (targets,
+    neurons) stacks the recurrent weights, those of the read-out and zeros up to whole vectors; `out`
+    (neurons + 1, targets) is its transpose with a row of zeros; `connected` tells whether there are any. If
+    more than the share `dense` of the neurons spikes, the weighted sums are matrix products. `spare` (3, n)
+    is scratch space of the surrogate, `bits` (1, n) its first row as integers.
     """
 
     family: int
@@ -48,7 +49,7 @@ class Layer(NamedTuple):
     inward: Any
     weights: Any
     out: Any
-    hears: bool
+    connected: bool
     dense: float
     surrogate: int
     bells: Any
@@ -56,50 +57,52 @@ class Layer(NamedTuple):
     bits: Any
 
 
-class Tape(NamedTuple):
-    """A sequence: `x` (steps, batch, inputs), the spikes before each step and after the last, what is read.
+class Saved(NamedTuple):
+    """What the forward pass saves of a sequence `x` (steps, batch, inputs) for the backward pass.
 
-    `masks` (steps + 1, batch, words) are bits, `counts` (parts, steps + 1) how many of them are set in a part
-    of the batch. `places` (parts, steps + 1, most) and `ends` (parts, steps + 1, samples, 3) list them as
-    `_find` does where they are few; without a way back they are of one step, for all in turn. `read` is
-    (steps, batch, classes). `marks` (n, states, batch, neurons) are the states before the steps 0, `every`, 2
-    `every` and so on, or none.
+    `masks` (steps + 1, batch, words) are the spikes before each step and after the last one, as bits;
+    `counts` (parts, steps + 1) is the number of spikes in each part of the batch. Where they are few,
+    `indices` (parts, steps + 1, n) and `bounds` (parts, steps + 1, samples, 3) list them as `_find` does;
+    without a backward pass both hold one step that is overwritten. `read` (steps, batch, classes) is the
+    input of the read-out. `checkpoints` (n, states, batch, neurons) are the states before the steps 0,
+    `every`, 2 `every` and so on, or empty.
     """
 
     x: Any
     masks: Any
     counts: Any
-    places: Any
-    ends: Any
+    indices: Any
+    bounds: Any
     read: Any
     every: int
-    marks: Any
+    checkpoints: Any
 
 
-class Room(NamedTuple):
-    """Where some samples are stepped: rounds of (samples, ...) that follow each other and begin again.
+class Workspace(NamedTuple):
+    """Ring buffers (rounds, samples, ...) in which the steps of some samples are computed.
 
-    `track` are states, `fires` spikes, a byte each in rows of whole words, `heard` what the spikes before a
-    step sent, `over` the distance from threshold; `z` (samples, neurons) is room.
+    `track` holds the states, `fires` the spikes (one byte each, in rows of whole words), `incoming` the
+    weighted spikes of the step before, `over` the distance from the threshold; `z` (samples, neurons) is
+    scratch space.
     """
 
     track: Any
     fires: Any
-    heard: Any
+    incoming: Any
     over: Any
     z: Any
 
 
 class Gradients(NamedTuple):
-    """Gradients by the spikes and by what is read, from outside; by all the rest, which are written.
+    """Gradients of the loss: by the spikes and the input of the read-out (given), by all else (computed).
 
-    `pull` (steps, batch, neurons) may be of no steps, and `x` of one step and no samples: a slice of samples
-    of a step must then be empty. `states` (states, samples, neurons) are at first by the last states, in the
-    end by the first ones; `last` (samples, neurons) by the spikes before the first step. `one`, `two`,
-    `inward`, `out` are float64 and added to, `some` is room for `out`.
+    `spikes` (steps, batch, neurons) may have no steps, and `x` one step and no samples: then no gradient by
+    the input is computed. `states` (states, samples, neurons) holds the gradient by the last states, and on
+    return that by the first ones; `last` (samples, neurons) is by the spikes before the first step. `one`,
+    `two`, `inward` and `out` are float64 sums that are added to; `partial` collects `out` in x's type.
     """
 
-    pull: Any
+    spikes: Any
     read: Any
     x: Any
     states: Any
@@ -108,20 +111,20 @@ class Gradients(NamedTuple):
     two: Any
     inward: Any
     out: Any
-    some: Any
+    partial: Any
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def mark(eights: Any, masks: Any) -> int:
-    """Write spikes, bytes in words of eight (samples, 8 words), as bits (samples, words); return how many."""
+def mark(packed: Any, masks: Any) -> int:
+    """Write spikes, bytes in rows of whole words, as bits (samples, words); return how many there are."""
     count = np.uint64(0)
     for i in range(masks.shape[0]):
         for w in range(masks.shape[1]):
             word = np.uint64(0)
             for k in range(8):
-                eight = eights[i, 8 * w + k]
-                word |= (eight * _GATHER >> np.uint64(56)) << np.uint64(8 * k)
-                count += eight * _COUNT >> np.uint64(56)
+                byte = packed[i, 8 * w + k]
+                word |= (byte * _GATHER >> np.uint64(56)) << np.uint64(8 * k)
+                count += byte * _COUNT >> np.uint64(56)
             masks[i, w] = word
     return int(count)
 
@@ -137,244 +140,225 @@ def spread(masks: Any, z: Any) -> None:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _many(layer: Layer, tape: Tape, room: Room, t: int, part: int) -> bool:
-    """Say whether so many fired before step `t` that a product of matrices is quicker."""
-    return bool(tape.counts[part, t] > layer.dense * room.z.size)
+def _dense(layer: Layer, saved: Saved, work: Workspace, t: int, part: int) -> bool:
+    """Return whether so many neurons spiked before step `t` that a matrix product is faster."""
+    return bool(saved.counts[part, t] > layer.dense * work.z.size)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _find(masks: Any, low: int, none: int, places: Any, ends: Any) -> None:
-    """Write which neurons fired, sample after sample, each list filled up with `none` to whole eights.
+def _find(masks: Any, low: int, none: int, indices: Any, bounds: Any) -> None:
+    """List the indices of neurons that spiked, sample by sample, each list padded with `none` to packed.
 
-    `ends` (samples, 3) is where a list begins, where its neurons end and where it ends.
+    `bounds` (samples, 3) is where a list begins, where its neurons end and where its padding bounds.
     """
     count = 0
-    for i in range(ends.shape[0]):
-        ends[i, 0] = count
+    for i in range(bounds.shape[0]):
+        bounds[i, 0] = count
         for w in range(masks.shape[1]):
             word = masks[low + i, w]
             while word:
-                places[count] = 64 * w + _PLACES[(word & (~word + _ONE)) * _BRUIJN >> _TOP]
+                indices[count] = 64 * w + _PLACES[(word & (~word + _ONE)) * _BRUIJN >> _TOP]
                 word &= word - _ONE
                 count += 1
-        ends[i, 1] = count
-        while (count - ends[i, 0]) % 8:
-            places[count] = none
+        bounds[i, 1] = count
+        while (count - bounds[i, 0]) % 8:
+            indices[count] = none
             count += 1
-        ends[i, 2] = count
+        bounds[i, 2] = count
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _hear(places: Any, ends: Any, out: Any, heard: Any) -> None:
-    """Write for each sample the sum of the rows of `out` whose neurons fired, eight at a time.
+def _gather(indices: Any, bounds: Any, out: Any, incoming: Any) -> None:
+    """Write for each sample the sum of the rows of `out` whose neurons spiked, byte at a time.
 
-    The last row of `out` is none's and 0.
+    The last row of `out` is 0 and stands for the padding.
     """
-    for i in range(heard.shape[0]):
+    for i in range(incoming.shape[0]):
         for j in range(out.shape[1]):
-            heard[i, j] = 0
-        for k in range(ends[i, 0], ends[i, 2], 8):
-            a, b, c, d = places[k], places[k + 1], places[k + 2], places[k + 3]
-            e, f, g, h = places[k + 4], places[k + 5], places[k + 6], places[k + 7]
+            incoming[i, j] = 0
+        for k in range(bounds[i, 0], bounds[i, 2], 8):
+            a, b, c, d = indices[k], indices[k + 1], indices[k + 2], indices[k + 3]
+            e, f, g, h = indices[k + 4], indices[k + 5], indices[k + 6], indices[k + 7]
             for j in range(out.shape[1]):
                 near = (out[a, j] + out[b, j]) + (out[c, j] + out[d, j])
-                heard[i, j] += near + ((out[e, j] + out[f, j]) + (out[g, j] + out[h, j]))
+                incoming[i, j] += near + ((out[e, j] + out[f, j]) + (out[g, j] + out[h, j]))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _blame(heard: Any, places: Any, ends: Any, g_out: Any) -> None:
-    """Add to `g_out` what the gradients of what was heard give to the neurons that fired."""
-    for i in range(heard.shape[0]):
-        for k in range(ends[i, 0], ends[i, 1]):
-            place = places[k]
-            for j in range(heard.shape[1]):
-                g_out[place, j] += heard[i, j]
+def _scatter_grad(incoming: Any, indices: Any, bounds: Any, g_out: Any) -> None:
+    """Add the gradients by `incoming` to the rows of `g_out` whose neurons spiked: `_gather` reversed."""
+    for i in range(incoming.shape[0]):
+        for k in range(bounds[i, 0], bounds[i, 1]):
+            index = indices[k]
+            for j in range(incoming.shape[1]):
+                g_out[index, j] += incoming[i, j]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _arrive(x: Any, inward: Any, heard: Any) -> None:
-    """Add a step's input to what was heard: x itself, or weighted by `inward` (inputs, neurons)."""
+def _add_input(x: Any, inward: Any, incoming: Any) -> None:
+    """Add a step's input to `incoming`: x itself, or weighted by `inward` (inputs, neurons)."""
     inputs, size = inward.shape
     if inputs > FEW:
         more = np.dot(x, inward)
         for i in range(x.shape[0]):
             for j in range(size):
-                heard[i, j] += more[i, j]
+                incoming[i, j] += more[i, j]
     elif inputs:
         for i in range(x.shape[0]):
             for k in range(inputs):
                 value = x[i, k]
                 for j in range(size):
-                    heard[i, j] += value * inward[k, j]
+                    incoming[i, j] += value * inward[k, j]
     else:
         for i in range(x.shape[0]):
             for j in range(size):
-                heard[i, j] += x[i, j]
+                incoming[i, j] += x[i, j]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def sweep(
-    layer: Layer, tape: Tape, room: Room, first: int, last: int, low: int, part: int, again: bool
+    layer: Layer, saved: Saved, work: Workspace, first: int, last: int, low: int, part: int, again: bool
 ) -> None:
-    """Take the samples from `low` on through steps `first` to `last`; spikes before `first` are on the tape.
+    """Run the samples from `low` on through the steps `first` to `last`; spikes before `first` are saved.
 
-    `room.track` begins with the states before `first`. What is read and marks are left alone if it is done
-    `again`.
+    `work.track` begins with the states before `first`. If the steps are run `again`, the input of the
+    read-out and the checkpoints are left as they are.
     """
-    samples, size = room.z.shape
-    classes = 0 if again else tape.read.shape[2]
-    spread(tape.masks[first, low : low + samples], room.fires[0, :, :size])
+    samples, size = work.z.shape
+    classes = 0 if again else saved.read.shape[2]
+    spread(saved.masks[first, low : low + samples], work.fires[0, :, :size])
     for t in range(first, last + (classes > 0)):
         n = t - first
-        now, was = room.heard[n % len(room.heard)], room.fires[n % len(room.fires)]
-        if layer.hears and _many(layer, tape, room, t, part):
-            spread(tape.masks[t, low : low + samples], room.z)
-            np.dot(room.z, layer.out[:size], now)
-        elif layer.hears:
-            turn = t % tape.places.shape[1]
-            places, ends = tape.places[part, turn], tape.ends[part, turn, :samples]
+        now, was = work.incoming[n % len(work.incoming)], work.fires[n % len(work.fires)]
+        if layer.connected and _dense(layer, saved, work, t, part):
+            spread(saved.masks[t, low : low + samples], work.z)
+            np.dot(work.z, layer.out[:size], now)
+        elif layer.connected:
+            slot = t % saved.indices.shape[1]
+            indices, bounds = saved.indices[part, slot], saved.bounds[part, slot, :samples]
             if not again:
-                _find(tape.masks[t], low, size, places, ends)
-            _hear(places, ends, layer.out, now)
+                _find(saved.masks[t], low, size, indices, bounds)
+            _gather(indices, bounds, layer.out, now)
         else:
             now[:] = 0
         if classes and t:
-            tape.read[t - 1, low : low + samples] = now[:, size : size + classes]
+            saved.read[t - 1, low : low + samples] = now[:, size : size + classes]
         if t == last:
             break
-        _arrive(tape.x[t, low : low + samples], layer.inward, now)
-        before, after = room.track[n % len(room.track)], room.track[(n + 1) % len(room.track)]
-        fire, over = room.fires[(n + 1) % len(room.fires)], room.over[n % len(room.over)]
+        _add_input(saved.x[t, low : low + samples], layer.inward, now)
+        before, after = work.track[n % len(work.track)], work.track[(n + 1) % len(work.track)]
+        fire, over = work.fires[(n + 1) % len(work.fires)], work.over[n % len(work.over)]
         step_forward(layer.family, layer.constants, layer.one, layer.two, now, before, was, after, fire, over)
         if again:
             continue
-        tape.counts[part, t + 1] = mark(fire.view(np.uint64), tape.masks[t + 1, low : low + samples])
-        if len(tape.marks) and (t + 1) % tape.every == 0 and t + 1 < len(tape.x):
-            tape.marks[(t + 1) // tape.every, :, low : low + samples] = after
+        saved.counts[part, t + 1] = mark(fire.view(np.uint64), saved.masks[t + 1, low : low + samples])
+        if len(saved.checkpoints) and (t + 1) % saved.every == 0 and t + 1 < len(saved.x):
+            saved.checkpoints[(t + 1) // saved.every, :, low : low + samples] = after
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _credit(layer: Layer, tape: Tape, room: Room, heard: Any, t: int, low: int, part: int, some: Any) -> None:
-    """Add to `some` what the gradients by what was heard give to the spikes before step `t`."""
-    samples, size = room.z.shape
-    if _many(layer, tape, room, t, part):
-        spread(tape.masks[t, low : low + samples], room.z)
-        more = np.dot(room.z.T, heard)
+def _accumulate_grad(
+    layer: Layer, saved: Saved, work: Workspace, incoming: Any, t: int, low: int, part: int, partial: Any
+) -> None:
+    """Add to `partial` the gradient by `out` that the spikes before step `t` cause."""
+    samples, size = work.z.shape
+    if _dense(layer, saved, work, t, part):
+        spread(saved.masks[t, low : low + samples], work.z)
+        more = np.dot(work.z.T, incoming)
         for i in range(size):
-            for j in range(heard.shape[1]):
-                some[i, j] += more[i, j]
+            for j in range(incoming.shape[1]):
+                partial[i, j] += more[i, j]
     else:
-        _blame(heard, tape.places[part, t], tape.ends[part, t, :samples], some)
+        _scatter_grad(incoming, saved.indices[part, t], saved.bounds[part, t, :samples], partial)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _input(x: Any, inward: Any, heard: Any, g_x: Any, g_inward: Any) -> None:
-    """Write into `g_x` (samples, inputs), if it has samples, and add to `g_inward` what an input gets."""
+def _input_grad(x: Any, inward: Any, incoming: Any, g_x: Any, g_inward: Any) -> None:
+    """Write the gradient by the input into `g_x` (samples, inputs), if it has samples; add to `g_inward`."""
     inputs, size = inward.shape
     for i in range(g_x.shape[0]):
         if inputs:
             for k in range(inputs):
                 total = inward.dtype.type(0)
                 for j in range(size):
-                    total += inward[k, j] * heard[i, j]
+                    total += inward[k, j] * incoming[i, j]
                 g_x[i, k] = total
         else:
             for j in range(size):
-                g_x[i, j] = heard[i, j]
+                g_x[i, j] = incoming[i, j]
     if inputs > FEW:
-        more = np.dot(x.T, heard)
+        more = np.dot(x.T, incoming)
         for k in range(inputs):
             for j in range(size):
                 g_inward[k, j] += more[k, j]
         return
-    total_of = np.zeros((inputs, size), heard.dtype)
+    total_of = np.zeros((inputs, size), incoming.dtype)
     for i in range(x.shape[0]):
         for k in range(inputs):
             value = x[i, k]
             for j in range(size):
-                total_of[k, j] += value * heard[i, j]
+                total_of[k, j] += value * incoming[i, j]
     for k in range(inputs):
         for j in range(size):
             g_inward[k, j] += total_of[k, j]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def trace(layer: Layer, tape: Tape, room: Room, g: Gradients, low: int, part: int, given: Any) -> None:
-    """Take the gradients of the samples from `low` on back through the whole sequence.
+def backpropagate(
+    layer: Layer, saved: Saved, work: Workspace, g: Gradients, low: int, part: int, given: Any
+) -> None:
+    """Backpropagate the samples from `low` on through the whole sequence.
 
-    Block by block the steps are run again, in a room with a round for each and one more; then `heard` becomes
-    the gradient by what was heard. `given` (steps, samples, neurons) are derivatives of the spikes that are
-    known, or of no steps.
+    Block by block the steps are run again, in a workspace with one round more than a block has steps;
+    `incoming` then becomes the gradient by itself. `given` (steps, samples, neurons) are derivatives of the
+    spikes if the caller computed them, else it has no steps.
     """
-    samples, size = room.z.shape
-    steps, classes = len(tape.x), tape.read.shape[2]
-    high, behind = low + samples, np.zeros(room.heard.shape[1:], room.heard.dtype)
-    g_z = np.zeros_like(room.z)
+    samples, size = work.z.shape
+    steps, classes = len(saved.x), saved.read.shape[2]
+    high, behind = low + samples, np.zeros(work.incoming.shape[1:], work.incoming.dtype)
+    g_z = np.zeros_like(work.z)
     behind[:, size : size + classes] = g.read[steps - 1, low:high]
-    for first in range((len(tape.marks) - 1) * tape.every, -1, -tape.every):
-        last = min(first + tape.every, steps)
-        room.track[0] = tape.marks[first // tape.every, :, low:high]
-        sweep(layer, tape, room, first, last, low, part, True)
-        room.heard[last - first] = behind
+    for first in range((len(saved.checkpoints) - 1) * saved.every, -1, -saved.every):
+        last = min(first + saved.every, steps)
+        work.track[0] = saved.checkpoints[first // saved.every, :, low:high]
+        sweep(layer, saved, work, first, last, low, part, True)
+        work.incoming[last - first] = behind
         for t in range(last - 1, first - 1, -1):
             n = t - first
-            slope, heard = room.over[n], room.heard[n]
+            slope, incoming = work.over[n], work.incoming[n]
             if len(given):
                 slope = given[t]
             else:
                 slopes(layer.surrogate, layer.bells, slope.reshape(-1), layer.spare, layer.bits)
-            if layer.hears:
-                np.dot(room.heard[n + 1], layer.weights, g_z)
-                _credit(layer, tape, room, room.heard[n + 1], t + 1, low, part, g.some)
+            if layer.connected:
+                np.dot(work.incoming[n + 1], layer.weights, g_z)
+                _accumulate_grad(layer, saved, work, work.incoming[n + 1], t + 1, low, part, g.partial)
             else:
                 g_z[:] = 0
-            if len(g.pull):
+            if len(g.spikes):
                 for i in range(samples):
                     for j in range(size):
-                        g_z[i, j] += g.pull[t, low + i, j]
+                        g_z[i, j] += g.spikes[t, low + i, j]
             step_backward(
-                layer.family, layer.constants, layer.one, layer.two, heard, room.track[n], room.track[n + 1],
-                room.fires[n], room.fires[n + 1], g_z, slope, g.states, g.last, g.one, g.two,
+                layer.family, layer.constants, layer.one, layer.two, incoming, work.track[n],
+                work.track[n + 1], work.fires[n], work.fires[n + 1], g_z, slope, g.states, g.last,
+                g.one, g.two,
             )  # fmt: skip
-            _input(tape.x[t, low:high], layer.inward, heard, g.x[min(t, len(g.x) - 1), low:high], g.inward)
+            _input_grad(
+                saved.x[t, low:high], layer.inward, incoming, g.x[min(t, len(g.x) - 1), low:high], g.inward
+            )
             if classes and t:
-                heard[:, size : size + classes] = g.read[t - 1, low:high]
+                incoming[:, size : size + classes] = g.read[t - 1, low:high]
             elif classes:
-                heard[:, size:] = 0
-        behind[:] = room.heard[0]
+                incoming[:, size:] = 0
+        behind[:] = work.incoming[0]
         for i in range(size):
             for j in range(behind.shape[1]):
-                g.out[i, j] += g.some[i, j]
-                g.some[i, j] = 0
-    if layer.hears:
-        _credit(layer, tape, room, behind, 0, low, part, g.some)
-        g.out[:] += g.some
-        g.some[:] = 0
+                g.out[i, j] += g.partial[i, j]
+                g.partial[i, j] = 0
+    if layer.connected:
+        _accumulate_grad(layer, saved, work, behind, 0, low, part, g.partial)
+        g.out[:] += g.partial
+        g.partial[:] = 0
         np.dot(behind, layer.weights, g_z)
         g.last[:] += g_z
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def leaky_forward(x: Any, a: Any, y: Any) -> None:
-    """Write into `y` the leaky integrals y_t = a y_(t-1) + (1 - a) x_t; both (steps, batch, classes)."""
-    one = x.dtype.type(1)
-    for t in range(x.shape[0]):
-        for i in range(x.shape[1]):
-            for j in range(x.shape[2]):
-                fresh = (one - a[j]) * x[t, i, j]
-                y[t, i, j] = a[j] * y[t - 1, i, j] + fresh if t else fresh
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def leaky_backward(g_y: Any, x: Any, y: Any, a: Any, g_x: Any, g_a: Any) -> None:
-    """Write into `g_x` the gradient by x, and add to `g_a` (classes,) the one by a."""
-    one = x.dtype.type(1)
-    held = np.zeros(x.shape[1:], x.dtype)
-    for back in range(x.shape[0]):
-        t = x.shape[0] - 1 - back
-        for i in range(x.shape[1]):
-            for j in range(x.shape[2]):
-                g = g_y[t, i, j] + a[j] * held[i, j]
-                held[i, j] = g
-                g_x[t, i, j] = (one - a[j]) * g
-                g_a[j] += g * ((y[t - 1, i, j] if t else 0 * one) - x[t, i, j])

@@ -1,8 +1,8 @@
 """A layer of neurons over a sequence as one differentiable operation, in floats or in a chip's integers.
 
-Forwards, `lif.py` steps every neuron; backwards it applies the chain rule with the surrogate
-derivative. In integers the forward is the chip's own step, with its truncation, saturation and wrap, and the
-gradient passes straight through those: it is that of the float step at the states that the integers had.
+The forward pass steps every neuron (`lif.py`); the backward pass applies the chain rule with the surrogate
+derivative. In integers the forward pass is the chip's step, with its truncation, saturation and wrap; the
+gradient passes straight through those: it is that of the float step at the integer states.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from snn_compile.targets.integer import STATE_SHIFT
+from snn_compile.targets.chips.formats import LOIHI, Formats
 from snn_compile.train.kernels import lif as step_kernels
 from snn_compile.train.neurons.surrogate import SURROGATES, Derivative
 
@@ -25,9 +25,10 @@ States = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Registers:
-    """What a chip holds of a layer, whole numbers as float64 (neurons,); see `integer_forward`.
+    """Registers of a layer on a chip, integers as float64 (neurons,); see `lif.integer_forward`.
 
-    `unit` is how many units of the chip's membrane one unit of the float membrane is.
+    `unit` is the number of units of the chip's membrane per unit of the float membrane; `formats` gives the
+    widths of the chip's integers.
     """
 
     keep_u: Numbers
@@ -35,6 +36,7 @@ class Registers:
     bias: Tensor
     threshold: Numbers
     unit: float
+    formats: Formats = LOIHI
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +64,11 @@ def rest(batch: int, size: int, step: Step, like: Tensor) -> States:
 def advance(
     x: Tensor, states: States, decays: tuple[Tensor, Tensor], steps: int, step: Step
 ) -> tuple[Tensor, States]:
-    """Return what a layer sends in `steps` steps, (batch, steps, neurons), and its last states.
+    """Return the output of a layer in `steps` steps, (batch, steps, neurons), and its last states.
 
-    `x` is what arrives, (batch, steps, neurons), or of one step that holds for all; `decays` are the
-    factors (alpha, beta) of current and membrane, scalars or (neurons,). An integrator, in integers only,
-    sends its membrane in the chip's units.
+    `x` is the input, (batch, steps, neurons), or one step of it that is repeated; `decays` are the factors
+    (alpha, beta) of current and membrane, scalars or (neurons,). The output of spiking neurons is their
+    spikes; that of integrators (integers only) is the membrane in the chip's units.
     """
     size = x.shape[2]
     alpha, beta = (d.to(x.dtype).expand(size) for d in decays)
@@ -100,8 +102,10 @@ class _Sequence(torch.autograd.Function):
             decays = _array(alpha), _array(beta)
             step_kernels.float_forward(_array(x), step.gain, *decays, threshold, step.subtract, *out)
         else:
-            numbers = chip.keep_u, chip.keep_v, _array(bias), chip.threshold, chip.unit
-            step_kernels.integer_forward(_array(x), *numbers, step.subtract, step.spiking, *out)
+            registers = chip.keep_u, chip.keep_v, _array(bias), chip.threshold, chip.unit
+            half, one, shift = chip.formats.state_half, chip.formats.decay_one, chip.formats.threshold_unit
+            widths = float(half), 1.0 / one, float(shift)
+            step_kernels.integer_forward(_array(x), *registers, *widths, step.subtract, step.spiking, *out)
         ctx.save_for_backward(z, over, us, *first, alpha, beta)
         ctx.step, ctx.given = step, x.shape[1]
         return z, u, v
@@ -135,7 +139,7 @@ class _Sequence(torch.autograd.Function):
             g_beta = (g_reached * torch.cat([v[:, None], after[:, :-1]], 1)).sum((0, 1))
         g_bias = g_reached.sum((0, 1), dtype=torch.float64) if wanted[5] else None
         g_x = g_current.sum(1, keepdim=True) if ctx.given == 1 else g_current
-        gain = float(1 << STATE_SHIFT) if chip else step.gain
+        gain = float(chip.formats.threshold_unit) if chip else step.gain
         return (g_x * gain if gain != 1 else g_x, g_u, g_v, g_alpha, g_beta, g_bias, None, None)
 
 

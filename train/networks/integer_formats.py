@@ -1,10 +1,10 @@
 """Rounding to a chip's formats in training: scales, tables, biases and decays, gradients straight through.
 
-A scale is a function of a population's parameters alone: the largest that keeps states inside 24 bits at
-worst (or, if that is more, that leaves weights all their bits), then, in the octave below it, the one where
-rounded weights are nearest to the float ones; so are exponents, which may clip a few weights to hold the
-others finer. Every weight, exponent applied, is a whole number: the chip's shift of a table's sum then loses
-nothing, and any tables that hold these weights give these sums.
+The scale of a population depends on its parameters alone: the upper bound is the largest scale that keeps
+states within their width in the worst case (or, if that is larger, that gives weights all their bits); in the
+octave below it the scale with the least error of the weights is chosen. The exponents of the tables are
+chosen alike and may clip a few weights to represent the others finer. Every weight, exponent applied, is an
+integer: the chip's shift of a table's sum loses nothing, and any tables with these weights give these sums.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from torch import Tensor
 from snn_compile.targets.chips.chip import Chip, load_chip
 from snn_compile.targets.chips.rounding import RoundedWeights, round_bias, round_decay, round_weights
 from snn_compile.targets.errors import SnnCompileError
-from snn_compile.targets.integer import DECAY_ONE, STATE_SHIFT, M, weight_range, weight_step
+from snn_compile.targets.integer import weight_range, weight_step
 from snn_compile.train.kernels.sequence import Numbers
 
 Exponents = tuple[int, ...]
 
 SCALES_TRIED = 16
 SAMPLED = 4096
-"""Weights of a larger tensor that stand for all where scales are compared."""
+"""Weights of a larger tensor that are sampled to compare scales."""
 
 CLIPS = 3
-"""A table's exponent may be so much smaller than its largest weight asks for."""
+"""Exponents tried per table: from the smallest that clips no weight downwards."""
 
 MARGIN = 1.05
-"""Of the worst case, for what rounding adds."""
+"""Factor on the worst case, for the growth that rounding adds."""
 
 TABLES = ("one", "sign")
 
 
 @dataclass(frozen=True)
 class IntegerConfig:
-    """The formats that are not a population's own: bits of a weight, one table or one a sign, the input.
+    """Formats shared by all populations: bits of a weight, one table or one per sign, the input's encoding.
 
     `input_bits` 0: the input is spikes. Otherwise it is round(x * input_scale), of so many bits.
     """
@@ -66,7 +66,7 @@ class IntegerConfig:
 
 @dataclass(frozen=True)
 class Format:
-    """The scale of a population, and the exponents of the tables of each tensor that reaches it."""
+    """The scale of a population, and the table exponents of each of its incoming weight tensors."""
 
     scale: float
     exponents: tuple[Exponents, ...]
@@ -74,7 +74,7 @@ class Format:
 
 @dataclass(frozen=True, eq=False)
 class WeightTensor:
-    """Weights that reach a population: a message adds `factor` times the parameter; `top` is the largest."""
+    """Incoming weights of a population: a message m adds m `factor` parameter; `top` is the largest m."""
 
     parameter: Tensor
     factor: Tensor
@@ -87,7 +87,7 @@ class WeightTensor:
 
 @dataclass(frozen=True, eq=False)
 class Exact:
-    """A population before its scale: what reaches it, its membrane's bias, its decays, rounded already."""
+    """A population before scaling: incoming weights, bias of the membrane, and decays, rounded already."""
 
     tensors: tuple[WeightTensor, ...]
     bias: WeightTensor | None
@@ -97,7 +97,7 @@ class Exact:
 
 
 def choose_format(exact: Exact, config: IntegerConfig, chip: Chip) -> Format:
-    """Choose scale and exponents; what is compared are the errors of sampled weights, by their messages."""
+    """Choose scale and exponents with the least squared error of sampled weights times their messages."""
     values = [tensor.values().flatten().numpy() for tensor in exact.tensors]
     largest = _largest_scale(exact, values, config, chip)
     sampled = [_sample(v) for v in values]
@@ -125,22 +125,23 @@ def _largest_scale(exact: Exact, values: Sequence[Numbers], config: IntegerConfi
         drive += float(rows.sum(1).max()) * tensor.top
     u = drive / float((1 - exact.alpha).min())
     bias = 0.0 if exact.bias is None else float(exact.bias.values().abs().max())
-    v = (u + bias) / max(float((1 - exact.beta).min()), 1 / DECAY_ONE)
-    unit = 1 << STATE_SHIFT
+    formats = chip.formats
+    v = (u + bias) / max(float((1 - exact.beta).min()), 1 / formats.decay_one)
+    unit = formats.threshold_unit
     most = max((float(np.abs(v).max()) for v in values), default=0.0)
     mode = "excitatory" if config.tables == "sign" else "mixed"
     step, top = weight_step(config.weight_bits, mode), weight_range(config.weight_bits, mode)[1]
-    soft = (M - 1) / (unit * MARGIN * v) if v else 1.0
+    soft = formats.state_max / (unit * MARGIN * v) if v else 1.0
     full = 2 * top / step / most if most else 0.0
     bounds = [max(soft, full)]
-    if drive:  # sums of weights wrap at 32 bits, which training does not model
-        bounds.append((1 << 31) / (unit * MARGIN * drive))
+    if drive:  # sums of weights wrap around, which training does not model
+        bounds.append(formats.accumulator_half / (unit * MARGIN * drive))
     if exact.threshold:
-        bounds.append(chip.formats.threshold_max / exact.threshold)
+        bounds.append(formats.threshold_max / exact.threshold)
     if most:
-        bounds.append(top * 2.0 ** chip.formats.weight_exponent[1] / most)
+        bounds.append(top * 2.0 ** formats.weight_exponent[1] / most)
     if bias:
-        bounds.append(chip.formats.bias_mantissa_max * 2.0 ** chip.formats.bias_exponent[1] / (unit * bias))
+        bounds.append(formats.bias_mantissa_max * 2.0 ** formats.bias_exponent[1] / (unit * bias))
     return min(bounds)
 
 
@@ -203,10 +204,10 @@ def rounded_bias(bias: WeightTensor, unit: float, chip: Chip) -> Tensor:
 
 
 def rounded_decay(factor: Tensor, offset: int, chip: Chip) -> Tensor:
-    """Return the factor that a decay register leaves, (4096 - register - offset) / 4096."""
+    """Return the factor that a decay register leaves, 1 - (register + offset) / decay_one."""
     exact = factor.double()
     register, _ = round_decay(1 - exact.detach().numpy(), offset, chip, "decay")
-    return _straight(exact, 1 - (register + offset) / DECAY_ONE)
+    return _straight(exact, 1 - (register + offset) / chip.formats.decay_one)
 
 
 def threshold_register(exact: Exact, form: Format, chip: Chip) -> float:

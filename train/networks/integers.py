@@ -1,9 +1,9 @@
-"""Training in the integers of a chip: the forward pass computes what the compiled program will compute.
+"""Quantization-aware training: the forward pass computes in a chip's integers what a program will compute.
 
-What arrives at a population is one tensor of weights a source, T = gain w / (messages a unit of input). At a
-scale S of the population T S becomes tables of a few bits, as decays, thresholds and biases become registers
-(`integer_formats.py`); states are stepped as the chip steps them (`kernels/sequence.py`). Gradients pass
-straight through every rounding, to the float parameters behind.
+Each source of a population has one weight tensor T = gain w / (messages per unit of input). With the scale S
+of the population, S T becomes tables of a few bits, and decays, thresholds and biases become registers
+(`integer_formats.py`); states are stepped as on the chip (`kernels/sequence.py`). Gradients pass straight
+through every rounding (straight-through estimator) to the float parameters.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from snn_compile.targets.chips.chip import Chip
-from snn_compile.targets.integer import DECAY_ONE, STATE_SHIFT
 from snn_compile.train.kernels.sequence import Numbers, Registers, Step
 from snn_compile.train.networks.convolution import AvgPool2d, Conv2d, as_sequence, as_shape, each_step
 from snn_compile.train.networks.integer_formats import (
@@ -36,12 +35,12 @@ from snn_compile.train.networks.integer_formats import (
 from snn_compile.train.networks.layers import LI, CubaLIF, Decay, Spiking, run_steps
 
 EXACT = 1 << 24
-"""Whole numbers below it are exact in float32, and so are their sums."""
+"""Integers below it are exact in float32 (24 bits of significand), and so are their sums."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """A population by name, and what is before it; `first` reads the input."""
+    """A population with its name, projection and pooling; the `first` one reads the network's input."""
 
     name: str
     pool: AvgPool2d | None
@@ -79,14 +78,14 @@ def run_integers(
         decays = population.ordered(exact.alpha), population.ordered(exact.beta)
         x = as_shape(run_steps(arrives, decays, inputs.shape[1], step, back), population.shape)
         if isinstance(population, LI):
-            x = x / (form.scale * (1 << STATE_SHIFT))
+            x = x / (form.scale * chip.formats.threshold_unit)
         else:
             sent[stage.name] = x
     return x, sent
 
 
 def messages(inputs: Tensor, config: IntegerConfig) -> Tensor:
-    """Return inputs as whole numbers in float32, as `InputPort.encode` makes them."""
+    """Return inputs as integer messages in float32, encoded as by `InputPort.encode`."""
     if inputs.shape[1] > 1 and inputs.stride(1) == 0:
         return messages(inputs[:, :1], config).expand(inputs.shape)
     if not config.input_bits:
@@ -97,7 +96,7 @@ def messages(inputs: Tensor, config: IntegerConfig) -> Tensor:
 
 
 def deployed(network: nn.Module, stages: Sequence[Stage], config: IntegerConfig) -> nn.Module:
-    """Return a float64 copy of a network whose parameters are what its integers stand for.
+    """Return a float64 copy of a network with its parameters at their quantized values.
 
     `stages` are those of `network`.
     """
@@ -111,7 +110,7 @@ def deployed(network: nn.Module, stages: Sequence[Stage], config: IntegerConfig)
 
 
 def trained_integers(stages: Sequence[Stage], config: IntegerConfig) -> dict[str, dict[str, Any]]:
-    """Return what the contract of a network says of its integers."""
+    """Return the scales and widths of a network's integers, for its contract."""
     found: dict[str, dict[str, Any]] = {
         name: {"scale": form.scale, "weight_bits": config.weight_bits}
         for name, form in formats_of(stages, config).items()
@@ -123,7 +122,7 @@ def trained_integers(stages: Sequence[Stage], config: IntegerConfig) -> dict[str
 def _fill(
     stage: Stage, beside: dict[int, Any], exact: Exact, form: Format, config: IntegerConfig, chip: Chip
 ) -> None:
-    """Write what a stage's integers stand for into the modules beside its own."""
+    """Write the quantized values of a stage into the corresponding modules of the copy."""
     population, projection = beside[id(stage.population)], beside[id(stage.projection)]
     whole = [rounded(t, form.scale, e, config) for t, e in zip(exact.tensors, form.exponents, strict=True)]
     floats = [w / form.scale / t.factor for w, t in zip(whole, exact.tensors, strict=True)]
@@ -134,7 +133,7 @@ def _fill(
     if constant is not None:
         projection.bias.copy_(constant)
     elif exact.bias is not None:
-        unit = form.scale * (1 << STATE_SHIFT)
+        unit = form.scale * chip.formats.threshold_unit
         projection.bias.copy_(rounded_bias(exact.bias, unit, chip) / unit / exact.bias.factor)
     if isinstance(stage.population, Spiking):
         kept = threshold_register(exact, form, chip) / form.scale
@@ -166,7 +165,7 @@ def _exact(stage: Stage, config: IntegerConfig, chip: Chip) -> Exact:
         tensors.append(WeightTensor(population.recurrent.weight, gain))
     bias = None if projection.bias is None else WeightTensor(projection.bias, gain)
     if bias is not None and isinstance(population, CubaLIF):
-        # Through the current's filter: an always-on neuron brings it, by weights.
+        # The bias passes through the current's filter: it becomes the weights of an always-on neuron.
         tensors, bias = [*tensors, bias], None
     return Exact(tuple(tensors), bias, alpha, beta, threshold)
 
@@ -187,18 +186,19 @@ def _parts(
 
 def _step(population: Spiking | LI, exact: Exact, form: Format, chip: Chip) -> Step:
     """Return how a population steps in integers; arrays are in the order that memory has neurons."""
-    unit, size = form.scale * (1 << STATE_SHIFT), population.size
+    formats, size = chip.formats, population.size
+    unit = form.scale * formats.threshold_unit
 
     def registers(kept: Tensor) -> Numbers:
-        ordered = population.ordered(kept.detach()) * DECAY_ONE
+        ordered = population.ordered(kept.detach()) * formats.decay_one
         return np.ascontiguousarray(np.broadcast_to(np.rint(ordered.numpy()), (size,)))
 
     bias = torch.zeros(size, dtype=torch.float64)
     if exact.bias is not None:
         bias = rounded_bias(exact.bias, unit, chip)
         bias = bias.repeat(size // len(bias))  # channels are last in memory
-    threshold = np.full(size, threshold_register(exact, form, chip) * (1 << STATE_SHIFT))
-    chosen = Registers(registers(exact.alpha), registers(exact.beta), bias, threshold, unit)
+    threshold = np.full(size, threshold_register(exact, form, chip) * formats.threshold_unit)
+    chosen = Registers(registers(exact.alpha), registers(exact.beta), bias, threshold, unit, formats)
     if isinstance(population, LI):
         return Step(False, registers=chosen)
     return replace(population.step(), registers=chosen)
@@ -207,12 +207,12 @@ def _step(population: Spiking | LI, exact: Exact, form: Format, chip: Chip) -> S
 def _projected(
     stage: Stage, x: Tensor, weight: Tensor, back: Tensor | None, constant: Tensor | None, top: float
 ) -> Tensor:
-    """Return the sums of weights that messages `x` bring, exact whole numbers."""
+    """Return the sums of weights times messages `x`, exact integers."""
     kind = _exact_type([(weight, top), (back, 1.0), (constant, 1.0)])
     weight, constant = weight.to(kind), None if constant is None else constant.to(kind)
     pool, projection = stage.pool, stage.projection
 
-    def brought(messages: Tensor) -> Tensor:
+    def weighted(messages: Tensor) -> Tensor:
         if pool is not None:
             messages = nn.functional.avg_pool2d(messages, pool.kernel_size, divisor_override=1)
         messages = messages.to(kind)
@@ -228,16 +228,16 @@ def _projected(
             )
         return nn.functional.linear(messages.flatten(1), weight, constant)
 
-    return each_step(brought, x)
+    return each_step(weighted, x)
 
 
 def _exact_type(tensors: Sequence[tuple[Tensor | None, float]]) -> torch.dtype:
-    """Return the type in which no sum of the weights by messages up to a top is rounded."""
+    """Return the type in which sums of the weights times messages up to `top` are exact."""
     total, common = 0.0, 0
     for tensor, top in tensors:
         if tensor is not None:
             whole = np.abs(tensor.detach().numpy()).astype(np.int64)
             common |= int(np.bitwise_or.reduce(whole, axis=None))
             total += float(whole.reshape(len(whole), -1).sum(1).max()) * top
-    # Multiples of one power of two need that many bits less.
+    # Multiples of one power of two need as many bits less.
     return torch.float32 if total < EXACT * (common & -common or 1) else torch.float64

@@ -82,7 +82,7 @@ def test_help_is_quick_and_needs_no_torch():
 
 def test_ctrl_c_ends_with_130_and_the_best_checkpoint(tmp_path):
     path = tmp_path / "model.pt"
-    command = [sys.executable, "-m", "snn_compile.train.cli.main", "digits", "-o", str(path)]
+    command = [sys.executable, "-m", "snn_compile.train.cli", "digits", "-o", str(path)]
     process = subprocess.Popen(
         [*command, "--set=epochs=100000", "--set=copies=0", "--set=hidden=16", "--set=steps=2"],
         stdout=subprocess.PIPE,
