@@ -268,5 +268,4 @@ PRESENT_LONG = {
     "targets/program/limits.py:chip_violations",
     "targets/program/program.py:_check_names",
     "train/analysis/euler_maruyama.py:_paths",
-    "train/kernels/fused.py",
 }
