@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from snn_compile.targets.errors import SnnCompileError
 from snn_compile.targets.output import check_writable
 from snn_compile.train.cli.analyse_equilibrium import add_arguments
+from snn_compile.train.cli.answer import Answer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,9 +38,6 @@ SMALLEST = 2.0**-1022
 """The smallest number that float64 holds to full precision."""
 LARGEST_NORM = 1e150
 """Its square is still a number of float64."""
-
-Answer = tuple[dict[str, Any], Callable[["Figure"], None]]
-"""What an analysis found, as plain values, and what draws it."""
 
 
 def analyse(argv: Sequence[str]) -> tuple[dict[str, Any], bool]:

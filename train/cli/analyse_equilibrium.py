@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from snn_compile.train.analysis.equilibrium import Approach, Steps
-    from snn_compile.train.cli.analyse import Answer
+    from snn_compile.train.cli.answer import Answer
 
 SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 """Steps at which numbers are printed."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from snn_compile.compiler.contract.contract import Contract, Readout, attach
 from snn_compile.compiler.frontends.nir_extensions import LSN
-from snn_compile.train.export.layers import linear_node, numbers
+from snn_compile.train.export.nodes import linear_node, numbers
 from snn_compile.train.export.registry import exporter
 from snn_compile.train.networks.blockwise import OnlineNetwork
 from snn_compile.train.networks.lsn_layers import LiquidLayer

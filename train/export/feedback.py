@@ -25,7 +25,7 @@ from torch import Tensor
 
 from snn_compile.compiler.contract.contract import Contract, Readout, attach
 from snn_compile.targets.errors import ExportError
-from snn_compile.train.export.layers import convolution_node, linear_node
+from snn_compile.train.export.nodes import convolution_node, linear_node
 from snn_compile.train.export.registry import exporter
 from snn_compile.train.networks.feedback import FeedbackNetwork
 from snn_compile.train.networks.feedback_maps import Feedback, Forward

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from snn_compile.compiler.contract.contract import Contract, Readout, attach
 from snn_compile.targets.errors import ExportError
-from snn_compile.train.export.layers import convolution_node, linear_node, numbers
+from snn_compile.train.export.nodes import convolution_node, linear_node, numbers
 from snn_compile.train.export.registry import exporter
 from snn_compile.train.networks.convolution import AvgPool2d, Conv2d
 from snn_compile.train.networks.feedforward import SpikingNetwork

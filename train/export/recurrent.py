@@ -24,7 +24,7 @@ from torch import Tensor
 from snn_compile.compiler.contract.contract import Contract, Readout, attach
 from snn_compile.compiler.frontends.nir_extensions import ALIF, BRF, RF_IZ
 from snn_compile.targets.errors import ExportError
-from snn_compile.train.export.layers import linear_node, numbers
+from snn_compile.train.export.nodes import linear_node, numbers
 from snn_compile.train.export.registry import exporter
 from snn_compile.train.networks.recurrent import RecurrentNetwork
 from snn_compile.train.neurons.alif import RESETS, Adaptation

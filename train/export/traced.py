@@ -16,11 +16,11 @@ from typing import Any
 import nir
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from snn_compile.compiler.contract.contract import Contract, Readout, attach
 from snn_compile.targets.errors import ExportError
+from snn_compile.train.export.nodes import convolution_node, linear_node, numbers
 from snn_compile.train.export.probed import probed_neuron
 from snn_compile.train.export.snntorch import neuron, spread
 from snn_compile.train.tracing.fold import Step, delay, signals
@@ -28,6 +28,9 @@ from snn_compile.train.tracing.values import Chain, Value
 
 Source = tuple[str, int]
 """A node and the delay in steps at which it is read."""
+
+LAYERS: dict[str, Callable[[GraphBuilder, Value, int], list[Source]]] = {}
+"""Converters of traced operations by name; `layers.py` registers them."""
 
 
 class GraphBuilder:
@@ -161,8 +164,6 @@ class GraphBuilder:
             return []
         if value.op == "add":
             return self._sum(value, t)
-        from snn_compile.train.export.layers import LAYERS
-
         if value.op not in LAYERS:
             raise ExportError(
                 f"{value.path}: a {value.op} has no NIR counterpart inside the network, only as its output",
@@ -281,8 +282,6 @@ def signals_of(values: Sequence[Value]) -> list[Value]:
 
 
 def _recurrent(module: nn.Module, shape: tuple[int, ...], path: str) -> Any:
-    from snn_compile.train.export.layers import convolution_node, linear_node, numbers
-
     if isinstance(module, nn.Linear):
         return linear_node(module.weight, module.bias, f"{path}.recurrent")
     if isinstance(module, nn.Conv2d):
@@ -295,7 +294,3 @@ def _recurrent(module: nn.Module, shape: tuple[int, ...], path: str) -> Any:
         )
     scale = numbers(torch.as_tensor(weight), f"{path}.recurrent", "V")
     return nir.Scale(scale=np.array(np.broadcast_to(scale, shape)))
-
-
-Layer = Callable[[GraphBuilder, Value, int], list[Source]]
-Array = NDArray[Any]

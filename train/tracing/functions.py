@@ -7,15 +7,13 @@ shape, type or identity matter, or that make constants; they are called as they 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from snn_compile.train.tracing import sequences as seq
-
-if TYPE_CHECKING:
-    from snn_compile.train.tracing.recorder import FunctionCall
+from snn_compile.train.tracing.recorder import FunctionCall
 
 PLAIN = frozenset(
     "size dim numel nelement ndimension __len__ is_floating_point stride element_size get_device "

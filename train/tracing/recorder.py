@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from snn_compile.targets.errors import ExportError
-from snn_compile.train.tracing.functions import HANDLERS, PLAIN
 from snn_compile.train.tracing.neurons import Ports, read_call
 from snn_compile.train.tracing.values import Call, Chain, Value, leaves, mapped, number
 
@@ -29,10 +28,16 @@ _ADVICE = (
 
 
 class Tracer(TorchFunctionMode):
-    """Records torch functions of stand-ins; active while the forward runs."""
+    """Records torch functions of stand-ins; active while the forward runs.
 
-    def __init__(self, root: nn.Module) -> None:
+    `handlers` record the functions by name; those in `plain` are called as they are.
+    """
+
+    def __init__(
+        self, root: nn.Module, handlers: Mapping[str, Callable[..., Any]], plain: Collection[str]
+    ) -> None:
         super().__init__()
+        self.handlers, self.plain = handlers, plain
         self.paths: list[str] = []
         self.root = root
         self.chains: list[Chain] = []
@@ -48,9 +53,9 @@ class Tracer(TorchFunctionMode):
         if not any(id(leaf) in self.known for leaf in leaves((args, kwargs))):
             return func(*args, **kwargs)
         name = getattr(func, "__name__", str(func))
-        if name in PLAIN:
+        if name in self.plain:
             return func(*args, **kwargs)
-        handler = HANDLERS.get(name)
+        handler = self.handlers.get(name)
         if handler is None:
             raise ExportError(
                 f"{self.where()}: {self._within()}{name} has no NIR counterpart; {self._advice(name)}",

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from snn_compile.train.tracing.recorder import FunctionCall
 from snn_compile.train.tracing.values import Value, number
-
-if TYPE_CHECKING:
-    from snn_compile.train.tracing.recorder import FunctionCall
 
 
 class Extremum(NamedTuple):

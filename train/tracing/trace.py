@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_compile.targets.errors import ExportError
+from snn_compile.train.tracing.functions import HANDLERS, PLAIN
 from snn_compile.train.tracing.neurons import neuron_ports
 from snn_compile.train.tracing.recorder import Tracer
 from snn_compile.train.tracing.values import Trace, Value, leaves
@@ -72,7 +73,7 @@ def trace(module: nn.Module, sample: Any, leaf: Leaf | None = None) -> Trace:
 def _run(
     module: nn.Module, args: tuple[Any, ...], calls: int, leaf: Leaf | None
 ) -> tuple[Tracer, list[Value]]:
-    tracer = Tracer(module)
+    tracer = Tracer(module, HANDLERS, PLAIN)
     results: list[list[Value]] = []
     with torch.no_grad(), _instrumented(module, tracer, leaf):
         states = args[1:]
