@@ -161,9 +161,9 @@ def test_every_ablation_of_the_balanced_neuron(flags, dtype):
 
 
 @pytest.mark.parametrize("size", [63, 64, 65, 130])
-@pytest.mark.parametrize("together", [fused.TOGETHER, 200])
+@pytest.mark.parametrize("together", [fused.NEURONS_TOGETHER, 200])
 def test_layers_of_several_words_and_parts(size, together, monkeypatch):
-    monkeypatch.setattr(fused, "TOGETHER", together)
+    monkeypatch.setattr(fused, "NEURONS_TOGETHER", together)
     for family, kind in (("resonators", Resonance()), ("adaptive", Adaptation())):
         nets = [Net(family, kind, seed, torch.float64, drive=0.3, size=size) for seed in range(3)]
         rates = [rate for rate in map(compare, nets) if rate is not None]
@@ -199,7 +199,7 @@ def test_a_sequence_may_be_cut_anywhere():
 @pytest.mark.parametrize("inputs", [1, 3, 20])
 @pytest.mark.parametrize("drive", [1.0, 6.0])
 def test_a_layer_with_its_weights_is_its_steps_between_products(inputs, drive, monkeypatch):
-    monkeypatch.setattr(fused, "TOGETHER", 100)  # several parts of the batch
+    monkeypatch.setattr(fused, "NEURONS_TOGETHER", 100)  # several parts of the batch
     generator = torch.Generator().manual_seed(inputs)
 
     def normal(*shape, scale=1.0):
