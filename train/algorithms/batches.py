@@ -13,7 +13,7 @@ from snn_compile.runtime.data.registry import Dataset
 from snn_compile.targets.errors import WrongInput
 
 EVALUATED = 500
-"""Samples run at a time where nothing is learned."""
+"""Samples evaluated at a time."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def check_classes(data: Dataset, labels: Tensor, classes: int) -> None:
 
 
 def tensors(data: Dataset) -> tuple[Tensor, Tensor]:
-    """Return inputs and labels; a step that is shown again at every step is kept once."""
+    """Return inputs and labels; an input that is the same at every step is stored once."""
     assert data.labels is not None
     values, labels = data.inputs, torch.from_numpy(data.labels.copy())
     if values.strides[1] == 0:
@@ -71,7 +71,7 @@ def tensors(data: Dataset) -> tuple[Tensor, Tensor]:
 
 
 def samples(inputs: Tensor, chosen: Tensor | slice) -> Tensor:
-    """Return some samples of inputs (batch, steps, *shape); what is kept once stays so."""
+    """Return some samples of inputs (batch, steps, *shape); an input stored once stays so."""
     if inputs.stride(1) == 0:
         return inputs[:, :1][chosen].expand(-1, *inputs.shape[1:])
     return inputs[chosen]

@@ -1,9 +1,7 @@
-"""Backpropagation through time: Adam on the cross-entropy of the read-out, of its mean or of every step.
+"""Backpropagation through time: AdamW on the cross-entropy of the read-out's mean or of its every step.
 
-The best epoch, by validation accuracy and then by validation loss, is kept; with a path it is
-written as a checkpoint whenever it improves, so that stopping at any moment loses nothing. One
-seed fixes the initial weights and the order of the samples: the same configuration gives the same
-numbers.
+The best epoch, by validation accuracy and then by validation loss, is kept. Labels are one per sample or one
+per step; recurrent layers, convolutions and training in a chip's integers are options of TrainConfig.
 """
 
 from __future__ import annotations
@@ -35,10 +33,10 @@ from snn_compile.train.networks.recurrent import RecurrentConfig, RecurrentNetwo
 Network = SpikingNetwork | RecurrentNetwork
 
 SCALED = 1000
-"""Samples on which the scale of graded input is chosen."""
+"""Samples from which the scale of graded input is chosen."""
 
 FORMATS_EVERY = 20
-"""Batches between two choices of the scales of a network that computes in integers."""
+"""Batches after which the scales of a network in integers are chosen anew."""
 
 
 class _Bptt(GradientTraining[TrainConfig, Network, Score]):
@@ -163,7 +161,7 @@ def network_config(config: TrainConfig, data: Dataset) -> NetworkConfig:
 
 
 def _read(config: TrainConfig, labels: npt.NDArray[np.generic]) -> dict[str, Any]:
-    """Return what a deployed network reads, as `evaluate` does: every step, or the mean of those scored."""
+    """Return the deployed network's read-out, as in `evaluate`: every step, or the mean of scored ones."""
     return {"readout": "per_step"} if labels.ndim == 2 else {"readout": "mean", "skip": config.unscored}
 
 
@@ -208,8 +206,8 @@ def evaluate(network: Network, data: Dataset, config: TrainConfig) -> Score:
             run = network.run(samples(inputs, chosen), formats)
             check_classes(data, labels[chosen], run.outputs.shape[-1])
             loss += float(_cross_entropy(config, run.outputs, labels[chosen])) * len(run.outputs)
-        told = run.outputs if labels.ndim == 2 else run.outputs[:, config.unscored :].mean(dim=1)
-        right += int((told.argmax(dim=-1) == labels[chosen]).sum())
+        predicted = run.outputs if labels.ndim == 2 else run.outputs[:, config.unscored :].mean(dim=1)
+        right += int((predicted.argmax(dim=-1) == labels[chosen]).sum())
         decided += labels[chosen].numel()
         sent = {name: sent.get(name, 0.0) + float(z.sum()) for name, z in run.spikes.items()}
     size = {name: math.prod(z.shape[2:]) for name, z in run.spikes.items()}

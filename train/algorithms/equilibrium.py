@@ -75,7 +75,7 @@ class _Equilibrium(GradientTraining[EquilibriumConfig, FeedbackNetwork, Score]):
         assert data.labels is not None
         if data.labels.ndim != 1:
             raise WrongInput(
-                f"data {data.name}: has a label a step; an equilibrium has one, give labels (batch,)"
+                f"data {data.name}: has one label per step; an equilibrium has one, give labels (batch,)"
             )
         return data
 
@@ -161,12 +161,11 @@ def rates_with_gradient(
     network: FeedbackNetwork,
     inputs: Tensor,
     settings: Settings | None = None,
-    told: Callable[[Solution], None] | None = None,
+    observe: Callable[[Solution], None] | None = None,
 ) -> Tensor:
-    """Return the last layer's rates (batch, *shape) of inputs (batch, steps, *shape), which learn implicitly.
+    """Return the last layer's rates (batch, *shape), implicitly differentiable, of (batch, steps, *shape).
 
-    The network simulates, with dropout where its configuration has it, and the batch is learned from by its
-    normalisation.
+    Dropout of the configuration is applied, and batch normalisation updates its statistics.
     """
     network.feedback.iterate()
     steps = inputs.shape[1]
@@ -179,7 +178,7 @@ def rates_with_gradient(
     start = rates.weighted[0].requires_grad_()
     outcome = network.outcome(start, learning=True, masks=masks)
     image = network.image(outcome, current[:, 0], learning=True, masks=masks)
-    return at_equilibrium(rates.weighted[-1].detach(), start, outcome, image, settings, told)
+    return at_equilibrium(rates.weighted[-1].detach(), start, outcome, image, settings, observe)
 
 
 def score(network: FeedbackNetwork, data: Dataset, steps: int | None = None) -> Score:
@@ -193,10 +192,10 @@ def score(network: FeedbackNetwork, data: Dataset, steps: int | None = None) -> 
         chosen = slice(first, first + EVALUATED)
         rates = simulated(network, samples(inputs, chosen))
         with torch.no_grad():
-            told = network.classify(rates.weighted[-1])
-            check_classes(data, labels[chosen], told.shape[1])
-            loss += float(functional.cross_entropy(told, labels[chosen], reduction="sum"))
-        right += int((told.argmax(dim=1) == labels[chosen]).sum())
+            predicted = network.classify(rates.weighted[-1])
+            check_classes(data, labels[chosen], predicted.shape[1])
+            loss += float(functional.cross_entropy(predicted, labels[chosen], reduction="sum"))
+        right += int((predicted.argmax(dim=1) == labels[chosen]).sum())
         sent += torch.stack([mean.double().sum() for mean in rates.means])
     sizes = torch.tensor([math.prod(shape) for shape in network.shapes])
     found = (sent / (sizes * len(inputs))).tolist()

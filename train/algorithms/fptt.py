@@ -1,9 +1,9 @@
-"""Training by forward propagation through time, of classes or of numbers.
+"""Training by forward propagation through time (FPTT), of classes or of numbers.
 
-What one update is stands in `fptt_update.py`. An epoch is one pass through the training sequences;
-the stored gradients are cleared and the running means put at the weights when one begins. The best epoch, by
-validation accuracy or mean squared error, is kept, as in backpropagation through time. What a network says
-of a sequence is its output at the last step; of a set with a class at every step, its outputs.
+One update is defined in `fptt_update.py`. An epoch is one pass through the training sequences; when it
+begins, the stored gradients are cleared and the running means set to the weights. The best epoch, by
+validation accuracy or mean squared error, is kept. The prediction for
+a sequence is the output at the last step; for data with a class at every step, all outputs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from snn_compile.train.networks.feedforward import LayerConfig, NetworkConfig, S
 from snn_compile.train.networks.recurrent import RecurrentConfig, RecurrentNetwork
 
 EVALUATED = 250
-"""Sequences run at a time where nothing is learned."""
+"""Sequences evaluated at a time."""
 
 Network = OnlineNetwork | RecurrentNetwork | SpikingNetwork
 
@@ -122,7 +122,7 @@ def fit(config: FpttConfig, path: str | Path | None = None, observe: Observe | N
 
 
 def build_network(config: FpttConfig, data: Dataset) -> Network:
-    """Return the untrained network that `config` asks for on the shapes of `data` and what it wants."""
+    """Return the untrained network of `config` for the shapes and targets of `data`."""
     shape, outputs = tuple(data.inputs.shape[2:]), _outputs(_supervised(data))
     reads = (
         "per_step" if data.targets is None and data.labels is not None and data.labels.ndim == 2 else "last"
@@ -141,7 +141,7 @@ def build_network(config: FpttConfig, data: Dataset) -> Network:
 
 
 def trainer_of(config: FpttConfig, network: nn.Module, data: Dataset) -> ForwardPropagation:
-    """Return what trains a network on the sequences of `data` as `config` says."""
+    """Return the trainer of a network on the sequences of `data`."""
     steps = data.inputs.shape[1]
     block = config.steps_of_block(steps)
     objective: Objective = Numbers(config.block_weight)
@@ -189,12 +189,12 @@ def evaluate(network: nn.Module, data: Dataset, config: FpttConfig) -> SplitMetr
                     size[name] = math.prod(z.shape[2:])
                 if wanted.ndim == 2 and data.targets is None:
                     total += float((made.outputs.argmax(-1) == wanted[chosen, part]).sum())
-            told, right = made.outputs[:, -1], wanted[chosen]
+            predicted, right = made.outputs[:, -1], wanted[chosen]
             decided += right.numel()
             if data.targets is not None:
-                total += float((told - right).square().sum(dtype=torch.float64))
+                total += float((predicted - right).square().sum(dtype=torch.float64))
             elif right.ndim == 1:
-                total += float((told.argmax(-1) == right).sum())
+                total += float((predicted.argmax(-1) == right).sum())
     seen = len(inputs) * inputs.shape[1]
     rates = {name: count / (seen * size[name]) for name, count in sent.items()}
     mean = sum(sent.values()) / (seen * sum(size.values())) if sent else 0.0
@@ -222,7 +222,7 @@ def _metric(data: Dataset) -> str:
 
 
 def _tensors(data: Dataset) -> tuple[Tensor, Tensor]:
-    """Return inputs and what is wanted; a step that is shown again at every step is kept once."""
+    """Return inputs and targets; an input that is the same at every step is stored once."""
     values = data.inputs
     still = values.shape[1] > 1 and values.strides[1] == 0
     inputs = torch.from_numpy((values[:, :1] if still else values).astype("float32")).expand(values.shape)

@@ -78,14 +78,14 @@ class Classes:
         loss = weight * nn.functional.cross_entropy(last, targets)
         if not self.auxiliary or block + 1 == blocks:
             return loss
-        told = nn.functional.log_softmax(last, 1)
-        self.sums[block].index_add_(0, targets, told.detach().exp().double())
+        log_shares = nn.functional.log_softmax(last, 1)
+        self.sums[block].index_add_(0, targets, log_shares.detach().exp().double())
         self.counts[block] += torch.bincount(targets, minlength=len(self.counts[block]))
-        expected = self.wanted[block, targets].to(told.dtype)
-        return loss - (1 - weight) * (expected * told).sum(1).mean()
+        expected = self.wanted[block, targets].to(log_shares.dtype)
+        return loss - (1 - weight) * (expected * log_shares).sum(1).mean()
 
     def restart(self) -> None:
-        """Begin an epoch: what was predicted in the last one is what is wanted in this one."""
+        """Begin an epoch: the predictions of the last one become the targets of this one."""
         seen = self.counts > 0
         self.wanted[seen] = (self.sums[seen] / self.counts[seen][:, None]).to(self.wanted.dtype)
         self.sums.zero_()

@@ -92,8 +92,8 @@ class DynamicRegularizer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take the state of a regularizer of the same parameters; raises SnnCompileError for another's."""
-        for ours, theirs in ((self.means, state["means"]), (self.gradients, state["gradients"])):
-            if [t.shape for t in ours] != [t.shape for t in theirs]:
+        for own, given in ((self.means, state["means"]), (self.gradients, state["gradients"])):
+            if [t.shape for t in own] != [t.shape for t in given]:
                 raise SnnCompileError("the state of FPTT is of parameters of other shapes")
-            for tensor, value in zip(ours, theirs, strict=True):
+            for tensor, value in zip(own, given, strict=True):
                 tensor.copy_(value)

@@ -1,7 +1,7 @@
 """Imitation: a controller reconstructed from a teacher's actions, on the states that it meets itself.
 
 Each round reconstructs a network of one hidden layer from all states kept so far (convex, over a dictionary
-of neurons that grows; see `compiler.reconstruction`), lets it act, asks the teacher about the states it
+of neurons that grows; `convex/reconstruction.py`), lets it act, asks the teacher about the states it
 met, and adds them: DAgger (Ross, Gordon, Bagnell 2011, section 3). A round starts from the neurons of the
 one before, so that on the new states too it is no worse than they are. The round with the highest return
 on the validation episodes is kept, of equal ones the latest: it knows the most states.
@@ -78,7 +78,7 @@ def _fit(config: ImitationConfig, path: str | Path | None, observe: Observe | No
 
 
 class _States:
-    """The states seen so far and what the teacher does there."""
+    """The states seen so far, and the teacher's actions there."""
 
     def __init__(self, config: ImitationConfig, environment: Environment) -> None:
         self.most = config.states

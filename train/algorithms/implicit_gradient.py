@@ -70,7 +70,7 @@ class Solution:
 
 
 def solve(product: Product, v: Tensor, settings: Settings | None = None) -> Solution:
-    """Return the solution x (batch, *shape) of x = J^T x + v; see the module for the solvers."""
+    """Return the solution x (batch, *shape) of x = J^T x + v, by one of the module's solvers."""
     settings = settings or Settings()
     size = float(v.norm())
     if size == 0:
@@ -162,13 +162,13 @@ def at_equilibrium(
     outcome: Tensor,
     image: Tensor,
     settings: Settings | None = None,
-    told: Callable[[Solution], None] | None = None,
+    observe: Callable[[Solution], None] | None = None,
 ) -> Tensor:
     """Return `rates` with the gradient that they have as h(a) at the equilibrium a = f(a).
 
     `start` (batch, *shape) is a, a leaf that requires a gradient; `outcome` = h(a) has the shape of `rates`,
     and `image` = f(a) that of a. Both are evaluated once, and the parameters of both get their gradient.
-    `told` hears each solution in the backward pass.
+    `observe` receives each solution in the backward pass.
     """
     settings = settings or Settings()
 
@@ -181,8 +181,8 @@ def at_equilibrium(
         if outcome is not start:
             (v,) = torch.autograd.grad(outcome, start, gradient, retain_graph=True)
         solution = solve(product, v, settings)
-        if told is not None:
-            told(solution)
+        if observe is not None:
+            observe(solution)
         return solution.x
 
     made: Tensor = _Implicit.apply(outcome, image, rates, pull)  # type: ignore[no-untyped-call]

@@ -2,7 +2,7 @@
 
 The candidates are neurons drawn at random, found by column generation and, in the hybrid form, trained with
 surrogate gradients; what each of them does on the training data is a column, and a group Lasso to a stated
-duality gap chooses among them (`compiler.reconstruction`). A round's candidates include those the round
+duality gap chooses among them (`convex/reconstruction.py`). A round's candidates include those the round
 before has kept, so that the regularised objective never rises, and in the hybrid form it is at most that of
 the trained neurons with the best read-out there is for them. The certificate speaks of the candidates only,
 because neurons here are reset. Source: Udupi, Yang, Zhai 2026; Ergen et al. 2023 for threshold units.
@@ -87,7 +87,7 @@ def _fit(config: ReconstructionConfig, path: str | Path | None, observe: Observe
 def network_of(made: Reconstruction, steps: int, lower: SpikingNetwork | None = None) -> SpikingNetwork:
     """Return the network of a reconstruction with a leaky read-out, for inputs of `steps` steps.
 
-    Its neurons hear the last hidden layer but one of `lower`, which is kept below them.
+    Its neurons read the last hidden layer but one of `lower`, which stays below them.
     """
     unit, weights = made.unit, made.witnesses
     below = () if lower is None else lower.config.layers[:-2]
@@ -123,7 +123,7 @@ class _Problem:
         flat = (
             data.inputs.reshape(*data.inputs.shape[:2], -1) if data.inputs.strides[1] else _still(data.inputs)
         )
-        self.inputs: npt.NDArray[np.generic] = flat if lower is None else _heard(lower, data)
+        self.inputs: npt.NDArray[np.generic] = flat if lower is None else _lower_spikes(lower, data)
         labels = np.asarray(data.labels)
         classes = int(labels.max()) + 1
         self.targets: Float = np.eye(classes)[labels] - 1.0 / classes
@@ -157,7 +157,7 @@ def _still(inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return np.broadcast_to(once, (len(inputs), inputs.shape[1], once.shape[2]))
 
 
-def _heard(lower: SpikingNetwork, data: Dataset) -> npt.NDArray[np.uint8]:
+def _lower_spikes(lower: SpikingNetwork, data: Dataset) -> npt.NDArray[np.uint8]:
     """Return the spikes (samples, steps, size) of the last hidden layer but one."""
     inputs, _ = tensors(data)
     parts = []
@@ -171,7 +171,9 @@ def _heard(lower: SpikingNetwork, data: Dataset) -> npt.NDArray[np.uint8]:
 def _data(config: ReconstructionConfig, split: str) -> Dataset:
     data = labelled(load_data(config.data, split, **config.data_options()))
     if np.asarray(data.labels).ndim != 1:
-        raise SnnCompileError(f"data {data.name}: has a label a step; reconstruction needs one a sample")
+        raise SnnCompileError(
+            f"data {data.name}: has one label per step; reconstruction needs one per sample"
+        )
     return data
 
 

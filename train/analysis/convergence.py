@@ -25,8 +25,8 @@ Numbers = npt.NDArray[np.float64]
 
 def spectral_radius(omega: npt.ArrayLike, b: npt.ArrayLike, delta: float) -> Numbers:
     """Return |1 + delta (b + i omega)|, elementwise; 1 on the divergence boundary."""
-    turn = delta * np.asarray(omega, dtype=np.float64)
-    return np.asarray(np.hypot(1 + delta * np.asarray(b, dtype=np.float64), turn))
+    angle = delta * np.asarray(omega, dtype=np.float64)
+    return np.asarray(np.hypot(1 + delta * np.asarray(b, dtype=np.float64), angle))
 
 
 def gradient_norms(omega: npt.ArrayLike, b: npt.ArrayLike, delta: float, steps: int) -> Numbers:
@@ -83,7 +83,7 @@ def convergence(
 ) -> list[Convergence]:
     """Train every configuration with every learning rate of its grid (its own if it has none) and seed.
 
-    `observe` is told of every training that ended, `watch` makes an observer of the epochs of each. Raises
+    `observe` receives every finished training, `watch` makes an observer of the epochs of each. Raises
     KeyboardInterrupt when one is interrupted; it counts as none.
     """
     made = []

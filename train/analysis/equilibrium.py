@@ -24,7 +24,7 @@ from snn_compile.train.networks.feedback import FeedbackConfig, FeedbackNetwork
 
 @dataclass(frozen=True, eq=False)
 class Approach:
-    """Rates on their way: after each step the mean over samples of what is left, (steps, layers).
+    """Convergence of the rates: per step the mean remaining distance over samples, (steps, layers).
 
     `residuals` are those of the layers' equations; `distances` are to the equilibrium that iteration of f
     finds, None if it finds none, and `missing` says why. Both are relative.

@@ -3,7 +3,7 @@
 The file is torch's, and holds tensors and plain values only: reading it never runs code from it
 (`weights_only=True`), and compiling it needs no class of the network. Arrays of the graph are
 stored as tensors of the same type; the graph's metadata, its contract among it, comes back word
-for word. A digest of the graph, checked on loading, tells a damaged file.
+for word. A digest of the graph, checked on loading, detects a damaged file.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def save_checkpoint(
     """Export `module` (see `to_nir`) and write it with its weights, whole or not at all.
 
     `config`, `metrics` and `data` (a `Dataset.spec()`) are plain values, arrays or tensors.
-    A recurrent network of ours without a NIR counterpart is written without a graph. Raises ExportError when
+    A network of this package without a NIR counterpart is written without a graph. Raises ExportError when
     another module has none, a value is not plain, or the file cannot be written.
     """
     made = checkpoint_of(module, sample_input, config=config, metrics=metrics, data=data, dt=dt)
@@ -102,7 +102,7 @@ def checkpoint_of(
     data: Mapping[str, Any] | None = None,
     dt: float | None = None,
 ) -> Checkpoint:
-    """Export `module` and return what its checkpoint holds; see `save_checkpoint`."""
+    """Export `module` and return its checkpoint; arguments and errors are those of `save_checkpoint`."""
     unexported = unexportable(module)
     return Checkpoint(
         graph=None if unexported else to_nir(module, sample_input, dt),

@@ -17,7 +17,7 @@ from snn_compile.train.checkpoints.checkpoint import Checkpoint, checkpoint_of
 from snn_compile.train.checkpoints.torch_file import read_plain
 
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "weights")
-"""Where training scripts put the state dict in what they save."""
+"""Keys under which training scripts save the state dict."""
 
 
 def load_foreign(
@@ -137,7 +137,7 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, name: str)
 
 
 def _odd(key: str, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
-    """Return what is wrong with a tensor where the network's own is finite."""
+    """Return the fault of a tensor whose counterpart in the network is finite."""
     broken = ~torch.isfinite(state[key])
     if not broken.any() or not torch.isfinite(own[key]).all():
         return None

@@ -1,4 +1,4 @@
-"""Files of torch.save from strangers: tensors and plain values, without running code and within limits.
+"""Reading untrusted files of torch.save: tensors and plain values, without running code, within limits.
 
 `torch.load(weights_only=True)` keeps code out. Not sizes: an archive can be compressed, a tensor of one value
 can declare any shape, a dictionary can lie inside itself or be there a thousand million times. Such files
@@ -38,8 +38,8 @@ def read_plain(path: Path) -> dict[str, Any]:
     try:
         body = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen classes on files that are not its own
-        said = str(error)
-        if "weights_only" in said.lower() or "Unsupported" in said:
+        message = str(error)
+        if "weights_only" in message.lower() or "Unsupported" in message:
             raise ExportError(
                 f"{path}: holds objects that need code to be loaded, and was not read; "
                 "save it with train.save_checkpoint, or the state dict alone",
@@ -58,7 +58,7 @@ def read_plain(path: Path) -> dict[str, Any]:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse what is no archive of torch.save, or one that unpacks to more than it is."""
+    """Raise ExportError for a file that is no archive of torch.save, or unpacks to more than its size."""
     try:
         with zipfile.ZipFile(path) as archive:
             declared = sum(item.file_size for item in archive.infolist())
@@ -76,7 +76,7 @@ def _check_archive(path: Path) -> None:
 
 
 class _Walk:
-    """One walk over everything in a file, counted, so that nothing later needs to fear what it meets."""
+    """One bounded walk over the whole content of a file, so that later code can rely on its types."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -20,7 +20,7 @@ SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the analysis takes."""
+    """Add the arguments of the analysis."""
     parser.add_argument("model", metavar="MODEL.pt", type=Path)
     parser.add_argument("--data", metavar="DATA", help="another place of the data it was trained on")
     parser.add_argument("--times", type=int, default=100, help="steps of the approach (default 100)")
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def equilibrium(arguments: argparse.Namespace) -> Answer:
-    """Return what the analysis found, and what draws it."""
+    """Return the result of the analysis, and the function that draws it."""
     from snn_compile.runtime.data.registry import load_data
     from snn_compile.train.algorithms.batches import labelled, tensors
     from snn_compile.train.algorithms.training import single_thread

@@ -1,7 +1,7 @@
 """The command snn-train: train a preset or a TOML configuration and write the best checkpoint.
 
-stdout is the result, stderr the talk. Exit codes: 0 done, 1 the configuration, the data or the
-training is at fault, 2 usage, 130 interrupted (the best checkpoint so far stays).
+stdout is the result, stderr holds progress and errors. Exit codes: 0 done, 1 the configuration, the data or
+the training is at fault, 2 usage, 130 interrupted (the best checkpoint so far stays).
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run snn-train with `argv` (the process's own arguments if None) and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0] == "analyse":
-        return _told(lambda: _analyse(argv[1:]))
+        return _reported(lambda: _analyse(argv[1:]))
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.list_presets:
         _print_presets(arguments.json)
         return 0
     if arguments.config == DYNAMICS:
-        return _told(lambda: _dynamics(arguments.set, arguments.output, arguments.json))
+        return _reported(lambda: _dynamics(arguments.set, arguments.output, arguments.json))
     if arguments.config is None or arguments.output is None:
         parser.error("give a preset or a .toml file, and -o MODEL.pt (or --list-presets)")
-    return _told(lambda: _train(arguments), "interrupted before the first epoch ended")
+    return _reported(lambda: _train(arguments), "interrupted before the first epoch ended")
 
 
-def _told(run: Callable[[], int], when: str = "interrupted") -> int:
-    """Return what `run` does; errors and interrupts are told in one line."""
+def _reported(run: Callable[[], int], when: str = "interrupted") -> int:
+    """Return the exit code of `run`; errors and interrupts are reported in one line."""
     try:
         return run()
     except SnnCompileError as error:
@@ -63,7 +63,7 @@ def _analyse(argv: Sequence[str]) -> int:
     found, as_json = analyse(argv)
     print(json.dumps(found) if as_json else table(found))
     if found.get("interrupted"):
-        print("snn-train: interrupted; only the trainings that ended are told", file=sys.stderr)
+        print("snn-train: interrupted; only finished trainings are reported", file=sys.stderr)
         return INTERRUPTED
     return 0
 
@@ -189,7 +189,7 @@ def _table(result: dict[str, Any]) -> str:
         f"{metric['split']} {name}": shown(name, metric["value"]),
         f"validation {name}": shown(name, result[f"validation_{name}"]),
         "epochs": f"{result['epochs']} (best {result['best_epoch']})",
-        "spike rate": f"{result['spike_rate']:.3f} a neuron and step ({rates})",
+        "spike rate": f"{result['spike_rate']:.3f} per neuron and step ({rates})",
         "cpu seconds": f"{result['cpu_seconds']:.1f}",
         "checkpoint": result["checkpoint"],
     }

@@ -1,4 +1,4 @@
-"""A training's progress on stderr, one bar a training."""
+"""Progress of a training on stderr, one bar per training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_bar(epochs: int, name: str = "") -> Iterator[Callable[[Progress], None]]:
-    """Show a bar of so many epochs while training goes on; yields what is to observe it."""
+    """Show a bar of so many epochs during a training; yields the training's observer."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

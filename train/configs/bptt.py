@@ -21,8 +21,8 @@ class TrainConfig(Recurrence, GradientConfig):
     behind averages over `pool`), `hidden` the sizes of the dense layers behind them; decays are per step;
     `rate_target` is in spikes per neuron and step and acts with `rate_weight`; `logit_scale` multiplies the
     mean read-out membrane in the loss only; `weight_bits` above 0 trains in a chip's integers with tables
-    of that many bits, one a projection or one a sign as `tables` says (see `integers`); input that is no
-    spikes becomes messages of `input_bits`, fewer of which keep the current of many inputs from wrapping.
+    of that many bits, one per projection or one per sign (`tables`). Non-spike input is encoded as
+    `input_bits`-bit graded messages; use fewer bits if the current wraps.
     `init` is a checkpoint of the same layers to start from, for example one trained in floats. `flip` mirrors
     half of the training images, left to right.
 
@@ -115,7 +115,7 @@ _SMNIST14: dict[str, Any] = {
 }
 _SMNIST28: dict[str, Any] = {**_SMNIST14, "shrink": 1, "learning_rate": 0.1}
 _RESONATORS14: dict[str, Any] = {"delta": 0.04, "omega": (3.75, 12.5), "learning_rate": 0.1, **_SMNIST14}
-"""A step of 14x14 is four of 28x28: four times the published delta, and an omega that turns as far a step."""
+"""A step of 14x14 is four of 28x28: four times the published delta, omega with the same angle per step."""
 _BY_PIXEL = "MNIST's 10,000-digit subset at 14x14, one pixel a step"
 _BY_PIXEL28 = "MNIST's 10,000-digit subset at 28x28, one pixel a step"
 _PRESETS = {

@@ -1,4 +1,4 @@
-"""What every run of snn-train depends on, and how its values are read from text.
+"""Base configuration of every run of snn-train, and how its values are read from text.
 
 Each algorithm has a configuration of its own, a flat frozen dataclass made from `RunConfig`. Needs no torch,
 so that the command can check its arguments before it loads anything heavy.
@@ -14,7 +14,7 @@ from snn_compile.runtime.data.registry import option_names
 from snn_compile.targets.errors import SnnCompileError
 
 LEAST, LARGEST = 1e-30, 1e30
-"""Numbers that training computes with: float32 holds them, and what is soon made of them."""
+"""Range of the numbers in a configuration: float32 represents them, and products of a few."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class RunConfig:
     """The data of a run, how long it lasts and its seed.
 
     `data` is a registry name or an `.npz`; coding to samples are the options of the registry's sets.
-    `algorithm` is the module of `snn_compile.train` whose `fit(config, path, observe)` does the work, and
-    `choices` the values that a key of text may have.
+    `algorithm` is the module of `train/algorithms` whose `fit(config, path, observe)` trains, and `choices`
+    are the values that a text key may have.
     """
 
     algorithm: ClassVar[str] = ""
@@ -54,7 +54,7 @@ class RunConfig:
             self.require(key, getattr(self, key) in allowed, f"one of {', '.join(allowed)}")
 
     def require(self, key: str, holds: bool, what: str) -> None:
-        """Raise SnnCompileError, saying what the value of a key must be, unless it holds."""
+        """Raise SnnCompileError with `what` the value of a key must be, unless `holds`."""
         if not holds:
             raise SnnCompileError(f"training: {key} is {getattr(self, key)!r}; it must be {what}", key=key)
 

@@ -12,7 +12,7 @@ from snn_compile.train.configs.registry import register
 
 @dataclass(frozen=True)
 class EquilibriumConfig(GradientConfig):
-    """Everything a training at the equilibrium depends on; see `feedback` and `implicit`.
+    """Everything a training at the equilibrium depends on: a FeedbackNetwork, the solver, SGD.
 
     `channels` lists the convolutions, with the `kernels` and `strides` of each (one number holds for all),
     `hidden` the sizes of the dense layers behind them. `decay` 1 makes IF neurons. `steps` are those of the

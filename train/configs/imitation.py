@@ -1,4 +1,4 @@
-"""The configuration of imitation: a controller of an environment from what a teacher does."""
+"""The configuration of imitation: a controller of an environment from a teacher's actions."""
 
 from __future__ import annotations
 

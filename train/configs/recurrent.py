@@ -1,4 +1,4 @@
-"""What a recurrent layer with a read-out of its own is made of, besides its sizes. Needs no torch."""
+"""Parameters of a recurrent layer with its own read-out, besides its sizes. Needs no torch."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ of a group Lasso (`group_lasso.py`),
     minimise   1/2 || sum_i c_i V_i + v0 - Y ||^2 + beta sum_i || V_i ||
 
 which is the training of a network whose neurons have amplitudes, under weight decay beta on amplitudes and
-read-out (Ergen et al. 2023 for threshold units). How much that says depends on the candidates, and the
-certificate tells:
+read-out (Ergen et al. 2023 for threshold units). The guarantee depends on the candidates; the certificate
+states it:
 
     global        all patterns of neurons without reset, enumerated: no network of this kind is better
     dictionary    the optimum over the candidates at hand, to the stated gap; any neuron, any depth below

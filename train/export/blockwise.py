@@ -1,7 +1,7 @@
 """Dense layers of liquid spiking neurons with a leaky read-out as NIR.
 
-A layer becomes an Affine of its input, an LSN node (`compiler/frontends/nir_extensions.py`) and, if it hears
-itself, a Linear with a delay of one step; the read-out an LI with tau = dt / (1 - a), r = 1, of W_out z.
+A layer becomes an Affine of its input, an LSN node (`compiler/frontends/nir_extensions.py`) and, if it is
+recurrent, a Linear with a delay of one step; the read-out an LI with tau = dt / (1 - a), r = 1, of W_out z.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def without_liquid_nodes(module: OnlineNetwork) -> str:
     """Return why a network has no graph, or ""."""
     config = module.config
     if config.neuron != "lsn":
-        return f"neurons of the kind {config.neuron} between a block's states have no node of NIR or of ours"
+        return f"neurons of the kind {config.neuron} between a block's states have no NIR or extension node"
     if config.channels:
         return "an LSN node is a dense layer; liquid neurons whose gates are convolutions have none"
     if config.readout != "leaky":

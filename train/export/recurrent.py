@@ -1,9 +1,9 @@
 """Networks of one recurrent layer as NIR: plain resonators as its own nodes, others as extension nodes.
 
-`rf` becomes two layers of leaky integrators that hear each other:
+`rf` becomes two layers of leaky integrators coupled with each other:
 
-    u   LI, tau = -1 / b, r = tau      hears W_in x, W_rec z and -omega v, the latter two one step old
-    v   LI, the same                   hears omega u, one step old
+    u   LI, tau = -1 / b, r = tau      inputs W_in x, W_rec z and -omega v, the latter two one step old
+    v   LI, the same                   input omega u, one step old
     z   Threshold at 1 of u
 
 A forward Euler step of length delta is then the layer's step: both integrators read the old state of the
@@ -45,10 +45,10 @@ def without_nodes(module: RecurrentNetwork) -> str:
     with torch.no_grad():
         if (
             kind == "brf"
-            and float(turn := delta * module.omega.abs().max()) >= 1
+            and float(angle := delta * module.omega.abs().max()) >= 1
             and not module.config.boundary
         ):
-            return f"hidden: delta omega reaches {turn:.3g}; from 1 on a BRF node has no divergence boundary"
+            return f"hidden: delta omega reaches {angle:.3g}; from 1 on a BRF node has no divergence boundary"
         if kind != "rf":
             return ""
         leak = -delta * damping(module.omega, module.offset, module.config.resonance())[1]

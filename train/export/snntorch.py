@@ -123,7 +123,7 @@ def _rule(module: nn.Module, path: str, kind: str) -> dict[str, str]:
 
 
 def _comparison(module: nn.Module, path: str) -> str:
-    """Ask the surrogate what it makes of values around 0."""
+    """Evaluate the surrogate's forward around 0."""
     points = torch.tensor([-3.0, -0.5, -1e-3, 0.0, 1e-3, 0.5, 3.0])
     with torch.no_grad():
         answers = [module.spike_grad(points).tolist() for _ in range(3)]  # type: ignore[operator]
@@ -246,11 +246,11 @@ def _predict(step: _Step, state: Mapping[str, Float], drive: Float) -> dict[str,
     return {"spk": fired * step.amplitude, "syn": u, "mem": after, "reached": reached}
 
 
-def _compare(path: str, t: int, got: Mapping[str, Float], said: Mapping[str, Float], step: _Step) -> None:
-    size = np.maximum(np.abs(said["reached"]), step.threshold) + 1e-3
-    sure = np.abs(said["reached"] - step.threshold) > 1e-4 * size
+def _compare(path: str, t: int, got: Mapping[str, Float], expected: Mapping[str, Float], step: _Step) -> None:
+    size = np.maximum(np.abs(expected["reached"]), step.threshold) + 1e-3
+    sure = np.abs(expected["reached"] - step.threshold) > 1e-4 * size
     wrong = {
-        name: np.abs(value - said[name]) > 1e-3 * np.maximum(np.abs(said[name]), size)
+        name: np.abs(value - expected[name]) > 1e-3 * np.maximum(np.abs(expected[name]), size)
         for name, value in got.items()
     }
     bad = [name for name, differs in wrong.items() if (differs & sure).any()]

@@ -3,7 +3,7 @@
 linear           Linear, or Affine with a bias         avgpool    AvgPool2d; of one dimension a Conv1d
 conv             Conv1d, Conv2d                        reshape    Flatten
 batchnorm        folded into the layer before it,      scale      Scale
-                 else an Affine or 1x1 convolution     concat     a Linear a part, that puts it in its place
+                 else an Affine or 1x1 convolution     concat     a Linear per part, that puts it in its place
 maxpool          SumPool2d and Threshold at 0.5: of binary spikes the maximum is whether there is any
 add              edges into the same node              a neuron's recurrent layer: a node of its own, delay 1
 """
@@ -98,11 +98,11 @@ class GraphBuilder:
             made = probed_neuron(chain.identified, path, self.dt)
         else:
             made = neuron(chain.module, path, chain.shape, self.dt, fires)
-        arriving = self.sources(self.step.input_of(chain), self.step.last)
+        incoming = self.sources(self.step.input_of(chain), self.step.last)
         self.nodes[name] = made.node
         if made.rule:
             self.rules[name] = made.rule
-        self.connect(arriving, name)
+        self.connect(incoming, name)
         if made.recurrent is not None:
             spikes = self._amplified(chain) if graded(chain) else name
             back = self.name(f"{name}_recurrent", "recurrent")
@@ -133,7 +133,7 @@ class GraphBuilder:
                 self.delays[node, target] = steps
 
     def shape_of(self, node: str) -> tuple[int, ...]:
-        """Return the shape of what a node gives."""
+        """Return the shape of a node's output."""
         return tuple(int(n) for n in np.atleast_1d(self.nodes[node].output_type["output"]))
 
     def sources(self, value: Value, t: int) -> list[Source]:

@@ -1,1 +1,1 @@
-"""Compiled passes over whole sequences, with gradients by hand."""
+"""Compiled passes over whole sequences, with gradients written by hand."""

@@ -139,7 +139,7 @@ class _Weights:
 
 
 def _blame(g: Tensor, first: Tensor, after: Tensor) -> Tensor:
-    """Return the gradient of weights (target, source) that heard, at each step, the state before it."""
+    """Return the gradient of weights (target, source) whose input at each step is the state before it."""
     total = g[0].t() @ first
     return torch.addmm(total, _flat(g[1:]).t(), _flat(after[:-1])) if len(g) > 1 else total
 

@@ -39,7 +39,7 @@ class Block:
 
 
 def run_block(network: nn.Module, x: Tensor, states: States = None) -> Block:
-    """Return what a network gives for a block x (batch, steps, *shape) that starts from `states`.
+    """Return a network's outputs for a block x (batch, steps, *shape) that starts from `states`.
 
     A network of another kind needs a method `block(x, states)` that returns a Block. Raises SnnCompileError
     if it has none.
@@ -75,14 +75,14 @@ def _recurrent(network: RecurrentNetwork, inputs: Tensor, states: States) -> Blo
         h, states = network.lstm(x, states)
         return Block(network.head(h).transpose(0, 1), {}, states)
     layer, y = (None, None) if states is None else states
-    arrives, z, layer = network.layer(x, layer)
+    incoming, z, layer = network.layer(x, layer)
     assert z is not None
-    out = leaky_block(network.readout, arrives, y)
+    out = leaky_block(network.readout, incoming, y)
     return Block(out.transpose(0, 1), {"hidden": z.transpose(0, 1)}, (layer, out[-1]))
 
 
 def leaky_block(readout: LeakyReadout, x: Tensor, before: Tensor | None) -> Tensor:
-    """Return a read-out's membranes for what arrives; those before the block decay on top of them."""
+    """Return a read-out's membranes for a weighted input; those before the block decay on top of them."""
     out: Tensor = readout(x)
     if before is None:
         return out
@@ -115,8 +115,8 @@ def _population(layer: Spiking, x: Tensor, states: States) -> tuple[Tensor, Stat
     alpha, beta = layer.decays()
     decays = layer.ordered(alpha), layer.ordered(beta)
     if layer.recurrent is not None:
-        arrives = x.expand(-1, steps, -1).transpose(0, 1)
-        z, states = run_integrators(arrives, layer.recurrent.weight, *decays, step, states)
+        incoming = x.expand(-1, steps, -1).transpose(0, 1)
+        z, states = run_integrators(incoming, layer.recurrent.weight, *decays, step, states)
         return z.transpose(0, 1), states
     states = rest(x.shape[0], x.shape[2], step, x) if states is None else states
     z, states = advance(x, states, decays, steps, step)

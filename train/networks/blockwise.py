@@ -130,7 +130,7 @@ class OnlineNetwork(nn.Module):
         return AdaptiveLayer(inputs, size) if self.config.neuron == "alif" else LSTMLayer(inputs, size)
 
     def block(self, x: Tensor, states: States = None) -> Block:
-        """Return what a block of steps gives, and the states after it."""
+        """Return the outputs of a block of steps, and the states after it."""
         if x.ndim < 3 or tuple(x.shape[2:]) != self.config.input_shape:
             raise SnnCompileError(
                 f"the network takes (batch, steps, *{self.config.input_shape}), not {tuple(x.shape)}"
@@ -194,8 +194,8 @@ class AdaptiveLayer(nn.Module):
         """Return spikes (steps, batch, size), the membranes (1, batch, size) after them, and the state."""
         alpha = torch.exp(-1 / self.tau_membrane.abs())
         rho = torch.exp(-1 / self.tau_adaptation.abs())
-        arrives = nn.functional.linear(x, self.weight_in)
-        z, state = run_adaptive(arrives, self.weight_rec, alpha, rho, self.kind, state)
+        incoming = nn.functional.linear(x, self.weight_in)
+        z, state = run_adaptive(incoming, self.weight_rec, alpha, rho, self.kind, state)
         return z, state[0][None], state
 
 

@@ -170,15 +170,15 @@ class FeedbackNetwork(nn.Module):
         """
         config, masks = self.config, masks or {}
         factor, offset = self.forwards[0].normaliser()  # type: ignore[operator]
-        arrive = currents * factor + offset
+        incoming = currents * factor + offset
         if "input" in masks:
-            arrive = arrive * masks["input"][:, None]
+            incoming = incoming * masks["input"][:, None]
         weight = self.feedback.weight()
         folded = [layer.folded() for layer in self.forwards[1:]]  # type: ignore[operator]
         rest = [_in_order(currents.new_zeros(len(currents), *shape)) for shape in self.shapes]
         membranes, sums, counts, spikes = ([u.clone() for u in rest] for _ in range(4))
         for t in range(steps):
-            now = arrive[:, 0 if arrive.shape[1] == 1 else t]
+            now = incoming[:, 0 if incoming.shape[1] == 1 else t]
             if t:
                 back = self.feedback.mapped(weight, spikes[-1])
                 if "feedback" in masks:
@@ -224,14 +224,14 @@ class FeedbackNetwork(nn.Module):
         self, last: Tensor, current: Tensor, learning: bool = False, masks: Masks | None = None
     ) -> Tensor:
         """Return f1 at rates `last` of the last layer and a mean current (batch, *shape) of `currents`."""
-        arrive = self.forwards[0].normalised(current, learning)  # type: ignore[operator]
+        incoming = self.forwards[0].normalised(current, learning)  # type: ignore[operator]
         back = self.feedback(last)
         if masks and "input" in masks:
-            arrive, back = arrive * masks["input"], back * masks["feedback"]
-        return functional.hardtanh((arrive + back) / self.config.threshold, 0.0, 1.0)
+            incoming, back = incoming * masks["input"], back * masks["feedback"]
+        return functional.hardtanh((incoming + back) / self.config.threshold, 0.0, 1.0)
 
     def masks(self, batch: int, like: Tensor) -> dict[str, Tensor]:
-        """Draw the factors of variational dropout, one set a sample; none without dropout."""
+        """Draw the factors of variational dropout, one set per sample; none without dropout."""
         keep = 1 - self.config.dropout
         if keep == 1:
             return {}

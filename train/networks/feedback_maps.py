@@ -237,7 +237,7 @@ class Restriction:
         return self.product < self.bound
 
     def text(self) -> str:
-        """Say in words what the bound says."""
+        """Return the bound in words."""
         norms = " x ".join(f"{norm:.3g}" for norm in self.norms)
         if self.holds:
             return f"norms on the cycle {norms} = {self.product:.3g} < {self.bound:.3g}: one equilibrium"

@@ -30,7 +30,7 @@ TASKS = ("classify", "regress")
 
 @dataclass(frozen=True)
 class LayerConfig:
-    """One projection and its population of `size` neurons of the kind `neuron`; see `neurons`.
+    """One projection and its population of `size` neurons of the kind `neuron`.
 
     With a `kernel` the projection is a square convolution of that width to `size` channels, of that `stride`
     and `padding`, and the population has the shape of its result. `pool` averages squares of that width
@@ -161,7 +161,7 @@ class SpikingNetwork(nn.Module):
         return self.run(inputs).outputs
 
     def stages(self) -> list[Stage]:
-        """Return the populations in order, each with what is before it."""
+        """Return the populations in order, each with its projection and pooling."""
         found: list[Stage] = []
         before: dict[type, Any] = {}
         for name, module in self.layers.named_children():
@@ -179,7 +179,7 @@ class SpikingNetwork(nn.Module):
     def run(self, inputs: Tensor, formats: dict[str, Format] | None = None) -> Run:
         """Return the outputs with the spikes of every spiking layer.
 
-        `formats`: those to compute in, if they are known; see `integers.run_integers`.
+        `formats`: integer formats to compute in, as `formats` returned them; None chooses them anew.
         """
         if inputs.ndim < 3 or tuple(inputs.shape[2:]) != self.config.input_shape:
             raise SnnCompileError(
@@ -196,7 +196,7 @@ class SpikingNetwork(nn.Module):
 
 
 def check_read(readout: str, task: str, skip: int) -> None:
-    """Raise SnnCompileError for a read-out that is none of those of our networks."""
+    """Raise SnnCompileError for a read-out or task that the networks do not have."""
     for key, value, allowed in (("readout", readout, READOUTS), ("task", task, TASKS)):
         if value not in allowed:
             raise SnnCompileError(f"{key} is {value!r}; use one of {', '.join(allowed)}")

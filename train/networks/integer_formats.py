@@ -81,7 +81,7 @@ class WeightTensor:
     top: float = 1.0
 
     def values(self) -> Tensor:
-        """Return what a message adds to the membrane, in float units."""
+        """Return the membrane's increment per unit of a message, in float units."""
         return self.parameter.double() * self.factor
 
 

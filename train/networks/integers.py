@@ -1,4 +1,4 @@
-"""Quantization-aware training: the forward pass computes in a chip's integers what a program will compute.
+"""Quantization-aware training: the forward pass computes the integers that the compiled program computes.
 
 Each source of a population has one weight tensor T = gain w / (messages per unit of input). With the scale S
 of the population, S T becomes tables of a few bits, and decays, thresholds and biases become registers
@@ -73,10 +73,10 @@ def run_integers(
         ]
         step = _step(population, exact, form, chip)
         weight, back, constant = _parts(population, whole)
-        arrives = as_sequence(_projected(stage, x, weight, back, constant, exact.tensors[0].top))
-        back = None if back is None else back.to(arrives.dtype)
+        incoming = as_sequence(_projected(stage, x, weight, back, constant, exact.tensors[0].top))
+        back = None if back is None else back.to(incoming.dtype)
         decays = population.ordered(exact.alpha), population.ordered(exact.beta)
-        x = as_shape(run_steps(arrives, decays, inputs.shape[1], step, back), population.shape)
+        x = as_shape(run_steps(incoming, decays, inputs.shape[1], step, back), population.shape)
         if isinstance(population, LI):
             x = x / (form.scale * chip.formats.threshold_unit)
         else:

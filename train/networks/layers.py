@@ -74,7 +74,7 @@ class _Layer(nn.Module):
         return parameter.view(self.shape).movedim(0, -1).flatten()
 
     def extra_repr(self) -> str:
-        """Return what the printed module shows."""
+        """Return the layer's shape, for the module's printed form."""
         return "x".join(map(str, self.shape))
 
 
@@ -112,21 +112,21 @@ class Spiking(_Layer):
 def run_steps(
     x: Tensor, decays: tuple[Tensor, Tensor], steps: int, step: Step, back: Tensor | None = None
 ) -> Tensor:
-    """Return what neurons send in `steps` steps, (batch, steps, neurons), heard by themselves through `back`.
+    """Return the output of neurons in `steps` steps, (batch, steps, neurons), with recurrent weights `back`.
 
-    `x` is what arrives, (batch, steps, neurons), or one step of it for all.
+    `x` is the input, (batch, steps, neurons), or one step of it that is repeated.
     """
     states = rest(x.shape[0], x.shape[2], step, x)
     if back is None:
         return advance(x, states, decays, steps, step)[0]
     if step.registers is None:
-        arrives = x.expand(-1, steps, -1).transpose(0, 1)
-        return run_integrators(arrives, back, *decays, step)[0].transpose(0, 1)
+        incoming = x.expand(-1, steps, -1).transpose(0, 1)
+        return run_integrators(incoming, back, *decays, step)[0].transpose(0, 1)
     z, out = None, []
     for t in range(steps):
         now = x[:, 0 if x.shape[1] == 1 else t]
-        arrives = now if z is None else now + nn.functional.linear(z, back)
-        sent, states = advance(arrives[:, None], states, decays, 1, step)
+        incoming = now if z is None else now + nn.functional.linear(z, back)
+        sent, states = advance(incoming[:, None], states, decays, 1, step)
         z = sent[:, 0]
         out.append(z)
     return torch.stack(out, dim=1)

@@ -31,9 +31,9 @@ RECURRENT_NEURONS = ("rf", "brf", "rf_iz", "alif", "lstm")
 
 @dataclass(frozen=True)
 class RecurrentConfig(Recurrence):
-    """Sizes of a recurrent layer, and what it is made of.
+    """Sizes and parameters of a recurrent layer with its read-out.
 
-    `readout`: what is read when it is deployed, the mean over time, the last step, or every step;
+    `readout`: the deployed network's output, the mean over time, the last step, or every step;
     `task`: a class (classify), or the membranes themselves (regress). The mean leaves out the first `skip`
     steps.
     """
@@ -82,7 +82,7 @@ class RecurrentConfig(Recurrence):
 
 
 class LeakyReadout(nn.Module):
-    """Leaky integrators of weighted spikes, which arrive as (steps, batch, classes)."""
+    """A read-out of leaky integrators; its input is (steps, batch, classes)."""
 
     def __init__(self, size: int, classes: int, tau: tuple[float, ...]) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class LeakyReadout(nn.Module):
         self.tau = nn.Parameter(_normal(classes, tau))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the membranes of all steps for what arrives."""
+        """Return the membranes of all steps for a weighted input."""
         return integrated(x, torch.exp(-1 / self.tau.abs()))
 
 
@@ -146,7 +146,7 @@ class RecurrentNetwork(nn.Module):
     def layer(
         self, x: Tensor, states: States | None = None, spikes: bool = True
     ) -> tuple[Tensor, Tensor | None, States | None]:
-        """Return what the read-out hears, (steps, batch, classes), the layer's spikes and last states."""
+        """Return the read-out's input, (steps, batch, classes), the layer's spikes and last states."""
         config = self.config
         weights = Weights(self.weight_in, self.weight_rec, self.readout.weight)
         if config.neuron == "alif":
@@ -162,8 +162,8 @@ class RecurrentNetwork(nn.Module):
         u, v, z = states or (none, none, none)
         out = []
         for now in nn.functional.linear(x, self.weight_in):
-            arrives = now + nn.functional.linear(z, self.weight_rec)
-            z, (u, v) = izhikevich_step(arrives, (u, v), omega, b, resonance)
+            incoming = now + nn.functional.linear(z, self.weight_rec)
+            z, (u, v) = izhikevich_step(incoming, (u, v), omega, b, resonance)
             out.append(z)
         every = torch.stack(out)
         return nn.functional.linear(every, self.readout.weight), every, (u, v, z)

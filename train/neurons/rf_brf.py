@@ -9,7 +9,7 @@ With delta the length of a step, omega the angular frequency, b' the damping (Hi
     z = 1 if u > 1 + q else 0                                  refractory period in the threshold
     q <- gamma q + z
 
-x is what arrives, recurrent spikes of the step before included; q in the first four lines is that of the
+x is the input, recurrent spikes of the step before included; q in the first four lines is that of the
 step before. Three flags leave out p(omega), the q of b, and the q of the threshold; without any of them this
 is the plain resonate-and-fire neuron (RF). Izhikevich's (2001) has another spike: z = 1 if v > 1, and then u
 is 0 and v is 1. All states start at 0, and gradients flow through all of it.
@@ -62,14 +62,14 @@ def divergence_boundary(omega: npt.ArrayLike, delta: float) -> npt.NDArray[np.fl
 def divergence_boundary(omega: Tensor | npt.ArrayLike, delta: float) -> Tensor | npt.NDArray[np.float64]:
     """Return p(omega), above which the damping b lets a resonator grow (Higuchi et al. 2025, eq. 8).
 
-    `omega` is in radians a second, `delta` in seconds a step, the result of omega's shape in 1/s. There is
-    no boundary from delta omega = 1 on: it is then taken at EDGE, never NaN; `clamped` counts those. Raises
-    SnnCompileError for a delta that is no length.
+    `omega` is in radians per second, `delta` in seconds per step, the result of omega's shape in 1/s.
+    There is no boundary from delta omega = 1 on: it is then taken at EDGE, never NaN; `clamped` counts those.
+    Raises SnnCompileError for a delta that is no length.
     """
     _check_step(delta)
     if isinstance(omega, Tensor):
-        turn = (delta * omega).clamp(-EDGE, EDGE)
-        return (torch.sqrt(1 - turn**2) - 1) / delta
+        angle = (delta * omega).clamp(-EDGE, EDGE)
+        return (torch.sqrt(1 - angle**2) - 1) / delta
     share = np.clip(delta * np.asarray(omega, dtype=np.float64), -EDGE, EDGE)
     return np.asarray((np.sqrt(1 - share**2) - 1) / delta)
 

@@ -12,7 +12,7 @@ With N(x; m, s) the normal density and h = 0.15, c = 6, gamma = 0.5:
     linear           max(0, 1 - |x|)
     exponential      exp(-|x|)
 
-s is 0.5 where nothing else is said. Both Gaussians are negative for large |x|, which is intended.
+s is 0.5 by default. Both Gaussians are negative for large |x|, which is intended.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Step:
     input_shape: tuple[int, ...]
 
     def input_of(self, chain: Chain) -> Value:
-        """Return what arrives at a population in the last step."""
+        """Return the input of a population in the last step."""
         return chain.calls[self.last].x
 
 
@@ -105,7 +105,7 @@ def _same(template: Value, last: int, value: Value, t: int, path: str) -> None:
         _match(template, last, value, t)
     except _Differs as difference:
         raise ExportError(
-            f"{path}: what arrives at step {t} is not what arrives at step {last} ({difference}); every step "
+            f"{path}: the input at step {t} differs from that at step {last} ({difference}); every step "
             "must compute the same from signals equally far back, with zeros before the first, and a "
             "neuron that keeps its state serves one layer",
             node=path,
@@ -139,7 +139,7 @@ def _terms(value: Value) -> Sequence[Value]:
 
 
 def source(value: Value) -> tuple[Any, ...]:
-    """Return what a signal is a signal of: a population and its port, or the input."""
+    """Return the origin of a signal: a population and its port, or the input."""
     return (id(value.attrs["call"].chain), value.attrs["port"]) if value.op == "out" else (value.op,)
 
 

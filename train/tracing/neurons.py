@@ -1,4 +1,4 @@
-"""Which modules are spiking neurons, and what they are called with (snnTorch 1.0.0)."""
+"""Recognition of spiking neurons (snnTorch 1.0.0) and of the arguments of their calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from snn_compile.train.networks.layers import LI, LIF, CubaLIF
 
 @dataclass(frozen=True)
 class Ports:
-    """The states of a neuron in the order its forward takes them, and what it returns."""
+    """The states of a neuron in the order of its forward's arguments, and its returned ports."""
 
     kind: str
     states: tuple[str, ...]

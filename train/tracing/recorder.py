@@ -196,7 +196,7 @@ class FunctionCall:
         return self.tracer.stand_in(value, inputs[0].dtype)
 
     def _of_one_sample(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Call the function on zeros, a single sample of them, for the shape of what it gives."""
+        """Call the function on a single sample of zeros, for the shape of its result."""
         places = [id(tensor) for tensor in inputs]
 
         def one(leaf: Any) -> Any:

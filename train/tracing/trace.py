@@ -31,7 +31,7 @@ from snn_compile.train.tracing.values import Trace, Value, leaves
 _CONTAINERS = (list, deque, dict, set)
 
 STEPS = 12
-"""How often a forward of one step is called; delays a module builds by hand are seen up to this long."""
+"""Number of calls of a forward of one step; delays that a module keeps itself are seen up to this length."""
 
 
 Leaf = Callable[[Tracer, nn.Module, str, Callable[..., Any]], Callable[..., Any]]
@@ -39,7 +39,7 @@ Leaf = Callable[[Tracer, nn.Module, str, Callable[..., Any]], Callable[..., Any]
 
 
 def trace(module: nn.Module, sample: Any, leaf: Leaf | None = None) -> Trace:
-    """Run `module` on stand-ins of `sample` (what its forward takes) and return what it computes.
+    """Run `module` on stand-ins of `sample`, the argument of its forward, and return the trace.
 
     `leaf` may take the place of the forward of any module that is no known neuron.
     """
@@ -130,7 +130,7 @@ def _sequences(returned: Any, tracer: Tracer) -> Any:
 
 @contextmanager
 def _instrumented(root: nn.Module, tracer: Tracer, leaf: Leaf | None) -> Iterator[None]:
-    """Let every module of `root` tell where it is and neurons be leaves; undo all of it at the end."""
+    """Let every module of `root` report its path and treat neurons as leaves; undo it at the end."""
     modules = dict(root.named_modules())
     kept, held = [], []
     for module in modules.values():

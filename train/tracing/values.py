@@ -50,9 +50,9 @@ class Chain:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Chains in the order of their first call, and what the forward returned, tensor by tensor.
+    """Result of a trace: chains in the order of their first call, and the returned tensors.
 
-    Each output is a Value; of a forward of one step a "stack" with axis 0, one entry a step. `steps` is
+    Each output is a Value; of a forward of one step a "stack" with axis 0, one entry per step. `steps` is
     the length of the chains, `input_shape` one step of one sample, `one_step` whether forward is a step.
     """
 

@@ -63,7 +63,7 @@ def test_what_cannot_be_trained_is_told(config, tmp_path):
         fit(read_config("fashion-fsnn", [*QUICK, "flip=true"]))
     path = tmp_path / "steps.npz"
     np.savez(path, inputs=np.zeros((40, 3, 4)), labels=np.zeros((40, 3), np.int64))
-    with pytest.raises(WrongInput, match="a label a step"):
+    with pytest.raises(WrongInput, match="one label per step"):
         fit(read_config("fashion-fsnn", [f"data={path}"]))
     labels = np.zeros(40, np.int64)
     labels[split_indices(40, "validation")] = 2

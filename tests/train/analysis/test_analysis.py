@@ -155,7 +155,7 @@ def test_an_interrupt_ends_the_experiment_and_what_has_ended_is_told(monkeypatch
     shown = capsys.readouterr()
     found = json.loads(shown.out)
     assert [r["seed"] for r in found["runs"]] == [0] and found["interrupted"]
-    assert "only the trainings that ended are told" in shown.err
+    assert "only finished trainings are reported" in shown.err
     at_once = ["analyse", "convergence", "digits-brf", "--seeds", "1", *settings[4:], "--json"]
     assert cli.main(at_once) == INTERRUPTED
     shown = capsys.readouterr()

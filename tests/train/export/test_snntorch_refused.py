@@ -157,14 +157,14 @@ REFUSED = {
     "passed and hidden": (Net(lambda n, x: n.lif2(n.fc1(x), torch.zeros(1))), "although init_hidden=True"),
     "called twice": (
         Net(lambda n, x: n.lif2(n.fc2(n.lif2(n.fc1(x))))),
-        "lif2: what arrives.*neuron that keeps its state serves one layer",
+        "lif2: the input at.*neuron that keeps its state serves one layer",
     ),
     "membrane to a layer": (
         Net(lambda n, x: n.lif2(n.fc2(n.lif1(n.fc1(x))[1]))),
         "lif1: its mem feeds another layer",
     ),
-    "late bias": (Net(late_bias), "lif2: what arrives at step 0.*a bias fed by"),
-    "changing weights": (Net(other_layer_later), "lif2: what arrives at step 0.*other weights"),
+    "late bias": (Net(late_bias), "lif2: the input at step 0.*a bias fed by"),
+    "changing weights": (Net(other_layer_later), "lif2: the input at step 0.*other weights"),
     "constant on spikes": (Net(lambda n, x: n.lif2(spikes(n, x) + 0.5)), "adds a constant"),
     "returns nothing": (Net(lambda n, x: [n.lif2(n.fc1(x)), None][1]), "returns nothing"),
 }
