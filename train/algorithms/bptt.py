@@ -24,8 +24,8 @@ from snn_compile.train.algorithms.batches import EVALUATED, Score, check_classes
 from snn_compile.train.algorithms.gradient_training import GradientTraining
 from snn_compile.train.algorithms.training import BestCheckpoint, Observe, Training
 from snn_compile.train.checkpoints.checkpoint import load_checkpoint
-from snn_compile.train.configs.bptt import RECURRENT, TrainConfig
-from snn_compile.train.configs.recurrent import Recurrence
+from snn_compile.train.configs.bptt import TrainConfig
+from snn_compile.train.configs.recurrent import RECURRENT, Recurrence
 from snn_compile.train.networks.feedforward import LayerConfig, NetworkConfig, Run, SpikingNetwork
 from snn_compile.train.networks.integer_formats import IntegerConfig
 from snn_compile.train.networks.recurrent import RecurrentConfig, RecurrentNetwork

@@ -218,7 +218,7 @@ def _landscape(arguments: argparse.Namespace) -> Answer:
     from snn_compile.runtime.data.registry import load_data
     from snn_compile.train.analysis.landscape import error_landscape
     from snn_compile.train.checkpoints.checkpoint import load_checkpoint
-    from snn_compile.train.configs.bptt import RECURRENT
+    from snn_compile.train.configs.recurrent import RECURRENT
     from snn_compile.train.networks.recurrent import RecurrentConfig, RecurrentNetwork
 
     held = load_checkpoint(arguments.model)

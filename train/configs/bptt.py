@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from snn_compile.train.configs.config import GradientConfig
-from snn_compile.train.configs.recurrent import RANGES, Recurrence, range_fault
+from snn_compile.train.configs.recurrent import RANGES, RECURRENT, Recurrence, range_fault
 from snn_compile.train.configs.registry import register
-
-RECURRENT = ("rf", "brf", "rf_iz", "alif", "lstm")
 
 
 @dataclass(frozen=True)

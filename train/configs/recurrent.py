@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from snn_compile.train.configs.config import LARGEST
 
+RECURRENT = ("rf", "brf", "rf_iz", "alif", "lstm")
+"""Kinds of neurons of a recurrent layer with its own read-out."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recurrence:

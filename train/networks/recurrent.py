@@ -19,14 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from snn_compile.targets.errors import SnnCompileError
-from snn_compile.train.configs.recurrent import RANGES, Recurrence, range_fault
+from snn_compile.train.configs.recurrent import RANGES, RECURRENT, Recurrence, range_fault
 from snn_compile.train.kernels.fused import States, Weights, run_layer
 from snn_compile.train.kernels.leaky import integrated
 from snn_compile.train.networks.feedforward import Run, check_read
 from snn_compile.train.neurons.alif import Adaptation
 from snn_compile.train.neurons.rf_brf import Resonance, clamped, damping, izhikevich_step
-
-RECURRENT_NEURONS = ("rf", "brf", "rf_iz", "alif", "lstm")
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,8 @@ class RecurrentConfig(Recurrence):
 
     def __post_init__(self) -> None:
         """Raise SnnCompileError for values out of range."""
-        if self.neuron not in RECURRENT_NEURONS:
-            raise SnnCompileError(f"neuron is {self.neuron!r}; use one of {', '.join(RECURRENT_NEURONS)}")
+        if self.neuron not in RECURRENT:
+            raise SnnCompileError(f"neuron is {self.neuron!r}; use one of {', '.join(RECURRENT)}")
         check_read(self.readout, self.task, self.skip)
         for key in ("inputs", "hidden", "classes"):
             if getattr(self, key) < 1:

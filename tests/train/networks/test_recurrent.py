@@ -19,9 +19,10 @@ from snn_compile.train.algorithms import bptt
 from snn_compile.train.algorithms.bptt import evaluate, fit
 from snn_compile.train.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from snn_compile.train.configs.presets import read_config
+from snn_compile.train.configs.recurrent import RECURRENT
 from snn_compile.train.kernels.leaky import integrated
 from snn_compile.train.networks.feedforward import Run
-from snn_compile.train.networks.recurrent import RECURRENT_NEURONS, RecurrentConfig, RecurrentNetwork
+from snn_compile.train.networks.recurrent import RecurrentConfig, RecurrentNetwork
 from snn_compile.train.neurons.rf_brf import resonator_step
 
 
@@ -50,7 +51,7 @@ def test_the_read_out_is_the_causal_filter_and_so_are_its_gradients(dtype, limit
             assert (left - right).abs().max() <= limit * right.abs().max()
 
 
-@pytest.mark.parametrize("neuron", RECURRENT_NEURONS)
+@pytest.mark.parametrize("neuron", RECURRENT)
 def test_a_network_runs_the_same_with_and_without_gradients_and_reaches_its_parameters(neuron):
     torch.manual_seed(1)
     config = RecurrentConfig(3, 16, 4, neuron=neuron, delta=0.05, omega=(2.0, 16.0))
