@@ -21,6 +21,13 @@ PRESETS: dict[str, tuple[str, RunConfig]] = {}
 
 
 def register(config: type[RunConfig], presets: Mapping[str, tuple[str, RunConfig]]) -> None:
-    """Register an algorithm by its configuration class, and the presets that it trains."""
+    """Register an algorithm by its configuration class, and the presets that it trains.
+
+    Both registries are ordered by algorithm, whatever is imported first.
+    """
     CONFIGS[config.algorithm] = config
     PRESETS.update(presets)
+    for algorithm in sorted(CONFIGS):
+        CONFIGS[algorithm] = CONFIGS.pop(algorithm)
+    for name, _ in sorted(PRESETS.items(), key=lambda item: item[1][1].algorithm):
+        PRESETS[name] = PRESETS.pop(name)
