@@ -209,7 +209,7 @@ def _reshape(data: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _patch_model_search(lava: SimpleNamespace) -> None:
-    """Search once a process class, and for ours only in the module that defines it.
+    """Search once per process class, and for this package's only in the module that defines it.
 
     Lava's search imports the parent package's every module and executes every file in its folder.
     """

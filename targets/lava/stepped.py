@@ -1,7 +1,7 @@
 """The device `lava-stepped`: Lava's own process models, stepped one after another in this process.
 
 The models are those that Lava's run configuration picks for the processes of `to_lava`, with Lava's
-own ports; only the channels between them and the order of calls are ours. A synapse process sends
+own ports; only the channels between them and the order of calls are written here. A synapse process sends
 what it computed a step before, so publishing all synapse buffers, then stepping all neurons, then
 all synapses is the order that Lava's runtime settles into. It is the bulk witness: no children,
 no waiting.

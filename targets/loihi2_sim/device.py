@@ -297,7 +297,7 @@ class _Part:
 
 
 class _Memory:
-    """What a run changes and the next part of it begins with: states and arriving input."""
+    """What a run changes and the next part of it begins with: states and synaptic input."""
 
     def __init__(self, flat: _Flat) -> None:
         self.state = np.zeros_like(flat.neurons.initial)

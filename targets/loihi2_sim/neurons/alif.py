@@ -35,10 +35,10 @@ def step_adaptive_leaky(
     rise, doubled = registers[3 * w :][:n], registers[4 * w :][:n]
     k = 0
     for i in range(n):
-        arriving = np.int64(acc[i]) << shift
+        incoming = np.int64(acc[i]) << shift
         acc[i] = np.int32(0)
-        shifted = np.int64(low32(arriving))
-        overflow[0] += shifted != arriving
+        shifted = np.int64(low32(incoming))
+        overflow[0] += shifted != incoming
         raw = np.int64(share(v[i], np.uint32(keep_v[i]), bits)) + shifted
         overflow[1] += raw > top
         overflow[2] += raw < -top

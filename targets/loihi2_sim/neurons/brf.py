@@ -38,10 +38,10 @@ def step_balanced(
     refractory, damping, damping_exp = registers[6 * w :][:n], registers[7 * w :][:n], registers[8 * w :][:n]
     k = 0
     for i in range(n):
-        arriving = np.int64(acc[i]) << shift
+        incoming = np.int64(acc[i]) << shift
         acc[i] = np.int32(0)
-        shifted = np.int64(low32(arriving))
-        overflow[0] += shifted != arriving
+        shifted = np.int64(low32(incoming))
+        overflow[0] += shifted != incoming
         x, y, held = np.int64(real[i]), np.int64(imag[i]), np.int64(r[i])
         d = min((held * np.int64(damping[i])) >> np.int64(damping_exp[i]), np.int64(mirror[i]))
         c, q = unit * np.int64(cos[i]) - d, unit * np.int64(sin[i])
