@@ -115,13 +115,13 @@ class _Block(torch.autograd.Function):
                 g_b.addmm_(g_both_now[:, size:], weights.of_b)
             if gates.recurrent is not None:
                 g_s.addmm_(g_d_now, gates.recurrent)
-        g_recurrent = None if gates.recurrent is None else _blame(g_d, s_first, s)
+        g_recurrent = None if gates.recurrent is None else _weight_grad(g_d, s_first, s)
         g_of_d = _flat(g_both).t() @ _flat(d)
         g_bias = g_both.sum((0, 1))
-        g_membrane = torch.cat([g_of_d[:size], _blame(g_both[..., :size], u_first, u)], 1)
+        g_membrane = torch.cat([g_of_d[:size], _weight_grad(g_both[..., :size], u_first, u)], 1)
         g_gates: tuple[Tensor | None, ...] = (g_recurrent, g_membrane, g_bias[:size], None, None)
         if adaptive:
-            g_adaptation = torch.cat([g_of_d[size:], _blame(g_both[..., size:], b_first, b)], 1)
+            g_adaptation = torch.cat([g_of_d[size:], _weight_grad(g_both[..., size:], b_first, b)], 1)
             g_gates = (*g_gates[:3], g_adaptation, g_bias[size:])
         return (None, None, g_d, *g_gates, g_u, g_b, g_s)
 
@@ -138,7 +138,7 @@ class _Weights:
             self.bias = torch.cat([self.bias, gates.adaptation_bias])
 
 
-def _blame(g: Tensor, first: Tensor, after: Tensor) -> Tensor:
+def _weight_grad(g: Tensor, first: Tensor, after: Tensor) -> Tensor:
     """Return the gradient of weights (target, source) whose input at each step is the state before it."""
     total = g[0].t() @ first
     return torch.addmm(total, _flat(g[1:]).t(), _flat(after[:-1])) if len(g) > 1 else total
