@@ -143,10 +143,12 @@ def test_no_imports_go_in_circles() -> None:
 
 
 CIRCLES = {
-    "targets.program.describe targets.program.file targets.program.limits targets.program.program": "a program"
-    " checks, describes and stores itself; these files read one",
-    "runtime.divergence.diverge runtime.divergence.figure runtime.divergence.report": "a divergence writes its"
-    " own report; report and figure read one",
+    "targets.program.describe targets.program.file targets.program.limits targets.program.program": (
+        "a program checks, describes and stores itself; these files read one"
+    ),
+    "runtime.divergence.diverge runtime.divergence.figure runtime.divergence.report": (
+        "a divergence writes its own report; report and figure read one"
+    ),
 }
 """Circles closed only by imports inside functions or for types, and why they stay."""
 
