@@ -74,7 +74,7 @@ def test_a_file_holds_the_node_and_a_plain_reader_names_it(tmp_path):
 
 def test_parameters_that_do_not_fit_are_refused(tmp_path):
     good = train.to_nir(network(1), inputs_of(1)).nodes["hidden"]
-    with pytest.raises(ValueError, match="w_membrane has shape"):
+    with pytest.raises(ValueError, match="'w_membrane' has shape"):
         LSN(
             good.w_membrane[:, :5],
             good.b_membrane,

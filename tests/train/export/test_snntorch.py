@@ -87,7 +87,7 @@ def test_program_is_bit_identical_on_the_devices(name, exported):
     _, inputs, graph, _, spikes = exported(name)
     options = compiler.Options()
     if "feedback" in name:
-        with pytest.raises(TimingInfeasible, match="1 step"):
+        with pytest.raises(TimingInfeasible, match="1 missing"):
             compiler.compile_graph(graph, calibration=inputs)
         options = compiler.Options(c_slow=None)
     program = compiler.compile_graph(graph, calibration=inputs, options=options)
