@@ -20,12 +20,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from snn_compile.targets.costs.tables import ArithmeticCosts, CostTable, arithmetic_costs
 from snn_compile.targets.devices.counts import Counts
-from snn_compile.targets.integer import DECAY_ONE
-from snn_compile.targets.program.population import Population
 from snn_compile.targets.program.program import Program, Projection
 
 
@@ -150,10 +146,11 @@ def _arithmetic_parts(program: Program, counts: Counts, table: ArithmeticCosts) 
     )
     multiplies = additions = 0.0
     for population in program.populations:
-        per_multiply, per_add = _update_operations(population)
+        kind = population.kind
+        per_multiply, per_add = kind.operations(population.parameters, program.formats.decay_one)
         multiplies += counts.updates[population.name] * per_multiply
         additions += counts.updates[population.name] * per_add
-        per_spike = _SPIKE_ADDITIONS.get(population.model, population.reset == "subtract")
+        per_spike = kind.spike_additions + (population.reset == "subtract")
         additions += per_spike * counts.spikes.get(population.name, 0)
     return {
         "synapse additions": counts.total_synops * table.add_int32_pj,
@@ -163,50 +160,9 @@ def _arithmetic_parts(program: Program, counts: Counts, table: ArithmeticCosts) 
     }
 
 
-_SPIKE_ADDITIONS = {"atrlif": 2, "alif": 2, "brf": 1}
-"""Additions per spike, by neuron model."""
-
-
 def _multiply_pj(program: Program, edge: Projection, table: ArithmeticCosts) -> float:
     bits = max((t.message_bits for t in edge.tables), default=0)
     if not bits:
         return 0.0
     signed = any(port.name == edge.source and port.signed for port in program.inputs)
     return table.multiply_int8_pj if bits + signed <= 8 else table.multiply_int32_pj
-
-
-def _update_operations(population: Population) -> tuple[float, float]:
-    """Return multiplications and additions of one neuron update, averaged over the neurons."""
-    parameters, model = population.parameters, population.model
-
-    def decays(key: str) -> float:
-        return float(np.mean((parameters[key] > 0) & (parameters[key] < DECAY_ONE)))
-
-    bias = float(np.mean(population.bias != 0))
-    if model in ("rf", "rf_iz"):
-        return 4.0, 5.0  # two sums of two products and an input, and the comparison
-    if model == "atrlif":
-        current = float(np.mean(parameters["delta_i"] + 1 < DECAY_ONE))
-        theta = decays("delta_theta")
-        products = current + decays("delta_v") + theta + decays("delta_r")
-        # Input, i into v, the threshold around its base, v - r, the comparison.
-        return products, current + 1 + bias + 2 * theta + 2
-    if model == "brf":
-        # Four products of the rotation, and those of the damping: of r, and of both parts.
-        damped = float(np.mean(parameters["damping"] > 0))
-        refractory = float(np.mean(parameters["refractory"]))
-        # Two sums of products and an input, the damping of both parts, its limit, threshold and comparison.
-        return 4 + 3 * damped + decays("delta_r"), 3 + 3 * damped + refractory + 1
-    if model == "alif":
-        theta = decays("delta_theta")
-        return decays("delta_v") + theta, 2 + 2 * theta
-    if model in ("sigma_delta", "delta"):
-        # The difference to what was, with the residue; the comparison; the new residue; the error.
-        additions = 4.0 + float(parameters["cum_error"][0])
-        if model == "sigma_delta":
-            additions += 1 + float(np.mean(parameters["bias"] != 0)) + float(parameters["relu"][0])
-        return 0.0, additions
-    if model in ("sigma", "graded", "graded_relu"):
-        return 0.0, 1.0
-    current = float(np.mean(parameters["du"] + 1 < DECAY_ONE))
-    return current + decays("dv"), current + 1 + bias + population.spiking

@@ -73,7 +73,9 @@ def chip_violations(program: Program, chip: Chip) -> list[str]:
         # Thresholds of numbers are as wide as a state.
         wide = {"vth": (0, formats.state_max)} if population.kind.programmable and population.graded else {}
         for key, array in population.parameters.items():
-            if text := _outside(array, *(ranges | wide)[key]):
+            # A register that no chip knows is its model's own, and may be as wide as a state.
+            low, high = (ranges | wide).get(key, (-formats.state_max, formats.state_max))
+            if text := _outside(array, low, high):
                 found.append(f"population {population.name!r}: {key} {text}")
         found += _beyond_the_state(population, formats.state_max)
     for edge in program.projections:

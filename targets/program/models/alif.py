@@ -6,7 +6,20 @@ membrane units. reset_exp: a spike takes 2**reset_exp thresholds off v.
 
 from __future__ import annotations
 
-from snn_compile.targets.program.models.model import Model, Register, register_model
+from snn_compile.targets.program.models.model import (
+    Model,
+    Operations,
+    Parameters,
+    Register,
+    decaying,
+    register_model,
+)
+
+
+def _operations(p: Parameters, one: int) -> Operations:
+    theta = decaying(p, "delta_theta", one)
+    return decaying(p, "delta_v", one) + theta, 2 + 2 * theta
+
 
 register_model(
     "alif",
@@ -19,5 +32,7 @@ register_model(
             "reset_exp": Register(0),
         },
         ("v", "theta"),
+        _operations,
+        spike_additions=2,
     ),
 )

@@ -7,7 +7,23 @@ bias_exp, v_init: as of `lif`.
 
 from __future__ import annotations
 
-from snn_compile.targets.program.models.model import Model, Register, register_model
+from snn_compile.targets.program.models.model import (
+    Model,
+    Operations,
+    Parameters,
+    Register,
+    decaying,
+    register_model,
+    share_of,
+)
+
+
+def _operations(p: Parameters, one: int) -> Operations:
+    current, theta = share_of(p["delta_i"] + 1 < one), decaying(p, "delta_theta", one)
+    products = current + decaying(p, "delta_v", one) + theta + decaying(p, "delta_r", one)
+    # Input, i into v, the threshold around its base, v - r, the comparison.
+    return products, current + 1 + share_of(p["bias_mant"] != 0) + 2 * theta + 2
+
 
 register_model(
     "atrlif",
@@ -24,5 +40,7 @@ register_model(
             "v_init": Register(0),
         },
         ("i", "v", "theta", "r"),
+        _operations,
+        spike_additions=2,
     ),
 )

@@ -8,10 +8,26 @@ off the cosine, in 2**-DAMPING_BITS.
 
 from __future__ import annotations
 
-from snn_compile.targets.program.models.model import Model, Register, register_model
+from snn_compile.targets.program.models.model import (
+    Model,
+    Operations,
+    Parameters,
+    Register,
+    decaying,
+    register_model,
+    share_of,
+)
 
 DAMPING_BITS, DAMPING_EXPONENT_MAX = 16, 31
 """Fraction bits of the share that the smooth reset takes off the cosine, and its largest right shift."""
+
+
+def _operations(p: Parameters, one: int) -> Operations:
+    # Four products of the rotation, and those of the damping: of r, and of both parts.
+    damped, refractory = share_of(p["damping"] > 0), share_of(p["refractory"] != 0)
+    # Two sums of products and an input, the damping of both parts, its limit, threshold and comparison.
+    return 4 + 3 * damped + decaying(p, "delta_r", one), 3 + 3 * damped + refractory + 1
+
 
 register_model(
     "brf",
@@ -27,6 +43,8 @@ register_model(
             "damping_exp": Register(0),
         },
         ("real", "imag", "r"),
+        _operations,
+        spike_additions=1,
         membrane="real",
     ),
 )

@@ -12,17 +12,37 @@ its membrane is then set to 0.
 from __future__ import annotations
 
 from snn_compile.targets.integer import M
-from snn_compile.targets.program.models.model import Model, Register, register_model
+from snn_compile.targets.program.models.model import (
+    Model,
+    Operations,
+    Parameters,
+    Register,
+    decaying,
+    register_model,
+    share_of,
+)
 
 _LEAKS = {"du": Register(), "dv": Register()}
 _BIAS = {"bias_mant": Register(0), "bias_exp": Register(0)}
 _THRESHOLD = Register(shared=True)
+
+
+def _integrator_operations(p: Parameters, one: int) -> Operations:
+    current = share_of(p["du"] + 1 < one)
+    return current + decaying(p, "dv", one), current + 1 + share_of(p["bias_mant"] != 0)
+
+
+def _operations(p: Parameters, one: int) -> Operations:
+    products, additions = _integrator_operations(p, one)
+    return products, additions + 1
+
 
 register_model(
     "lif",
     Model(
         {**_LEAKS, "vth": Register(), **_BIAS, "v_init": Register(0), "v_min": Register(-(M - 1))},
         ("u", "v"),
+        _operations,
         ruled=True,
         programmable=False,
     ),
@@ -32,6 +52,7 @@ register_model(
     Model(
         {**_LEAKS, **_BIAS, "v_init": Register(0), "message_shift": Register(0)},
         ("u", "v"),
+        _integrator_operations,
         graded=True,
         spiking=False,
         ruled=True,
@@ -43,6 +64,7 @@ register_model(
     Model(
         {**_LEAKS, "vth_hi": _THRESHOLD, "vth_lo": _THRESHOLD, **_BIAS, "v_init": Register(0)},
         ("u", "v"),
+        _operations,
         graded=True,
         programmable=False,
     ),

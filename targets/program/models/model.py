@@ -7,8 +7,16 @@ import all their files. The Lava devices run a model that Lava has no process fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Parameters = Mapping[str, npt.NDArray[np.integer[Any]]]
+Operations = tuple[float, float]
+"""Multiplications and additions."""
 
 MODELS: dict[str, Model] = {}
 """All neuron models by name."""
@@ -32,10 +40,15 @@ class Model:
     model has it. `graded`: messages carry a number or a sign. `spiking`: it sends messages of its own accord;
     other models send a state to the projections that read it. `ruled`: the step follows the population's rule
     (`rule.py`); other models have one meaning. `programmable`: only chips with programmable neurons hold it.
+
+    `operations(parameters, one)` counts the multiplications and additions of a neuron update, averaged over
+    the neurons; a decay register of `one` loses all of a state. `spike_additions`: additions per spike beyond
+    those of a subtracting reset. Reports price these.
     """
 
     registers: Mapping[str, Register]
     states: tuple[str, ...]
+    operations: Callable[[Parameters, int], Operations]
     membrane: str = "v"
     ports: tuple[str, ...] = ("a_in",)
     largest: int = 1
@@ -43,6 +56,17 @@ class Model:
     spiking: bool = True
     ruled: bool = False
     programmable: bool = True
+    spike_additions: int = 0
+
+
+def share_of(used: npt.NDArray[np.bool_]) -> float:
+    """Return the share of neurons that use something."""
+    return float(np.mean(used))
+
+
+def decaying(parameters: Parameters, key: str, one: int) -> float:
+    """Return the share of neurons that lose a part of a state at every step, neither none nor all of it."""
+    return share_of((parameters[key] > 0) & (parameters[key] < one))
 
 
 def register_model(name: str, model: Model) -> None:

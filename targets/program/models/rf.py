@@ -6,7 +6,12 @@ left by state_exp.
 
 from __future__ import annotations
 
-from snn_compile.targets.program.models.model import Model, Register, register_model
+from snn_compile.targets.program.models.model import Model, Operations, Parameters, Register, register_model
+
+
+def _operations(p: Parameters, one: int) -> Operations:
+    return 4.0, 5.0  # two sums of two products and an input, and the comparison
+
 
 for _name in ("rf", "rf_iz"):
     register_model(
@@ -20,6 +25,7 @@ for _name in ("rf", "rf_iz"):
                 "state_exp": Register(6, shared=True),
             },
             ("real", "imag"),
+            _operations,
             membrane="real",
             ports=("a_real_in", "a_imag_in"),
         ),
