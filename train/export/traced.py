@@ -226,7 +226,7 @@ class GraphBuilder:
 
     def _output(self, value: Value, readout: str | None, number: int) -> None:
         name = "output" if number == 0 else self.name("output", "output")
-        if value.op == "out" and value.attrs["port"] == "syn" and number:
+        if number and value.op == "out" and value.attrs["port"].startswith(("syn", "state")):
             return
         if value.op == "out" and value.attrs["port"] == "mem":
             signal, found = (

@@ -30,34 +30,36 @@ class _Leaks:
     idle: Float
 
 
-def candidates(reading: Reading) -> list[NeuronModel]:
-    """Return every neuron whose responses are those measured, the plainest rules first."""
+def candidates(reading: Reading) -> list[tuple[NeuronModel, ...]]:
+    """Return every neuron whose responses are those measured, the plainest rules first.
+
+    Those of one tuple have the same rule, and each neuron of the layer may be any of them: which of two leaks
+    is the membrane's can differ from neuron to neuron.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = list(_candidates(reading))
-    # Two kinds of subtraction can send the same spikes; that with the membrane's own zero is meant.
-    return sorted(found, key=lambda neuron: bool(neuron["v_init"].any()))
+        found = [_of_leaks(reading, *shares) for shares in poles(reading.response, reading.fine)]
+        return [*zip(*found, strict=True), *((neuron,) for neuron in _adaptive(reading))]
 
 
-def _candidates(reading: Reading) -> Iterator[NeuronModel]:
-    for membrane, current in poles(reading.response, reading.fine):
-        leaks = _leaks(reading, membrane, current)
-        v_min = _lower_bound(reading, leaks)
-        order = "membrane_first" if reading.latency else "synapse_first"
-        several = "floor" if reading.several else "one"
-        common = {
-            "voltage_decay": 1 - membrane,
-            "current_decay": 1 - current,
-            "bias": leaks.bias,
-            "amplitude": reading.amplitude,
-        }
-        for rule, numbers in _resets(reading, leaks):
-            # What moves the zero of the membrane moves its start from 0.
-            numbers = {**numbers, "v_min": v_min + numbers.get("v_init", 0.0)}
-            full = Rule(**rule, spikes_per_step=several, update_order=order, comparison=">")
-            yield NeuronModel("lif", full, parameters(reading.start.size, **{**common, **numbers}))
-        plain = not (leaks.current.any() or leaks.bias.any() or np.isfinite(v_min).any())
-        if plain and not reading.several and not reading.latency:
-            yield from _adaptive(reading, leaks, common)
+def _of_leaks(reading: Reading, membrane: Float, current: Float) -> list[NeuronModel]:
+    """Return the neurons of every rule with these shares kept per step."""
+    leaks = _leaks(reading, membrane, current)
+    v_min = _lower_bound(reading, leaks)
+    order = "membrane_first" if reading.latency else "synapse_first"
+    several = "floor" if reading.several else "one"
+    common = {
+        "voltage_decay": 1 - membrane,
+        "current_decay": 1 - current,
+        "bias": leaks.bias,
+        "amplitude": reading.amplitude,
+    }
+    found = []
+    for rule, numbers in _resets(reading, leaks):
+        # What moves the zero of the membrane moves its start from 0.
+        numbers = {**numbers, "v_min": v_min + numbers.get("v_init", 0.0)}
+        full = Rule(**rule, spikes_per_step=several, update_order=order, comparison=">")
+        found.append(NeuronModel("lif", full, parameters(reading.start.size, **{**common, **numbers})))
+    return found
 
 
 def _leaks(reading: Reading, membrane: Float, current: Float) -> _Leaks:
@@ -116,8 +118,13 @@ def _moved(leaks: _Leaks, by: Float) -> dict[str, Float]:
     return {"bias": leaks.bias + by * (1 - leaks.membrane), "v_init": by, "threshold": leaks.threshold + by}
 
 
-def _adaptive(reading: Reading, leaks: _Leaks, common: dict[str, Float]) -> Iterator[NeuronModel]:
+def _adaptive(reading: Reading) -> Iterator[NeuronModel]:
     """Yield adaptive neurons, whose threshold a spike raises; `reset_size` thresholds are taken off."""
+    (membrane, current), *others = poles(reading.response, reading.fine)
+    leaks = _leaks(reading, membrane, current)
+    bounded = np.isfinite(_lower_bound(reading, leaks)).any()
+    if others or leaks.bias.any() or bounded or reading.several or reading.latency:
+        return
     if not (np.isfinite(reading.after_strong) & np.isfinite(reading.after_two)).all():
         return
     for size in (1.0, 2.0):
@@ -128,9 +135,11 @@ def _adaptive(reading: Reading, leaks: _Leaks, common: dict[str, Float]) -> Iter
         later = reading.after_two + leaks.membrane * (left + reading.quiet) - leaks.threshold
         kept = np.clip(later / rise, 0.0, 1.0)
         numbers = {
+            "voltage_decay": 1 - membrane,
+            "amplitude": reading.amplitude,
             "threshold": leaks.threshold,
             "reset_size": np.full_like(rise, size),
             "adaptation_step": rise,
             "adaptation_decay": 1 - kept,
         }
-        yield NeuronModel("alif", Rule(reset="subtract"), parameters(rise.size, **{**common, **numbers}))
+        yield NeuronModel("alif", Rule(reset="subtract"), parameters(rise.size, **numbers))

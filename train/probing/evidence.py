@@ -59,11 +59,12 @@ class Difference:
         return f"at step {self.step} of a trial, with input {self.value:.7g} to neuron {self.neuron}, {what}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Verdict:
-    """The comparison of one neuron with a module: None where every step agrees."""
+    """The comparison of a layer with a module; `wrong` is the share of steps in which each neuron differs."""
 
     evidence: Evidence
+    wrong: Float
     agreement: float
     difference: Difference | None
 
@@ -122,7 +123,7 @@ def compare(neuron: NeuronModel, x: Float, answer: Float) -> Verdict:
             state = met.state
     spikes = 0 if neuron.model == "li" else int(np.count_nonzero(sent))
     evidence = Evidence(x.shape[0] * x.shape[1], spikes, float(near.mean()))
-    return Verdict(evidence, 1 - float(wrong.mean()), first)
+    return Verdict(evidence, wrong.mean((0, 1)), 1 - float(wrong.mean()), first)
 
 
 def _difference(t: int, wrong: NDArray[np.bool_], x: Float, sent: Float, met: Any) -> Difference:

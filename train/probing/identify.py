@@ -19,7 +19,8 @@ from snn_compile.targets.errors import ExportError
 from snn_compile.targets.program.rule import Rule
 from snn_compile.train.probing.calling import Float, Runner, Style, untouched_randomness
 from snn_compile.train.probing.candidates import candidates
-from snn_compile.train.probing.evidence import NEAR_SHARE, REGIMES, Difference, Evidence, Verdict, ask
+from snn_compile.train.probing.choosing import batch_for, closest
+from snn_compile.train.probing.evidence import NEAR_SHARE, Difference, Evidence, Verdict, ask
 from snn_compile.train.probing.integrators import integrators
 from snn_compile.train.probing.measuring import noise_of, read_spiking
 from snn_compile.train.probing.scaling import membrane_states, scaled, snapped
@@ -29,12 +30,6 @@ from snn_compile.train.probing.ties import fires_at_threshold
 
 STEPS = 50
 """Steps of one trial."""
-
-WORK = 2_000_000
-"""About how many steps of single neurons a test compares in a large layer."""
-
-FEW = 64
-"""Neurons of a large layer on which the rule is chosen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +90,7 @@ def _identify(
     else:
         fine = precise.dtype == torch.float64
         found, critical = integrators(precise, name, fine), np.ones(own.size)
-    best, verdict = _closest(found, own, critical, seed)
+    best, verdict = closest(found, own, critical, seed)
     if verdict.difference is not None:
         raise _refused(name, best, verdict)
     states: dict[str, tuple[Float, Float]] = {}
@@ -126,30 +121,12 @@ def _in_float64(module: nn.Module, shape: tuple[int, ...], own: Runner) -> Runne
     return cast if answer.shape == before.shape and alike > 0.98 else own
 
 
-def _closest(
-    found: Sequence[NeuronModel], runner: Runner, critical: Float, seed: int
-) -> tuple[NeuronModel, Verdict]:
-    """Return the first neuron that agrees in a short test, else that which agrees longest."""
-    judged = []
-    for neuron in found:
-        verdict = ask(neuron, runner, critical, 30, _batch(runner.size, 60), seed + 1, most=FEW)
-        if verdict.difference is None:
-            return neuron, verdict
-        judged.append((neuron, verdict))
-    return max(judged, key=lambda pair: pair[1].agreement)
-
-
-def _batch(size: int, wanted: int) -> int:
-    """Return how many samples a test runs: a multiple of its regimes, fewer in a large layer."""
-    return max(REGIMES, min(wanted, WORK // (STEPS * size)) // REGIMES * REGIMES)
-
-
 def _proven(
     neuron: NeuronModel, neat: NeuronModel, runner: Runner, critical: Float, name: str, seed: int
 ) -> tuple[NeuronModel, Evidence]:
     """Return the neuron and its evidence of the long test, with neat numbers where these pass too."""
     for tried in (neat, neuron):
-        verdict = ask(tried, runner, critical, STEPS, _batch(runner.size, 204), seed + 2)
+        verdict = ask(tried, runner, critical, STEPS, batch_for(runner.size, STEPS, 204), seed + 2)
         if verdict.difference is None:
             break
     if verdict.difference is not None:

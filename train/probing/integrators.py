@@ -11,8 +11,8 @@ from snn_compile.train.probing.measuring import poles
 from snn_compile.train.probing.stepping import NeuronModel, parameters
 
 
-def integrators(runner: Runner, name: str, fine: bool) -> list[NeuronModel]:
-    """Return the integrators with the impulse response of a module."""
+def integrators(runner: Runner, name: str, fine: bool) -> list[tuple[NeuronModel, ...]]:
+    """Return the integrators with the impulse response of a module; each neuron may be any of them."""
     steps, size = 8, runner.size
     silent = np.zeros((steps, 1, size))
     pulse = silent.copy()
@@ -39,7 +39,7 @@ def integrators(runner: Runner, name: str, fine: bool) -> list[NeuronModel]:
         numbers = {"voltage_decay": 1 - membrane, "current_decay": 1 - current, "gain": gain}
         numbers |= {"bias": bias, "v_init": start}
         found.append(NeuronModel("li", Rule("none", update_order=order), parameters(size, **numbers)))
-    return found
+    return [tuple(found)]
 
 
 def _clean(values: Float, rest: Float, fine: bool) -> Float:

@@ -72,10 +72,17 @@ def snapped(neuron: NeuronModel, module: nn.Module, shape: tuple[int, ...], fine
         least = 1e-3 * way if key in SCALED else 1e-3
         tolerance = (1e-10 if fine else 4e-6) * np.maximum(np.abs(value), least)
         share = key.endswith("_decay")
-        changed[key] = _snap(1 - value if share else value, tolerance, known, fine)
+        changed[key] = _snap(_even(1 - value if share else value, tolerance), tolerance, known, fine)
         if share:
             changed[key] = 1 - changed[key]
     return neuron.with_parameters(**changed)
+
+
+def _even(value: Float, tolerance: Float) -> Float:
+    """Return one number for all neurons where they differ by no more than their errors."""
+    middle = np.full_like(value, np.median(value))
+    with np.errstate(invalid="ignore"):
+        return middle if (np.abs(value - middle) <= tolerance).all() else value
 
 
 def _snap(value: Float, tolerance: Float, known: list[Float], fine: bool) -> Float:

@@ -160,12 +160,17 @@ class NeuronModel:
         }
         if self.model == "li":
             del shown["threshold"]
+        elif self.rule.reset == "value":
+            shown["reset to"] = self["v_reset"]
+        if np.isfinite(self["v_min"]).any():
+            shown["lower bound"] = self["v_min"]
         if self.model == "alif":
             shown |= {"rise": self["adaptation_step"], "rise kept": 1 - self["adaptation_decay"]}
         rule = ""
         if self.model != "li":
             rule = f", reset {self.rule.reset} {self.rule.reset_timing}, v {self.rule.comparison} threshold"
-        drop = [k for k, v in shown.items() if k in ("current kept", "bias") and not v.any()]
+            rule += ", several spikes per step" if self.rule.spikes_per_step == "floor" else ""
+        drop = [k for k, v in shown.items() if k in ("current kept", "bias", "reset to") and not v.any()]
         numbers = ", ".join(f"{k} {_range(v)}" for k, v in shown.items() if k not in drop)
         return f"{words}{rule} ({numbers})"
 

@@ -43,9 +43,10 @@ def folded(module: nn.Module, sample: Any) -> Step:
 
 def probeable(module: nn.Module) -> bool:
     """Whether a module may be a neuron that someone wrote: a class of its own, without layers inside."""
+    bases = [base.__module__ for base in type(module).__mro__ if base is not nn.Module]
     parts = [type(part).__module__ for part in module.modules()]
     return (
-        not f"{type(module).__module__}.".startswith(_FOREIGN)
+        not any(f"{name}.".startswith(_FOREIGN) for name in bases)
         and not any(f"{name}.".startswith(_FOREIGN[1:]) for name in parts)
         and not any(isinstance(part, _LAYERS) for part in module.modules())
     )
