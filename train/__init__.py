@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from snn_compile.train.neurons.lsn import Gates, Liquid, liquid_step
     from snn_compile.train.neurons.rf_brf import Resonance, divergence_boundary, resonator_step
     from snn_compile.train.neurons.surrogate import SURROGATES, spike
+    from snn_compile.train.probing.identify import Identified, identify
 else:
     __getattr__, __dir__ = attach(
         __name__,
@@ -69,6 +70,7 @@ else:
             "neurons.lsn": ("Gates", "Liquid", "liquid_step"),
             "neurons.rf_brf": ("Resonance", "divergence_boundary", "resonator_step"),
             "neurons.surrogate": ("SURROGATES", "spike"),
+            "probing.identify": ("Identified", "identify"),
         },
     )
 
@@ -84,6 +86,7 @@ __all__ = [
     "ForwardPropagation",
     "FpttConfig",
     "Gates",
+    "Identified",
     "LI",
     "LIF",
     "Landscape",
@@ -112,6 +115,7 @@ __all__ = [
     "evaluate",
     "fit",
     "gradient_norms",
+    "identify",
     "liquid_step",
     "load_checkpoint",
     "load_feedback",

@@ -114,6 +114,22 @@ class CurrentSequence(nn.Module):
         return torch.stack(out, 1)
 
 
+class MixedLeaks(nn.Module):
+    """The membrane leaks faster than the current in some neurons, and slower in others."""
+
+    def __init__(self):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.tensor([0.9, 0.3, 0.8, 0.5, 0.6]))
+        self.beta = nn.Parameter(torch.tensor([0.4, 0.8, 0.0, 0.95, 0.6]))
+
+    def forward(self, x, state=None):
+        i, v = state if state is not None else (torch.zeros_like(x), torch.zeros_like(x))
+        i = self.alpha * i + x
+        v = self.beta * v + i
+        z = (v > 2.0).to(x)
+        return z, [i, v * (1 - z)]
+
+
 class AdaptiveLIF(nn.Module):
     """The threshold rises with every spike; the reset takes off the threshold of the moment."""
 
@@ -255,6 +271,7 @@ NEURONS = {
     "hard_if": HardIF,
     "synaptic": Synaptic,
     "current_sequence": CurrentSequence,
+    "mixed_leaks": MixedLeaks,
     "adaptive": AdaptiveLIF,
     "learned_sequence": LearnedSequence,
     "reset_first": ResetFirst,

@@ -17,6 +17,7 @@ WANTED = {
     "hard_if": ("if", "value", "same_step", ">"),
     "synaptic": ("cuba", "subtract", "next_after", ">"),
     "current_sequence": ("cuba", "value", "same_step", ">"),
+    "mixed_leaks": ("cuba", "value", "same_step", ">"),
     "adaptive": ("alif", "subtract", "same_step", ">"),
     "learned_sequence": ("lif", "subtract", "same_step", ">="),
     "reset_first": ("lif", "subtract", "same_step", ">"),
@@ -105,6 +106,12 @@ def test_current_and_order_are_told_apart():
     _, found = numbers("synaptic")
     assert found.style.first == "zeros" and found.rule.update_order == "synapse_first"
     np.testing.assert_allclose(1 - found.parameters["current_decay"], 0.8, rtol=1e-7)
+
+
+def test_which_leak_is_the_membranes_is_found_for_each_neuron():
+    module, found = numbers("mixed_leaks")
+    for share, wanted in (("voltage_decay", module.beta), ("current_decay", module.alpha)):
+        np.testing.assert_allclose(1 - found.parameters[share], wanted.detach().numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", (neurons.Refractory, neurons.SaturatingLeak, neurons.QuadraticThreshold))

@@ -54,7 +54,7 @@ class Loop(nn.Module):
         return []
 
 
-PASSED = "hard_if synaptic adaptive reset_after leak_potential pending readout".split()
+PASSED = "hard_if synaptic mixed_leaks adaptive reset_after leak_potential pending readout".split()
 KEPT = "soft_lif hard_lif soft_if reset_first".split()
 
 
