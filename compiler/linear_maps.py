@@ -51,6 +51,22 @@ def scale_map(scale: Float, shape: tuple[int, ...], name: str) -> LinearMap:
     return LinearMap(shape, csr_array(diags_array(np.broadcast_to(flat, (size,)))))
 
 
+def convolution_size(
+    plane: Sequence[int],
+    window: Sequence[int],
+    stride: tuple[int, int],
+    padding: Any,
+    dilation: tuple[int, int],
+    name: str,
+) -> tuple[int, int]:
+    """Return the height and width of a correlation's output, below 1 if the kernel does not fit."""
+    zeros = _padding(padding, tuple(window), stride, dilation, name)
+    rows, columns = (
+        (plane[i] + sum(zeros[i]) - dilation[i] * (window[i] - 1) - 1) // stride[i] + 1 for i in range(2)
+    )
+    return rows, columns
+
+
 def convolution_map(
     kernel: Float,
     shape: tuple[int, ...],
@@ -68,10 +84,7 @@ def convolution_map(
     _check_convolution(kernel, shape, stride, dilation, groups, name)
     channels_out, per_group = kernel.shape[:2]
     before = _padding(padding, kernel.shape[2:], stride, dilation, name)
-    out = tuple(
-        (shape[1 + i] + sum(before[i]) - dilation[i] * (kernel.shape[2 + i] - 1) - 1) // stride[i] + 1
-        for i in range(2)
-    )
+    out = convolution_size(shape[1:], kernel.shape[2:], stride, padding, dilation, name)
     if min(out) < 1:
         raise CompileError(f"node {name!r}: its kernel does not fit into an input of {shape}", node=name)
     if (count := channels_out * out[0] * out[1] * kernel[0].size) > MATRIX_MAX:

@@ -16,6 +16,7 @@ from snn_compile.compiler.neurons.base import Group, Peak
 from snn_compile.targets.devices.events import SpikeEvents
 from snn_compile.targets.devices.record import RunRecord, read_out
 from snn_compile.targets.errors import WrongInput
+from snn_compile.targets.program.program import same_values
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ def as_inputs(network: Network, inputs: npt.ArrayLike | Mapping[str, npt.ArrayLi
         if port.name not in inputs:
             raise WrongInput(f"no data for input {port.name!r}; given are {sorted(inputs)}")
         data = np.asarray(inputs[port.name], np.float64)
-        if data.ndim < 2 or data.shape[2:] != port.shape:
+        if data.ndim < 2 or not same_values(data.shape[2:], port.shape):
             raise WrongInput(
                 f"input {port.name!r}: data of shape {data.shape}; the network takes "
                 f"(batch, steps, {', '.join(map(str, port.shape))})"

@@ -18,7 +18,7 @@ import numpy as np
 from snn_compile.compiler.contract.contract import METADATA_KEY, Contract
 from snn_compile.compiler.contract.detect import detect
 from snn_compile.compiler.contract.fingerprints import NEURONS
-from snn_compile.compiler.lowering.lower import flatten_graph
+from snn_compile.compiler.lowering.flatten import flatten_graph
 from snn_compile.compiler.lowering.nodes import Neuron, lower_node
 from snn_compile.targets.errors import SnnCompileError
 

@@ -20,7 +20,8 @@ import nir
 import numpy as np
 
 from snn_compile.compiler.contract.contract import Contract, attach
-from snn_compile.compiler.lowering.lower import flatten_graph, lower
+from snn_compile.compiler.lowering.flatten import flatten_graph
+from snn_compile.compiler.lowering.lower import lower
 from snn_compile.compiler.lowering.nodes import Neuron, lower_node
 from snn_compile.compiler.network import Float, Network
 from snn_compile.targets.errors import CompileError

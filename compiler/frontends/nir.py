@@ -20,6 +20,7 @@ import numpy as np
 from snn_compile.compiler.frontends.checked import Entries
 from snn_compile.compiler.frontends.hdf5 import opened
 from snn_compile.compiler.frontends.nir_extensions import EXTENSIONS
+from snn_compile.compiler.frontends.nir_types import with_output_type
 from snn_compile.targets.errors import CompileError, UnsupportedNode, one_line
 
 NEURONS_MAX = 1 << 22
@@ -121,6 +122,8 @@ def _graph_of(data: Data, file: Path) -> Any:
         log.warning(text, file, name, written, meant)
     if _check_edges(data, file) > CHECK_MAX:
         raise CompileError(f"{file}: too many edges and nested graphs; write the graph flat", path=str(file))
+    if _leaves_shapes_open(data):  # nir would infer them wrongly or not at all; lowering infers them
+        return _build(data, file, check=False)
     try:
         graph = _build(data, file, check=True)
         for name in sorted(graph.nodes.keys() - data["nodes"].keys()):
@@ -190,6 +193,8 @@ def _check_sizes(group: Entries, node: Data) -> None:
     kind = node["type"]
     form, extension = node_formats()[kind], EXTENSIONS.get(kind)
     per_neuron = PER_NEURON if extension is None else frozenset(extension.per_neuron())
+    if extension is None:
+        _spread_single_values(node, per_neuron)
     neuron = {key: np.shape(node[key]) for key in sorted(per_neuron & node.keys())}
     if len(set(neuron.values())) > 1:
         a, b = next((a, b) for a in neuron for b in neuron if neuron[a] != neuron[b])
@@ -219,6 +224,18 @@ def _check_sizes(group: Entries, node: Data) -> None:
             group.fail(f"{key!r} has {np.size(node[key])} values; a {kind} has {form.planes}")
     if "groups" in node and np.ndim(node["groups"]):
         group.fail(f"'groups' has shape {np.shape(node['groups'])}; it is one number")
+
+
+def _spread_single_values(node: Data, keys: frozenset[str]) -> None:
+    """Repeat parameters of one value over the shape of a node's other parameters, as nir expects them."""
+    shapes = {np.shape(node[key]) for key in keys & node.keys()}
+    full = {shape for shape in shapes if prod(shape) != 1}
+    target = full.pop() if len(full) == 1 else max(shapes, key=len, default=())
+    if full or len(shapes) < 2:
+        return  # nothing to repeat, or sizes that differ, which the caller reports
+    for key in keys & node.keys():
+        if np.shape(node[key]) != target:
+            node[key] = np.full(target, np.reshape(node[key], ())[()])
 
 
 def _graph(group: Entries, name: str, depth: int) -> Data:
@@ -305,6 +322,24 @@ def _check_ends(data: Data, file: Path, prefix: str) -> None:
             _fail(file, prefix + loose[0], f"node {prefix + loose[0]!r}: {text}; {advice}")
 
 
+def _leaves_shapes_open(data: Data) -> bool:
+    """Whether a graph with ports has shapes to infer from what arrives at a node."""
+    nodes = list(data["nodes"].values())
+    kinds = {node["type"] for node in nodes}
+    return {"Input", "Output"} <= kinds and any(_open_shape(node) for node in nodes)
+
+
+def _open_shape(node: Data) -> bool:
+    kind = node["type"]
+    if kind == "NIRGraph":
+        return any(_open_shape(inner) for inner in node["nodes"].values())
+    if kind in ("Conv1d", "Conv2d"):
+        return node["input_shape"] is None
+    if kind == "Flatten":
+        return "input_type" not in node
+    return kind not in EXTENSIONS and any(prod(np.shape(node[key])) == 1 for key in PER_NEURON & node.keys())
+
+
 def _build(data: Data, file: Path, check: bool, name: str = "") -> Any:
     """Return the nir node that checked data describe; errors of nir name the node."""
     if data["type"] == "NIRGraph":
@@ -316,7 +351,7 @@ def _build(data: Data, file: Path, check: bool, name: str = "") -> Any:
         with np.errstate(all="ignore"):
             if extension := EXTENSIONS.get(data["type"]):
                 return extension.from_dict(dict(data))
-            return nir.dict2NIRNode(dict(data))
+            return with_output_type(nir.dict2NIRNode(dict(data)))
     except Exception as error:
         _fail(file, name, f"node {name!r}: nir refuses it ({type(error).__name__}: {one_line(error)})")
 

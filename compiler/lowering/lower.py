@@ -23,10 +23,12 @@ from snn_compile.compiler.frontends.read import naming, read_graph
 from snn_compile.compiler.linear_maps import LinearMap
 from snn_compile.compiler.lowering import extensions  # noqa: F401 - registers the extension nodes
 from snn_compile.compiler.lowering.fixed_integers import apply_fixed_encoding, apply_fixed_scale
+from snn_compile.compiler.lowering.flatten import Identity, flatten_graph
 from snn_compile.compiler.lowering.nodes import DELAY_MAX, Linear, Neuron, lower_node
+from snn_compile.compiler.lowering.shapes import Shapes
 from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
 from snn_compile.compiler.onnx.relu_network import RectifierNetwork
-from snn_compile.targets.errors import CompileError, UnsupportedNode
+from snn_compile.targets.errors import CompileError
 
 Key = tuple[str, int, tuple[str, ...]]
 """Origin of a term: source, delay in steps, the linear nodes on its path."""
@@ -74,48 +76,6 @@ class _Sum:
     constant: Float | None = None
 
 
-class _Identity:
-    """An Input or Output node inside a nested graph."""
-
-
-def flatten_graph(graph: Any, prefix: str = "") -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Return the nodes and edges of a graph with nested graphs inlined, named outer.inner."""
-    nodes: dict[str, Any] = {}
-    edges: list[tuple[str, str]] = []
-    entry: dict[str, str] = {}
-    leave: dict[str, str] = {}
-    for name, node in graph.nodes.items():
-        full = prefix + name
-        if full in nodes:
-            raise CompileError(f"two nodes are called {full!r} once nested graphs are inlined", node=full)
-        if not isinstance(node, nir.NIRGraph):
-            nodes[full] = _Identity() if prefix and isinstance(node, (nir.Input, nir.Output)) else node
-            continue
-        inner, inside = flatten_graph(node, f"{full}.")
-        ends = {
-            kind: [n for n, item in node.nodes.items() if isinstance(item, kind)]
-            for kind in (nir.Input, nir.Output)
-        }
-        for kind, found in ends.items():
-            if len(found) != 1:
-                raise UnsupportedNode(
-                    f"nested graph {full!r} has {len(found)} {kind.__name__} nodes; one is supported",
-                    node=full,
-                    type="NIRGraph",
-                )
-        entry[full], leave[full] = f"{full}.{ends[nir.Input][0]}", f"{full}.{ends[nir.Output][0]}"
-        if both := nodes.keys() & inner.keys():
-            raise CompileError(
-                f"two nodes are called {min(both)!r} once nested graphs are inlined", node=min(both)
-            )
-        nodes |= inner
-        edges += inside
-    for source, target in graph.edges:
-        a, b = prefix + source, prefix + target
-        edges.append((leave.get(a, a), entry.get(b, b)))
-    return nodes, edges
-
-
 class _Lowering:
     """One walk over a graph: neurons first, then the inputs of each of them."""
 
@@ -133,7 +93,7 @@ class _Lowering:
         self.outputs = [n for n, node in self.nodes.items() if isinstance(node, nir.Output)]
         self.lowered: dict[str, Neuron | Linear] = {}
         for name, node in self.nodes.items():
-            if isinstance(node, _Identity):
+            if isinstance(node, Identity):
                 self.lowered[name] = LinearMap
             elif name not in self.inputs and name not in self.outputs:
                 self.lowered[name] = lower_node(node, name, contract.of(name))
@@ -141,9 +101,19 @@ class _Lowering:
         self.shapes |= {
             name: item.population.shape for name, item in self.lowered.items() if isinstance(item, Neuron)
         }
+        self._maps: dict[tuple[str, tuple[int, ...]], LinearMap] = {}
+        Shapes(self.nodes, self.sources, self.lowered, self.shapes, self._mapped).infer()
         self._found: dict[str, _Sum] = {}
         self._names: dict[str, int] = {}
         self._connections = self._paths = 0
+
+    def _mapped(self, name: str, shape: tuple[int, ...]) -> LinearMap:
+        """Return the map of a linear node for an input of this shape."""
+        if (name, shape) not in self._maps:
+            item = self.lowered[name]
+            assert not isinstance(item, Neuron)
+            self._maps[name, shape] = item(shape)
+        return self._maps[name, shape]
 
     def _check_names(self) -> None:
         """Refuse a contract that names nodes or edges the graph does not have."""
@@ -284,7 +254,7 @@ class _Lowering:
             inner = self._incoming(name, (*seen, name))
             if not inner.terms and inner.constant is None:
                 raise CompileError(f"node {name!r} has no input", node=name)
-            self._found[name] = self._through(name, item(inner.shape), inner)
+            self._found[name] = self._through(name, self._mapped(name, inner.shape), inner)
         return self._found[name]
 
     def _through(self, name: str, item: LinearMap, inner: _Sum) -> _Sum:
@@ -373,7 +343,7 @@ class _Lowering:
             item = self.lowered.get(sources[0])
             if isinstance(item, Neuron):
                 return sources[0]
-            passes = isinstance(self.nodes[sources[0]], (_Identity, nir.Flatten))
+            passes = isinstance(self.nodes[sources[0]], (Identity, nir.Flatten))
             if not passes:
                 return None
             sources = self.sources[sources[0]]

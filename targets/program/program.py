@@ -37,6 +37,12 @@ PERIOD_MAX = 1 << 12
 """Device steps of a logical step: a cycle needs no more of them than it has populations."""
 
 
+def same_values(given: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether one step of data has an input's values: axes of 1 and flattening do not matter."""
+    core = [tuple(n for n in shape if n != 1) for shape in (given, wanted)]
+    return core[0] == core[1] or (prod(given) == prod(wanted) and min(map(len, core)) <= 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Projection:
     """An edge between populations (or from an input port), split into tables that add up.
@@ -100,7 +106,7 @@ class InputPort:
         data = np.asarray(inputs)
         if data.dtype.kind not in "biuf":
             raise WrongInput(f"input {self.name!r}: values of type {data.dtype}; expected numbers")
-        if data.ndim != 2 + len(self.shape) or data.shape[2:] != self.shape:
+        if data.ndim < 2 or not same_values(data.shape[2:], self.shape):
             raise WrongInput(
                 f"input {self.name!r}: data of shape {data.shape}; the program takes "
                 f"(batch, steps, {', '.join(map(str, self.shape))})",

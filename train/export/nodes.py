@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from snn_compile.compiler.frontends.nir_types import with_output_type
 from snn_compile.targets.errors import ExportError
 
 Array = NDArray[Any]
@@ -46,7 +47,7 @@ def convolution_node(
     sizes = {key: tuple(int(n) for n in settings[key]) for key in ("stride", "dilation")}
     padding = padding if isinstance(padding, str) else tuple(int(n) for n in padding)
     if dimensions == 2:
-        return nir.Conv2d(input_shape=tuple(shape[1:]), padding=padding, **sizes, **common)
+        return with_output_type(nir.Conv2d(input_shape=tuple(shape[1:]), padding=padding, **sizes, **common))
     single = {key: value[0] for key, value in sizes.items()}
     padding = padding if isinstance(padding, str) else padding[0]
     return nir.Conv1d(input_shape=shape[1], padding=padding, **single, **common)

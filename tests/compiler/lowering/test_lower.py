@@ -159,7 +159,7 @@ def test_edges_that_lead_nowhere(build):
         (lambda b, rng: [nir.Affine(np.ones((4, 3)), np.ones(1)), b.lif(4)], "n0"),
         (lambda b, rng: [nir.Linear(np.ones((2, 2, 3))), b.lif(4)], "n0"),
         (lambda b, rng: [b.lif(4)], "n0"),
-        (lambda b, rng: [b.lif(3), b.li(1)], "n1"),
+        (lambda b, rng: [b.lif(3), b.li(2)], "n1"),
         (lambda b, rng: [nir.Scale(np.ones(2)), b.lif(3)], "n0"),
         (lambda b, rng: [nir.Delay(np.ones(2)), b.lif(3)], "n0"),
         (lambda b, rng: [nir.Threshold(np.ones(2))], "n0"),
