@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 
 from snn_compile.targets.errors import ExportError
 from snn_compile.train.checkpoints.checkpoint import Checkpoint, checkpoint_of
+from snn_compile.train.checkpoints.saved_weights import match_weights
 from snn_compile.train.checkpoints.torch_file import read_plain
+from snn_compile.train.export.to_nir import half_precision
 
-_NESTED = ("state_dict", "model_state_dict", "model", "net", "weights")
-"""Keys under which training scripts save the state dict."""
+log = logging.getLogger(__name__)
 
 
 def load_foreign(
@@ -27,8 +29,9 @@ def load_foreign(
 
     `factory` is "package.module:factory" (a function or class without arguments; the working directory is
     searched too) or the callable itself. It returns the module, or the module and a sample input for
-    `to_nir`; a `sample_input` given here wins. The file is read without running code from it. Raises
-    ExportError, naming the file or the factory, for anything that does not fit.
+    `to_nir`; a `sample_input` given here wins. The file is read without running code from it. Prefixes of
+    wrappers are stripped, pruning masks applied and half precision converted (`saved_weights.py`), which one
+    logged line reports. Raises ExportError, naming the file or the factory, for anything that does not fit.
     """
     path = Path(path)
     name = factory if isinstance(factory, str) else f"{factory.__module__}:{factory.__qualname__}"
@@ -40,8 +43,8 @@ def load_foreign(
             "(net, torch.zeros(steps, batch, *shape)), or without steps if forward makes one",
             factory=name,
         )
-    _fill(module, _state_dict(path), path, name)
-    return checkpoint_of(module, sample, config={"model": name}, dt=dt)
+    _fill(module, path, name)
+    return checkpoint_of(module, _float(sample), config={"model": name}, dt=dt)
 
 
 def _resolved(name: str) -> Callable[[], Any]:
@@ -89,51 +92,32 @@ def _built(factory: Callable[[], Any], name: str) -> tuple[nn.Module, Any]:
     return module, sample
 
 
-def _state_dict(path: Path) -> Mapping[str, Tensor]:
+def _fill(module: nn.Module, path: Path, name: str) -> None:
+    """Load the weights of a file into `module`, and log in one line what was changed to make them fit."""
     if not path.is_file():
         raise ExportError(f"{path}: no such file", path=str(path))
-    body: Any = read_plain(path)
-    for key in _NESTED:
-        if isinstance(body.get(key), Mapping):
-            body = body[key]
-            break
-    wrong = [key for key, value in body.items() if not isinstance(value, Tensor)]
-    if wrong or not body:
-        what = f"{wrong[0]!r} is a {type(body[wrong[0]]).__name__}" if wrong else "it is empty"
-        raise ExportError(
-            f"{path}: not a state dict ({what}); save one with torch.save(net.state_dict(), path)"
-        )
-    found = {str(key).removeprefix("module."): value for key, value in body.items()}
-    if len(found) < len(body):
-        raise ExportError(f"{path}: holds names both with and without 'module.'; save one state dict")
-    return found
-
-
-def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, name: str) -> None:
+    notes: list[str] = []
+    if halves := half_precision(module):
+        module.float()
+        notes.append(f"converted the network from {halves} to float32")
+    state, changes = match_weights(read_plain(path), module, path, name)
     own = module.state_dict()
-    problems = [f"lacks {key}" for key in own.keys() - state.keys()]
-    problems += [f"has {key}, which the network has not" for key in state.keys() - own.keys()]
-    problems += [
-        f"{key} is {tuple(state[key].shape)} and the network's {tuple(own[key].shape)}"
-        for key in own.keys() & state.keys()
-        if state[key].shape != own[key].shape
-    ]
-    problems += [
-        f"{key} is {str(state[key].dtype).removeprefix('torch.')} and the network's "
-        f"{str(own[key].dtype).removeprefix('torch.')}"
-        for key in own.keys() & state.keys()
-        if state[key].is_complex() and not own[key].is_complex()
-    ]
-    problems += [problem for key in sorted(own.keys() & state.keys()) if (problem := _odd(key, state, own))]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+    if odd := [problem for key in sorted(own) if (problem := _odd(key, state, own))]:
         raise ExportError(
-            f"{path}: does not fit the network of {name}: {'; '.join(sorted(problems)[:3])}{more}",
-            path=str(path),
-            problems=sorted(problems),
+            f"{path}: does not fit the network of {name}: {odd[0]}", path=str(path), problems=odd
         )
     with torch.no_grad():
-        module.load_state_dict(dict(state))
+        module.load_state_dict(state)
+    if notes := notes + changes:
+        log.warning("%s: %s", path, "; ".join(notes))
+
+
+def _float(sample: Any) -> Any:
+    """Return a sample input, half precision in it converted as the network is."""
+    if isinstance(sample, (tuple, list)):
+        return type(sample)(_float(item) for item in sample)
+    half = isinstance(sample, Tensor) and sample.dtype in (torch.float16, torch.bfloat16)
+    return sample.float() if half else sample
 
 
 def _odd(key: str, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:

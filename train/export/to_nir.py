@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from snn_compile.targets.errors import ExportError
@@ -22,6 +23,12 @@ def unexportable(module: nn.Module) -> str:
     """Return why a network of this package has no NIR graph; "" if it has one, or has to be traced."""
     found = exporter_of(module)
     return "" if found is None else found.unexportable(module)
+
+
+def half_precision(module: nn.Module) -> str:
+    """Return the half-precision types of a module's parameters and buffers; "" if there are none."""
+    kinds = {tensor.dtype for tensor in module.state_dict().values()} & {torch.float16, torch.bfloat16}
+    return " and ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
 
 
 def to_nir(module: nn.Module, sample_input: Any, dt: float | None = None) -> Any:
@@ -41,5 +48,10 @@ def to_nir(module: nn.Module, sample_input: Any, dt: float | None = None) -> Any
         if reason := found.unexportable(module):
             raise ExportError(reason)
         return found.to_nir(module, sample_input, dt)
+    if halves := half_precision(module):
+        raise ExportError(
+            f"{type(module).__name__}: its parameters are {halves}, and neurons are read in float32; "
+            "convert the network and the sample input with .float()"
+        )
     step = folded(module, sample_input)
     return GraphBuilder(step, module, dt or 1.0, "s" if dt else "step").graph()
