@@ -72,6 +72,13 @@ def _steps(text: str) -> int | str:
     return int(text)
 
 
+def _shape(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a shape; write it as 2,34,34")
+    return tuple(int(part) for part in parts)
+
+
 def compile_parser() -> argparse.ArgumentParser:
     """Return the parser of `snn-compile MODEL`."""
     parser = argparse.ArgumentParser(
@@ -90,6 +97,7 @@ def compile_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="write the program here, for snn-run")
     _add_factory(parser)
+    _add_input_shape(parser)
     _add_data(parser)
     _add_gates(parser)
     _add_quantization(parser)
@@ -143,6 +151,15 @@ def export_parser() -> argparse.ArgumentParser:
     _add_factory(parser)
     parser.add_argument("-o", "--output", required=True, metavar="FILE.nir", help="write the graph here")
     return parser
+
+
+def _add_input_shape(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--input-shape",
+        type=_shape,
+        metavar="C,H,W",
+        help="shape of the input of a .net file without an input layer (default: that of the data)",
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from snn_compile.compiler.cli.console import parse_conventions
@@ -83,10 +84,11 @@ def _read_request(arguments: argparse.Namespace) -> CompileRequest:
     from snn_compile.compiler.cli.model import load_model, model_data
     from snn_compile.compiler.onnx.relu_network import RectifierNetwork
 
-    model = load_model(arguments.model, arguments.factory, arguments.max_pool)
+    shape = arguments.input_shape or partial(_data_shape, arguments)
+    model = load_model(arguments.model, arguments.factory, arguments.max_pool, shape)
     if arguments.bits == "auto" and isinstance(model.graph, RectifierNetwork):
         raise CompileError("--bits auto does not search converted models; give --bits N")
-    converted, provenance = _convert(model, arguments), {"model": model.name}
+    converted, provenance = _convert(model, arguments), {"model": model.name, "undigested": "model"}
     graph: Any = model.graph
     calibration: Any = None
     if converted is not None:
@@ -102,6 +104,16 @@ def _read_request(arguments: argparse.Namespace) -> CompileRequest:
     if arguments.max_drop is not None and (checked is None or checked.labels is None):
         raise WrongInput("--max-drop needs labelled data to measure the drop on: add --check DATA")
     return CompileRequest(graph, calibration, checked, converted, provenance)
+
+
+def _data_shape(arguments: argparse.Namespace) -> tuple[int, ...] | None:
+    """Return the shape of one step of the data that the arguments name, None without data."""
+    from snn_compile.compiler.cli.model import model_data
+
+    for name, split in ((arguments.calibrate, "calibration"), (arguments.check, "test")):
+        if name is not None and (data := model_data(name, split, None)) is not None:
+            return tuple(data.inputs.shape[2:])
+    return None
 
 
 def _convert(model: LoadedModel, arguments: argparse.Namespace) -> Converted | None:

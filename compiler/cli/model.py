@@ -6,9 +6,12 @@ import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snn_compile.compiler.cli.protocols import Dataset
+
+if TYPE_CHECKING:
+    from snn_compile.compiler.frontends.netx import InputShape
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,22 +23,29 @@ class LoadedModel:
     data: dict[str, Any] | None = None
 
 
-def load_model(path: str | Path, factory: str | None = None, max_pool: str | None = None) -> LoadedModel:
+def load_model(
+    path: str | Path, factory: str | None = None, max_pool: str | None = None, input_shape: InputShape = None
+) -> LoadedModel:
     """Read a checkpoint (.pt), graph (.nir), lava-dl network (.net) or ONNX model (.onnx).
 
     No code in the file is run. With `factory` ("package.module:factory") the file is a state dict of the
     network that the factory builds. `max_pool` is for ONNX: see `onnx.graph.read_onnx`.
+    `input_shape` is for lava-dl networks: see `netx.read_netx`.
     """
+    from snn_compile.compiler.frontends.netx import read_netx
     from snn_compile.compiler.frontends.read import READERS, read_graph
     from snn_compile.compiler.onnx.graph import read_onnx
 
     file = Path(path)
     onnx = partial(read_onnx, max_pool=max_pool or "refuse")
+    netx = partial(read_netx, input_shape=input_shape)
     if factory is not None and file.suffix.lower() != ".onnx":
         from snn_compile.train.checkpoints.state_dict import load_foreign
 
         return LoadedModel(load_foreign(file, factory).graph, file.name)
-    found = read_graph(file, {**READERS, ".onnx": onnx, ".pt": _read_checkpoint, ".pth": _read_checkpoint})
+    found = read_graph(
+        file, {**READERS, ".onnx": onnx, ".net": netx, **dict.fromkeys((".pt", ".pth"), _read_checkpoint)}
+    )
     return found if isinstance(found, LoadedModel) else LoadedModel(found, file.name)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
@@ -43,13 +43,20 @@ CONNECTIONS_MAX = 2 * VALUES_MAX
 """Most connections of all layers together."""
 
 
-def read_netx(path: str | os.PathLike[str]) -> Network:
-    """Return the Network in a lava-dl `.net` file; raises CompileError that names file and layer."""
+InputShape = tuple[int, ...] | Callable[[], tuple[int, ...] | None] | None
+"""Shape of a network's input, or a function that finds it, called where a file needs it."""
+
+
+def read_netx(path: str | os.PathLike[str], input_shape: InputShape = None) -> Network:
+    """Return the Network in a lava-dl `.net` file; raises CompileError that names file and layer.
+
+    `input_shape`: (channels, height, width) for a file without an input layer.
+    """
     file = Path(path)
     layers = read_layers(file)
     with file.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    return _Builder(layers, str(file), digest).network()
+    return _Builder(layers, str(file), digest, input_shape).network()
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +79,15 @@ class _Signal:
 class _Builder:
     """One walk over the layers, each of which receives the output of the one before."""
 
-    def __init__(self, layers: list[NetxLayer], path: str, digest: str) -> None:
-        self.layers, self.path, self.digest = layers, path, digest
+    def __init__(
+        self, layers: list[NetxLayer], path: str, digest: str, input_shape: InputShape = None
+    ) -> None:
+        self.layers, self.path, self.digest, self.given = layers, path, digest, input_shape
         self.step = int(any(layer.kind == "concat" for layer in layers))
         self.populations: list[Population] = []
         self.projections: list[Projection] = []
         self.connections = 0
+        self._shape: tuple[int, ...] | None = None
 
     def network(self) -> Network:
         """Return the network; the last layer is the output."""
@@ -134,11 +144,20 @@ class _Builder:
     def _input_shape(self) -> tuple[int, ...]:
         first = self.layers[0]
         if first.kind == "input":
+            if isinstance(self.given, tuple) and prod(self.given) != prod(first.shape):
+                first.fail(f"the input layer has the shape {first.shape}; {self.given} was stated")
             return first.shape
-        if first.kind != "dense":
-            first.fail("there is no input layer to give the shape of its input")
-        assert first.weight is not None
-        return (first.weight.size // prod(first.shape),)
+        if first.kind == "dense" and not isinstance(self.given, tuple):
+            assert first.weight is not None
+            return (first.weight.size // prod(first.shape),)
+        if self._shape is None:
+            self._shape = self.given() if callable(self.given) else self.given
+        if self._shape is None:
+            first.fail(
+                "there is no input layer to give the shape of its input; state it with --input-shape "
+                "CHANNELS,HEIGHT,WIDTH, or name data of that shape"
+            )
+        return self._shape
 
     def _input(self, layer: NetxLayer) -> _Signal:
         """Return the output of the layer before; that of the first layer is the input."""

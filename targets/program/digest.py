@@ -40,7 +40,14 @@ def _stated(value: Any, field: Field[Any]) -> bool:
 
 
 def content_digest(body: Any, arrays: list[npt.NDArray[Any]]) -> str:
-    """Return the SHA-256 over canonical JSON and every array's type, shape and bytes."""
+    """Return the SHA-256 over canonical JSON and every array's type, shape and bytes.
+
+    Provenance items that the item `undigested` names do not count, such as the model's file name.
+    """
+    provenance = body.get("provenance", {}) if isinstance(body, dict) else {}
+    if names := str(provenance.get("undigested", "")).split():
+        counted = {key: value for key, value in provenance.items() if key not in names}
+        body = {**body, "provenance": counted}
     digest = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
     for array in arrays:
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
