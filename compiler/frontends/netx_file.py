@@ -163,7 +163,10 @@ def _neuron(node: Hdf5Group) -> NetxNeuron:
         node.fail(f"neuron type {kind!r} is not supported; CUBA, LOIHI and SDNN are", UnsupportedNode)
     node.only(NEURON_ENTRIES, f"a neuron {kind!r}")
     for key, plain in (("refDelay", 1), ("gradedSpike", 0), ("wgtExp", 0), ("weight_exp", 0)):
-        meaning = {"refDelay": "no refractory time", "gradedSpike": "spikes of one bit"}
+        meaning = {
+            "refDelay": "no refractory time: the neuron may spike again in the next step",
+            "gradedSpike": "spikes of one bit",
+        }
         if key in node and (value := node.number(key, -(1 << 15), 1 << 15)) != plain:
             node.fail(
                 f"{key} {value} is not supported; {plain} ({meaning.get(key, 'weights as they stand')}) is",
@@ -172,8 +175,14 @@ def _neuron(node: Hdf5Group) -> NetxNeuron:
     return NetxNeuron(
         node.numbers("iDecay", NEURONS_MAX, 0, DECAY_ONE),
         node.numbers("vDecay", NEURONS_MAX, 0, DECAY_ONE),
-        node.numbers("vThMant", NEURONS_MAX, 0, 1 << 24),
+        _threshold(node),
     )
+
+
+def _threshold(node: Hdf5Group) -> Int:
+    """Return the thresholds; lava-dl writes -1 for neurons that never spike."""
+    threshold = node.numbers("vThMant", NEURONS_MAX, -1, 1 << 24)
+    return np.where(threshold < 0, NEVER, threshold).astype(np.int32)
 
 
 def _sigma_delta(node: Hdf5Group) -> NetxNeuron:

@@ -247,9 +247,22 @@ def _graph(group: Entries, name: str, depth: int) -> Data:
         nodes.fail(f"{len(names)} nodes; at most {NODES_MAX} are read")
     found = {}
     for key in names:
-        full = f"{name}.{key}" if name else key
-        found[key] = _node(nodes.child(key, f"node {full!r}"), full, depth + 1)
+        for inner, node in _named(nodes, key, f"{name}." if name else "").items():
+            found[inner] = _node(node, f"{name}.{inner}" if name else inner, depth + 1)
+    if len(found) > NODES_MAX:
+        nodes.fail(f"{len(found)} nodes; at most {NODES_MAX} are read")
     return {"nodes": found, "edges": _edges(group)}
+
+
+def _named(nodes: Entries, key: str, prefix: str) -> dict[str, Entries]:
+    """Return the nodes in an entry by name: HDF5 makes a group of every part of a name with `/`."""
+    child = nodes.child(key, f"node {prefix + key!r}")
+    if "type" in child or not child.keys() or not all(child.holds(inner) for inner in child.keys()):  # noqa: SIM118
+        return {key: child}
+    found: dict[str, Entries] = {}
+    for inner in child.keys():  # noqa: SIM118 - not a dictionary
+        found |= {f"{key}/{name}": node for name, node in _named(child, inner, f"{prefix}{key}/").items()}
+    return found
 
 
 def _edges(group: Entries) -> list[tuple[str, str]]:

@@ -87,7 +87,7 @@ class Binning:
     def binned(self, recordings: Iterable[Events], samples: int) -> NDArray[Any]:
         """Return whole numbers (samples, steps, polarities, rows, columns).
 
-        Raises WrongInput for events that are not on the sensor.
+        Raises WrongInput for events that are not on the sensor, and for a recording without events.
         """
         out = np.zeros((samples, self.steps, *self.shape), np.uint16)
         for row, events in zip(out, recordings, strict=True):
@@ -101,7 +101,11 @@ class Binning:
     def _steps(self, events: Events) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         t = events.t
         if not t.size:
-            return t, np.zeros(0, bool)
+            raise WrongInput(
+                f"{events.where}: holds no events, so there is nothing to classify; take it out of the "
+                "data set",
+                where=events.where,
+            )
         if t.min() < 0 or t.max() >= SPAN_MAX_US:
             raise WrongInput(
                 f"{events.where}: its events are from {t.min() / MICROSECONDS:.6g} to "

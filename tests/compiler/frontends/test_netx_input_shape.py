@@ -83,3 +83,16 @@ def test_a_programs_digest_does_not_depend_on_its_models_name(tmp_path: Path) ->
         programs.append(load_program(out))
     assert [program.provenance["model"] for program in programs] == ["first.net", "second.net"]
     assert programs[0].digest() == programs[1].digest()
+
+
+def test_a_threshold_of_minus_one_never_spikes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    networks = []
+    for threshold in (-1, 1 << 17):
+        body = layers(rng := np.random.default_rng(0))
+        body[1]["neuron"] = {**body[1]["neuron"], "vThMant": threshold}
+        networks.append(read_netx(write(tmp_path / "net.net", body), SHAPE))
+    assert not networks[0].populations[1].spiking
+    data = (rng.random((3, 12, *SHAPE)) < 0.4).astype(float)
+    first, second = (np.asarray(runtime.reference(network, data).outputs) for network in networks)
+    assert first.any() and (first == second).all()

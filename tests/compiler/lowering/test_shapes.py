@@ -233,3 +233,20 @@ def test_the_command_reads_single_values(tmp_path, capsys, rng):
 def test_values_that_fit_nowhere_are_still_refused(build, rng):
     with pytest.raises(CompileError, match="'n0'"):
         lower(build.chain((2, 5), build.affine(rng, 2, 3), build.lif(2)))
+
+
+def test_nodes_with_slashes_in_their_names(build, rng, tmp_path):
+    path, plain = tmp_path / "net.nir", tmp_path / "plain.nir"
+    layers = {"enc/fc": build.affine(rng, 4, 3), "enc/deep/lif": build.lif(4), "enc2": build.li(4)}
+    for file, mark in ((path, "/"), (plain, "_")):
+        row = ["input", *(name.replace("/", mark) for name in layers), "output"]
+        ends = build.port(nir.Input, 3), build.port(nir.Output, 4)
+        nodes = dict(zip(row, [ends[0], *layers.values(), ends[1]], strict=True))
+        nir.write(file, build.graph(nodes, list(zip(row[:-1], row[1:], strict=True))))
+    data = (rng.random((2, 20, 3)) < 0.5).astype(float)
+    found = lower(path)
+    assert [p.name for p in found.populations] == ["enc/deep/lif", "enc2"]
+    want = np.asarray(runtime.reference(lower(plain), data).outputs)
+    assert want.any() and (np.asarray(runtime.reference(found, data).outputs) == want).all()
+    program = compile_graph(found, calibration=data)
+    assert len(program.populations) == 2

@@ -11,6 +11,7 @@ from support import event_folders
 
 from snn_compile.runtime.data.formats.aedat4 import DECOMPRESSED_MAX
 from snn_compile.runtime.data.formats.event_files import read_aedat, read_nmnist
+from snn_compile.runtime.data.formats.events import Binning, Events
 from snn_compile.runtime.data.registry import SPLITS, load_data, option_names
 from snn_compile.targets.errors import WrongInput
 from snn_compile.train.configs.config import RunConfig
@@ -370,3 +371,9 @@ def test_tonic_reads_the_same_folder_to_the_same_samples(tmp_path, name):
     for (a, left), (b, right) in zip(sorted(found, key=key), sorted(pairs, key=key), strict=True):
         assert left == right
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_recording_without_events_is_an_error_that_names_it():
+    none = np.zeros(0, np.int64)
+    with pytest.raises(WrongInput, match="one.bin: holds no events"):
+        Binning(4, 4, 2, 5).binned([Events("one.bin", none, none, none, none)], 1)
