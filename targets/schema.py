@@ -10,13 +10,14 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, field, fields, is_dataclass
 from difflib import get_close_matches
-from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from snn_compile.targets.errors import SnnCompileError
 
 T = TypeVar("T")
+LARGEST = 1 << 63
+"""No number of a file reaches this."""
 _KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -45,10 +46,11 @@ def read_toml(
     """
     where = file.name
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        found = dict(_flat(tomllib.loads(file.read_text(encoding="utf-8"))))
     except (OSError, ValueError) as reason:
         raise error(f"{where}: {reason}", file=str(file)) from reason
-    found = dict(_flat(table))
+    except RecursionError as reason:
+        raise error(f"{where}: its keys or lists are nested too deeply", file=str(file)) from reason
     keys = list(_keys(kind))
     unknown = [key for key in found if key not in keys]
     if unknown:
@@ -168,9 +170,11 @@ def _checked(
     if item.metadata.get("range") and not _within(values, *item.metadata["range"]):
         low, high = item.metadata["range"]
         span = f"{low} or more" if high == float("inf") else f"from {low} to {high}"
+        if not all(abs(one) < LARGEST for one in values):
+            span += ", and below 2**63"
         raise error(f"{where}: {key} is {value!r}; it must be {span}", file=where, key=key)
     return values if pair else float(value) if wanted is float else value
 
 
 def _within(values: tuple[Any, ...], low: float, high: float) -> bool:
-    return all(low <= one <= high and isfinite(one) for one in values)
+    return all(low <= one <= high and abs(one) < LARGEST for one in values)

@@ -90,6 +90,13 @@ MISTAKES = {
     "three for a pair": ("grid = [4, 4]", "grid = [4, 4, 1]", r"cores.grid is \[4, 4, 1\]; it must be two"),
     "too few": ("neurons = 1024", "neurons = 0", r"cores.neurons is 0; it must be 1 or more"),
     "too wide": ("state_bits = 16", "state_bits = 40", r"neuron.state_bits is 40; it must be from 8 to 24"),
+    "far too many": (
+        "1048576",
+        "9" * 400,
+        r"cores.memory_bits is 9+; it must be 1 or more, and below 2\*\*63",
+    ),
+    "nested lists": ("version = 1", "version = " + "[" * 5000, r"its keys or lists are nested too deeply"),
+    "nested keys": ("version = 1", ".".join("a" * 3000) + " = 1", r"its keys or lists are nested too deeply"),
     "a pair turned": ("[-6, 5]", "[5, -6]", r"synapse.weight_exponent is \(5, -6\); it must be two int"),
     "too wide a threshold": (
         "threshold_bits = 11",
