@@ -6,6 +6,7 @@ know it.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -118,7 +119,7 @@ def _installed(name: str) -> Chip:
 
 def _outside(file: Path) -> Chip:
     """Return the chip of a user's file, which may name a cost table by a path beside it."""
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise ChipError(f"no chip file at {file}", file=str(file))
     chip = _read(file)
     if chip.name in chip_names():
@@ -132,9 +133,12 @@ def _outside(file: Path) -> Chip:
 
 def _read(file: Path) -> Chip:
     chip = read_toml(Chip, file, ChipError)
+    try:
+        table = load_cost_table(chip.energy_table, file.parent)
+    except ChipError as error:
+        facts = {"file": str(file), "key": "energy.table", **error.facts}
+        raise ChipError(f"{file.name}: energy.table: {error}", **facts) from error
     if not chip.energy_table.endswith(_SUFFIX):
-        load_cost_table(chip.energy_table)  # an unknown name is known at once
         return chip
-    table = load_cost_table(chip.energy_table, file.parent)
-    facts: dict[str, Any] = {**vars(chip), "energy_table": table.name, "costs": table}
-    return Chip(**facts)
+    values: dict[str, Any] = {**vars(chip), "energy_table": table.name, "costs": table}
+    return Chip(**values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -67,7 +68,7 @@ def load_cost_table(name: str, beside: Path | None = None) -> CostTable:
     """
     if name.endswith(".toml"):
         file = (beside or Path()) / name
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise ChipError(f"no cost table at {file}", file=str(file))
         if file.stem in cost_table_names():
             raise ChipError(
