@@ -9,6 +9,9 @@ from pathlib import Path
 
 from snn_compile.targets.errors import SnnCompileError
 
+NAME_MAX = 240
+"""Most bytes of a file's name: the temporary file's is longer, and most file systems hold 255."""
+
 
 def check_writable(
     path: str | os.PathLike[str] | None,
@@ -26,12 +29,14 @@ def check_writable(
     reason = ""
     if model is not None and file.resolve() == Path(model).resolve():
         reason = "it is the model itself; name another file"
-    elif not folder.is_dir():
+    elif not os.path.isdir(folder):
         reason = f"the folder {folder} does not exist; create it first"
-    elif file.is_dir():
+    elif os.path.isdir(file):
         reason = "it is a folder; name a file in it"
     elif not os.access(folder, os.W_OK):
         reason = f"the folder {folder} cannot be written to; choose another"
+    elif len(os.fsencode(file.name)) > NAME_MAX:
+        reason = f"its name has more than {NAME_MAX} bytes; choose a shorter one"
     if reason:
         raise error(f"cannot write {file}: {reason}", path=str(file))
 

@@ -20,7 +20,7 @@ from snn_compile.runtime.reports.energy import Energy, Traffic
 from snn_compile.targets.devices.counts import Counts
 from snn_compile.targets.devices.record import Overflow
 from snn_compile.targets.errors import WrongInput
-from snn_compile.targets.output import write_whole
+from snn_compile.targets.output import check_writable, write_whole
 
 if TYPE_CHECKING:
     from snn_compile.runtime.reports.figure import Trace
@@ -222,8 +222,7 @@ def check_format(path: str | os.PathLike[str]) -> None:
     file = Path(path)
     if file.suffix not in FORMATS:
         raise WrongInput(f"report {file}: unknown format {file.suffix!r}; use one of {', '.join(FORMATS)}")
-    if not file.parent.is_dir():
-        raise WrongInput(f"report {file}: the folder {file.parent} does not exist")
+    check_writable(file, WrongInput)
 
 
 def counts_json(counts: Counts, sizes: Mapping[str, int], traffic: Traffic | None = None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from snn_compile.targets.output import check_writable, write_whole
     [
         ("none/x.pt", "the folder .*none does not exist; create it first"),
         (".", "it is a folder; name a file in it"),
+        ("n" * 300, "its name has more than 240 bytes; choose a shorter one"),
         ("model.pt", "it is the model itself; name another file"),
         ("./sub/../model.pt", "it is the model itself; name another file"),
     ],

@@ -12,6 +12,7 @@ import pytest
 from snn_compile.runtime import Report, compare, trace
 from snn_compile.runtime.reports.accuracy import score
 from snn_compile.runtime.reports.figure import draw
+from snn_compile.runtime.reports.report import check_format
 from snn_compile.targets.devices.record import Overflow
 from snn_compile.targets.errors import WrongInput
 from snn_compile.targets.program.program import Program
@@ -186,7 +187,7 @@ def test_save_leaves_nothing_half_written(
     ("name", "message"),
     [
         ("r.pdf", "use one of .html, .json, .png"),
-        ("no/r.png", "does not exist"),
+        ("no/r.png", "^cannot write .*: the folder .*no does not exist; create it first$"),
         ("r.png", "needs the trace"),
     ],
 )
@@ -194,6 +195,12 @@ def test_save_refuses(made: Report, tmp_path: Path, name: str, message: str) -> 
     with pytest.raises(WrongInput, match=message):
         made.save(tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_no_place_for_a_report(tmp_path: Path) -> None:
+    (tmp_path / "r.html").mkdir()
+    with pytest.raises(WrongInput, match="^cannot write .*r.html: it is a folder; name a file in it$"):
+        check_format(tmp_path / "r.html")
 
 
 def test_classes_and_mcnemar_stand_in_every_form(made: Report, tmp_path: Path) -> None:
