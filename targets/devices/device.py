@@ -175,7 +175,7 @@ def _run_checked(
         run = runner.run(program, sent, device_steps, probes)
     except (SnnCompileError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if type(runner).__module__.startswith("snn_compile."):
             raise
         raise DeviceError(

@@ -116,9 +116,10 @@ def _made(name: str, module: str, attribute: str, options: dict[str, Any]) -> An
         for part in attribute.split("."):
             kind = getattr(kind, part, None)  # type: ignore[assignment]
         device: Any = None if kind is None else kind(**options)  # type: ignore[operator]
+        named = isinstance(getattr(device, "name", None), str)
     except SnnCompileError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script without a guard exits when it is imported
         raise DeviceError(
             f"device {name!r} cannot be loaded from {module}:{attribute} "
             f"({type(error).__name__}: {one_line(error)})",
@@ -128,10 +129,10 @@ def _made(name: str, module: str, attribute: str, options: dict[str, Any]) -> An
         raise DeviceError(
             f"device {name!r}: module {module} has no {attribute}{near(attribute, dir(loaded))}", device=name
         )
-    if not isinstance(getattr(device, "name", None), str):
-        raise DeviceError(f"device {name!r}: {attribute} has no `name`, a text, so it is none", device=name)
+    if not named:
+        raise DeviceError(f"device {name!r}: {attribute} is no device: it has no text `name`", device=name)
     if not callable(getattr(device, "run", None)):
-        raise DeviceError(f"device {name!r}: {attribute} has no method `run`, so it is none", device=name)
+        raise DeviceError(f"device {name!r}: {attribute} is no device: it has no method `run`", device=name)
     return device
 
 

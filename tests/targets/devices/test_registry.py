@@ -35,6 +35,11 @@ class Still:
 class Fails(Mine):
     def __init__(self):
         raise ValueError("no licence")
+
+class Hidden:
+    @property
+    def name(self):
+        raise RuntimeError("not today")
 """
 
 
@@ -43,6 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current folder that holds a module of devices, and is left as it was found."""
     (tmp_path / "bench_devices.py").write_text(MODULE)
     (tmp_path / "broken_device.py").write_text("import bench_devices_that_are_not_there\n")
+    (tmp_path / "script_device.py").write_text("import sys\nsys.exit(5)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     for name in ("bench_devices", "broken_device", "wave"):
@@ -81,10 +87,12 @@ def test_the_current_folder_is_searched_last(folder: Path, monkeypatch: pytest.M
         (":Mine", "unknown device ':Mine'"),
         ("bench_devices:", "unknown device 'bench_devices:'"),
         ("bench_devices:Mime", "'bench_devices:Mime': module bench_devices has no Mime; did you mean Mine"),
-        ("bench_devices:Nameless", "Nameless has no `name`, a text, so it is none"),
-        ("bench_devices:Still", "Still has no method `run`, so it is none"),
+        ("bench_devices:Nameless", "Nameless is no device: it has no text `name`"),
+        ("bench_devices:Still", "Still is no device: it has no method `run`"),
         ("bench_devices:Fails", r"cannot be loaded from bench_devices:Fails \(ValueError: no licence\)"),
         ("bench_devices:Oracle.name", r"cannot be loaded from .* \(TypeError: 'str' object is not callable"),
+        ("bench_devices:Hidden", r"cannot be loaded from .* \(RuntimeError: not today\)"),
+        ("script_device:Mine", r"cannot be loaded from script_device:Mine \(SystemExit: 5\)"),
         ("broken_device:Mine", r"cannot be loaded from .* \(ModuleNotFoundError: No module named 'bench_dev"),
         ("no_such_module:Mine", r"cannot be loaded from .* \(ModuleNotFoundError: No module named 'no_such"),
     ],
