@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 
 from snn_compile.targets.discovery import import_modules
+from snn_compile.targets.errors import DeviceError
 from snn_compile.targets.loihi2_sim.kernels import ACCUMULATOR_BITS, LAYOUTS
 from snn_compile.targets.program.population import Population
 
@@ -37,7 +38,16 @@ KERNELS = tuple(dict.fromkeys(step for model in sorted(LAYOUTS) for step in LAYO
 
 
 def kernel_of(population: Population, sends: bool) -> int:
-    """Return the number of the kernel that steps a population; `sends`: its messages are read."""
+    """Return the number of the kernel that steps a population; `sends`: its messages are read.
+
+    Raises DeviceError if none is registered for the population's model.
+    """
+    if population.model not in LAYOUTS:
+        raise DeviceError(
+            f"population {population.name!r}: no compiled step for model {population.model!r}; "
+            "the oracle runs it",
+            device="loihi2-sim",
+        )
     layout = LAYOUTS[population.model]
     return KERNELS.index(layout.steps[layout.choose(population, sends)])
 

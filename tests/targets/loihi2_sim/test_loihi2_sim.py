@@ -13,6 +13,7 @@ from snn_compile.targets.devices.device import execute, open_device
 from snn_compile.targets.errors import DeviceError
 from snn_compile.targets.loihi2_sim import device as loihi2_sim
 from snn_compile.targets.loihi2_sim.device import Loihi2Sim
+from snn_compile.targets.loihi2_sim.kernels import LAYOUTS
 from snn_compile.targets.program.program import (
     InputPort,
     OutputPort,
@@ -125,3 +126,11 @@ def test_a_flattened_program_is_kept_as_long_as_the_program() -> None:
     del program
     gc.collect()
     assert len(loihi2_sim._flattened) == before - 1
+
+
+def test_a_model_without_a_compiled_step_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = random_programs.case(3, random_programs.SMALL)
+    first = case.program.populations[0]
+    monkeypatch.delitem(LAYOUTS, first.model)
+    with pytest.raises(DeviceError, match=f"no compiled step for model '{first.model}'; the oracle runs it$"):
+        execute(case.program, case.inputs, "loihi2-sim")
