@@ -144,10 +144,13 @@ class Divergence:
         """Return the conclusion in one line."""
         device = self.stages[-1]
         if device.differing:
-            return (
-                f"device {self.device} differs from the program: {device.first}; a fault of the device "
-                "(--check)"
-            )
+            fault = "a fault of the device, unless the oracle differs as well (--device oracle)"
+            if self.device == "oracle":  # it defines the program
+                fault = (
+                    "a fault of the emulation: of a model's float step (compiler/neurons) or its registers "
+                    "(runtime/divergence/neurons)"
+                )
+            return f"device {self.device} differs from the program: {device.first}; {fault}"
         idle = [f.cause.name for f in self.causes if f.cause.rank == 0 and f not in self.faults]
         also = f"; without effect on this data, the program has {', '.join(idle)}" if idle else ""
         if not self.totals["signal"] and self.first is None:

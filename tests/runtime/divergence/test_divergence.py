@@ -182,6 +182,10 @@ def test_a_device_that_errs_is_found(hits: Any) -> None:
     assert where == (9 - program.start_step("h"), "h", 2)
     assert device.differing == len(plant.data)
     assert "device lying differs" in result.verdict()
+    assert result.verdict().endswith(
+        "a fault of the device, unless the oracle differs as well (--device oracle)"
+    )
+    assert "; a fault of the emulation: " in replace(result, device="oracle").verdict()
 
 
 def test_relaxed_timing_is_named() -> None:
