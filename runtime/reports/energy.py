@@ -65,7 +65,7 @@ def energy(program: Program, counts: Counts) -> tuple[Energy, ...]:
     host = "messages from the host, pipeline drain, static power"
     synops = Energy(
         "synops",
-        f"synaptic operations x {per_synop:g} pJ, a {table.hardware} coefficient: "
+        f"synaptic operations x {per_synop:g} pJ, a coefficient of {table.hardware}: "
         "synapses only, graded synops priced as spikes: a proxy, not a measurement",
         table.source,
         f"neuron updates, spike messages, {host}",
