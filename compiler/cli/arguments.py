@@ -97,7 +97,6 @@ def compile_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="write the program here, for snn-run")
     _add_factory(parser)
-    _add_input_shape(parser)
     _add_data(parser)
     _add_gates(parser)
     _add_quantization(parser)
@@ -157,8 +156,9 @@ def _add_input_shape(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input-shape",
         type=_shape,
-        metavar="C,H,W",
-        help="shape of the input of a .net file without an input layer (default: that of the data)",
+        metavar="A,B,C",
+        help="shape of one step of one sample, for a .net file without an input layer, or with --model a "
+        "factory that returns the module alone (default: that of the data)",
     )
 
 
@@ -295,5 +295,13 @@ def _add_factory(parser: argparse.ArgumentParser) -> None:
         dest="factory",
         metavar="MODULE:FACTORY",
         help="for a state dict (.pt) of a custom network: the function that builds it, as "
-        "package.module:factory, and returns the module and a sample input",
+        "package.module:factory or path/to/file.py:factory; it returns the module, or the module and a "
+        "sample input",
+    )
+    _add_input_shape(parser)
+    parser.add_argument(
+        "--forward",
+        choices=("steps", "step", "image"),
+        help="with --model: forward takes all steps (steps, batch, *shape), one step (batch, *shape), or an "
+        "image (batch, *shape) of which it makes all steps (default: found by trial)",
     )

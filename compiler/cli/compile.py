@@ -81,11 +81,12 @@ def compile_command(arguments: argparse.Namespace) -> int:
 
 def _read_request(arguments: argparse.Namespace) -> CompileRequest:
     """Read the model and its data as the arguments name them."""
-    from snn_compile.compiler.cli.model import load_model, model_data
+    from snn_compile.compiler.cli.model import load_model, model_data, torch_source
     from snn_compile.compiler.onnx.relu_network import RectifierNetwork
 
     shape = arguments.input_shape or partial(_data_shape, arguments)
-    model = load_model(arguments.model, arguments.factory, arguments.max_pool, shape)
+    source = torch_source(arguments, calibration=arguments.calibrate, test=arguments.check)
+    model = load_model(arguments.model, source, arguments.max_pool, shape)
     if arguments.bits == "auto" and isinstance(model.graph, RectifierNetwork):
         raise CompileError("--bits auto does not search converted models; give --bits N")
     converted, provenance = _convert(model, arguments), {"model": model.name, "undigested": "model"}

@@ -81,7 +81,7 @@ def _list_targets(as_json: bool) -> int:
 def _inspect(arguments: argparse.Namespace) -> int:
     from snn_compile.compiler.analysis.dt_sensitivity import sensitivity_json
     from snn_compile.compiler.cli.inspect import inspection_json, inspection_text, program_json
-    from snn_compile.compiler.cli.model import load_model, model_data
+    from snn_compile.compiler.cli.model import load_model, model_data, torch_source
     from snn_compile.compiler.frontends.read import naming
 
     if is_program(arguments.model):
@@ -89,7 +89,8 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
         result = program_json(load_program(arguments.model), Path(arguments.model).name)
     else:
-        model = load_model(arguments.model, arguments.factory)
+        source = torch_source(arguments, test=arguments.data)
+        model = load_model(arguments.model, source, input_shape=arguments.input_shape)
         with naming(arguments.model):
             stated = parse_conventions(arguments.convention)
             result = inspection_json(model.graph, model.name, stated)
@@ -105,10 +106,10 @@ def _inspect(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     import nir
 
-    from snn_compile.compiler.cli.model import load_model
+    from snn_compile.compiler.cli.model import load_model, torch_source
 
     check_writable(arguments.output, CompileError, arguments.model)
-    model = load_model(arguments.model, arguments.factory)
+    model = load_model(arguments.model, torch_source(arguments), input_shape=arguments.input_shape)
 
     if not isinstance(model.graph, nir.NIRGraph):
         raise CompileError(f"{model.name} holds no NIR graph; snn-compile reads it as it is")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_compile.compiler.cli.protocols import Dataset
+from snn_compile.targets.errors import CompileError
 
 if TYPE_CHECKING:
     from snn_compile.compiler.frontends.netx import InputShape
@@ -23,14 +25,48 @@ class LoadedModel:
     data: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class TorchSource:
+    """How a custom network is built, `--model`, and what its forward takes.
+
+    `factory` is "package.module:factory" or "file.py:factory"; `input_shape` the shape of one step of one
+    sample; `data` names data sets with their splits, the first of which gives the shape otherwise; `forward`
+    is "steps", "step", "image" or None, which finds it by trial.
+    """
+
+    factory: str
+    input_shape: tuple[int, ...] | None = None
+    forward: str | None = None
+    data: tuple[tuple[str, str], ...] = ()
+
+    def data_shape(self) -> tuple[int, ...] | None:
+        """Return (steps, *shape) of the first data set; None without one."""
+        for name, split in self.data:
+            found = model_data(name, split, None)
+            return None if found is None else tuple(found.inputs.shape[1:])
+        return None
+
+
+def torch_source(arguments: argparse.Namespace, **data: str | None) -> TorchSource | None:
+    """Return what the options say of a custom network; `data` maps splits to data sets' names."""
+    if arguments.factory is None:
+        if arguments.forward is not None:
+            raise CompileError("--forward is for a custom network: add --model MODULE:FACTORY")
+        return None
+    named = tuple((name, split) for split, name in data.items() if name is not None)
+    return TorchSource(arguments.factory, getattr(arguments, "input_shape", None), arguments.forward, named)
+
+
 def load_model(
-    path: str | Path, factory: str | None = None, max_pool: str | None = None, input_shape: InputShape = None
+    path: str | Path,
+    source: TorchSource | None = None,
+    max_pool: str | None = None,
+    input_shape: InputShape = None,
 ) -> LoadedModel:
     """Read a checkpoint (.pt), graph (.nir), lava-dl network (.net) or ONNX model (.onnx).
 
-    No code in the file is run. With `factory` ("package.module:factory") the file is a state dict of the
-    network that the factory builds. `max_pool` is for ONNX: see `onnx.graph.read_onnx`.
-    `input_shape` is for lava-dl networks: see `netx.read_netx`.
+    No code in the file is run. With `source` the file is a state dict of the network that its factory builds.
+    `max_pool` is for ONNX: see `onnx.graph.read_onnx`; `input_shape` for lava-dl: see `netx.read_netx`.
     """
     from snn_compile.compiler.frontends.netx import read_netx
     from snn_compile.compiler.frontends.read import READERS, read_graph
@@ -39,10 +75,17 @@ def load_model(
     file = Path(path)
     onnx = partial(read_onnx, max_pool=max_pool or "refuse")
     netx = partial(read_netx, input_shape=input_shape)
-    if factory is not None and file.suffix.lower() != ".onnx":
+    if source is not None and file.suffix.lower() != ".onnx":
         from snn_compile.train.checkpoints.state_dict import load_foreign
 
-        return LoadedModel(load_foreign(file, factory).graph, file.name)
+        checkpoint = load_foreign(
+            file,
+            source.factory,
+            input_shape=source.input_shape,
+            forward=source.forward,
+            data_shape=source.data_shape,
+        )
+        return LoadedModel(checkpoint.graph, file.name)
     found = read_graph(
         file, {**READERS, ".onnx": onnx, ".net": netx, **dict.fromkeys((".pt", ".pth"), _read_checkpoint)}
     )

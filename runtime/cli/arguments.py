@@ -81,7 +81,13 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
         "--model",
         dest="factory",
         metavar="MODULE:FACTORY",
-        help="with --against on a state dict: function that builds the network, as package.module:factory",
+        help="with --against on a state dict: function that builds the network, as package.module:factory "
+        "or path/to/file.py:factory",
+    )
+    add(
+        "--forward",
+        choices=("steps", "step", "image"),
+        help="with --model: what forward takes, as for snn-compile (default: found by trial)",
     )
     add(
         "--convention",

@@ -151,6 +151,7 @@ def _diverge(arguments: Sequence[str]) -> int:
         kept = None if labels is None else labels[: options.samples]
         found = diverge(program, network, inputs, kept, options.device, observe)
     stated = ["--model", options.factory] if options.factory else []
+    stated += ["--forward", options.forward] if options.forward else []
     stated += [word for item in options.convention for word in ("--convention", item)]
     names = (options.against, dataset.name, stated)
     for file in options.report:
@@ -182,7 +183,7 @@ _SUBCOMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"diverge": _diverge, 
 
 def _load_network(options: argparse.Namespace, program: Program) -> Network | RectifierNetwork:
     from snn_compile.compiler.cli.console import parse_conventions
-    from snn_compile.compiler.cli.model import load_model
+    from snn_compile.compiler.cli.model import load_model, torch_source
     from snn_compile.compiler.frontends.read import naming
     from snn_compile.compiler.lowering.lower import lower
     from snn_compile.compiler.onnx.relu_network import RectifierNetwork
@@ -190,7 +191,7 @@ def _load_network(options: argparse.Namespace, program: Program) -> Network | Re
     file = options.against
 
     try:
-        model = load_model(file, options.factory)
+        model = load_model(file, torch_source(options, test=options.data))
     except ModuleNotFoundError as error:
         raise WrongInput(
             f"{file}: reading a checkpoint needs {error.name}; install "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from snn_compile.targets.errors import ExportError
 from snn_compile.train.checkpoints.checkpoint import Checkpoint, checkpoint_of
+from snn_compile.train.checkpoints.forward_trial import FORWARDS, sample_for
 from snn_compile.train.checkpoints.saved_weights import match_weights
 from snn_compile.train.checkpoints.torch_file import read_plain
 from snn_compile.train.export.to_nir import half_precision
@@ -23,39 +25,68 @@ log = logging.getLogger(__name__)
 
 
 def load_foreign(
-    path: str | Path, factory: str | Callable[[], Any], sample_input: Any = None, dt: float | None = None
+    path: str | Path,
+    factory: str | Callable[[], Any],
+    sample_input: Any = None,
+    dt: float | None = None,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    forward: str | None = None,
+    data_shape: Callable[[], tuple[int, ...] | None] | None = None,
 ) -> Checkpoint:
     """Return a checkpoint, graph included, of a state dict and the network that `factory` builds.
 
-    `factory` is "package.module:factory" (a function or class without arguments; the working directory is
-    searched too) or the callable itself. It returns the module, or the module and a sample input for
-    `to_nir`; a `sample_input` given here wins. The file is read without running code from it. Prefixes of
-    wrappers are stripped, pruning masks applied and half precision converted (`saved_weights.py`), which one
-    logged line reports. Raises ExportError, naming the file or the factory, for anything that does not fit.
+    `factory` is "package.module:factory" or "path/to/file.py:factory" (a function or class without arguments;
+    the working directory is searched too) or the callable itself. It returns the module, or the module and a
+    sample input for `to_nir`; a `sample_input` given here wins. Without either, `input_shape`, the shape of
+    one step of one sample, makes the sample, else what `data_shape` returns, (steps, *shape) or None;
+    `forward` ("steps", "step" or "image") states what forward takes, otherwise it is found by trial
+    (`forward_trial.py`). The file is read without running code from it. Prefixes of wrappers are stripped,
+    pruning masks applied and half precision converted (`saved_weights.py`), which one logged line reports.
+    Raises ExportError, naming the file or the factory, for anything that does not fit.
     """
     path = Path(path)
     name = factory if isinstance(factory, str) else f"{factory.__module__}:{factory.__qualname__}"
+    if forward not in (None, *FORWARDS):
+        raise ExportError(f"forward is {forward!r}; use one of {', '.join(FORWARDS)}", forward=forward)
     module, sample = _built(_resolved(factory) if isinstance(factory, str) else factory, name)
     sample = sample if sample_input is None else sample_input
-    if sample is None:
+    if forward is not None and sample is not None and input_shape is None:
         raise ExportError(
-            f"{name}: what does its forward take? Let the factory return (module, sample_input), such as "
-            "(net, torch.zeros(steps, batch, *shape)), or without steps if forward makes one",
+            f"{name}: the sample input already says what forward takes; leave out --forward", factory=name
+        )
+    shape, steps = input_shape, None
+    if sample is None and shape is None and data_shape is not None and (found := data_shape()):
+        steps, shape = found[0], found[1:]
+    if sample is None and shape is None:
+        raise ExportError(
+            f"{name}: what does its forward take? Name data (--check or --calibrate DATA) or --input-shape "
+            "A,B,C, or let the factory return (module, sample_input), such as (net, torch.zeros(steps, "
+            "batch, *shape)), or without steps if forward makes one",
             factory=name,
         )
     _fill(module, path, name)
+    if shape is not None and sample_input is None and (sample is None or input_shape is not None):
+        sample = sample_for(module, name, shape, steps, forward)
     return checkpoint_of(module, _float(sample), config={"model": name}, dt=dt)
 
 
 def _resolved(name: str) -> Callable[[], Any]:
-    """Import what "package.module:factory" names."""
-    package, _, attribute = name.partition(":")
+    """Import what "package.module:factory" or "path/to/file.py:factory" names."""
+    package, _, attribute = name.rpartition(":")
     if not package or not attribute:
-        raise ExportError(f"{name!r} does not name a factory; write package.module:factory", factory=name)
-    with _working_directory():
+        raise ExportError(
+            f"{name!r} does not name a factory; write package.module:factory or file.py:factory", factory=name
+        )
+    if package.endswith(".py") and not Path(package).is_file():
+        raise ExportError(f"{name}: there is no file {package}", factory=name)
+    with _importable(name):
         try:
-            found: Any = importlib.import_module(package)
-        except Exception as error:  # whatever the user's module raises
+            if package.endswith(".py"):
+                found: Any = _module_of(Path(package))
+            else:
+                found = importlib.import_module(package)
+        except (Exception, SystemExit) as error:  # whatever the user's module raises
             raise ExportError(
                 f"{name}: {package} cannot be imported ({_line(error)})", factory=name
             ) from error
@@ -68,18 +99,36 @@ def _resolved(name: str) -> Callable[[], Any]:
     return found  # type: ignore[no-any-return]
 
 
+def _module_of(file: Path) -> Any:
+    """Run a Python file as a module of a name of its own."""
+    name = f"{file.stem}_at_{abs(hash(str(file.resolve()))):x}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look themselves up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
 @contextmanager
-def _working_directory() -> Iterator[None]:
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
+def _importable(name: str) -> Iterator[None]:
+    """Let imports search the working directory, and the folder of a factory's file before it."""
+    file = name.rpartition(":")[0]
+    folders = [str(Path(file).resolve().parent)] if file.endswith(".py") else []
+    folders.append(str(Path.cwd()))
+    sys.path[:0] = folders
     try:
         yield
     finally:
-        sys.path.remove(here)
+        for folder in folders:
+            sys.path.remove(folder)
 
 
 def _built(factory: Callable[[], Any], name: str) -> tuple[nn.Module, Any]:
-    with _working_directory():
+    with _importable(name):
         try:
             made = factory()
         except Exception as error:  # whatever the user's factory raises

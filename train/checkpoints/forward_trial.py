@@ -1,0 +1,161 @@
+"""Whether a forward takes all steps, one step or a still image, found by running it.
+
+Each interpretation is tried on random inputs in copies of the module. It passes if the output has the shape
+that it implies, later input does not change earlier output, samples do not change each other, and earlier
+input does change later output: without that last one, a forward of one step would pass for one of all steps.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn_compile.targets.errors import ExportError
+from snn_compile.train.export.registry import exporter_of
+
+FORWARDS = ("steps", "step", "image")
+STEPS = 8
+"""Steps of a sample whose length nothing states."""
+_GAINS = (0.5, 2.0, 8.0, 32.0, 128.0) * 3
+"""Sizes of the random inputs: a network may be silent on small ones, and never silent on large ones."""
+_ENOUGH = 5
+_CALLS = 6
+
+
+def sample_for(
+    module: nn.Module, name: str, shape: tuple[int, ...], steps: int | None = None, forward: str | None = None
+) -> Tensor:
+    """Return a sample input of batch 1 for `to_nir`, from the `shape` of one step of one sample.
+
+    `forward` states whether forward takes "steps" (steps, batch, *shape), one "step" or an "image", both
+    (batch, *shape); None finds it by trial. Raises ExportError, naming the factory, where not exactly one
+    interpretation passes.
+    """
+    length = steps if steps is not None and steps >= 4 else STEPS
+    if exporter_of(module):
+        return torch.zeros(1, length, *shape)
+    if forward is None:
+        forward = _tried(module, name, shape, length)
+    return torch.zeros(length, 1, *shape) if forward == "steps" else torch.zeros(1, *shape)
+
+
+def _tried(module: nn.Module, name: str, shape: tuple[int, ...], steps: int) -> str:
+    faults = {}
+    trials: dict[str, Callable[..., str]] = {"steps": _as_steps, "step": _as_step, "image": _as_image}
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        for kind, trial in trials.items():
+            try:
+                faults[kind] = trial(module, shape, steps)
+            except Exception as error:  # whatever the user's forward raises on what it does not take
+                faults[kind] = " ".join(f"{type(error).__name__}: {error}".split())[:80]
+    passed = [kind for kind, fault in faults.items() if not fault]
+    if len(passed) == 1:
+        return passed[0]
+    if passed:
+        what = f"fits {' and '.join(passed)}"
+    else:
+        what = f"fits none of {'; '.join(f'{kind} ({fault})' for kind, fault in faults.items())}"
+    raise ExportError(
+        f"{name}: forward tried on samples of shape {shape} {what}; state it with --forward "
+        "steps|step|image, or let the factory return (module, sample_input)",
+        factory=name,
+    )
+
+
+def _as_steps(module: nn.Module, shape: tuple[int, ...], steps: int) -> str:
+    """Return why forward does not take (steps, batch, *shape), or ""."""
+    batch, remembers = _batch(steps), False
+    for trial, gain in enumerate(_GAINS):
+        if trial >= _ENOUGH and remembers:
+            break
+        x = gain * torch.randn(steps, batch, *shape)
+        y = _output(_fresh(module)(x))
+        if y.ndim < 3 or y.shape[:2] != (steps, batch):
+            return f"output {tuple(y.shape)} instead of ({steps}, {batch}, n)"
+        half = steps // 2
+        later, other, first = x.clone(), x.clone(), x.clone()
+        later[half:] = gain * torch.randn_like(x[half:])
+        other[:, 0] = gain * torch.randn_like(x[:, 0])
+        first[:half] = gain * torch.randn_like(x[:half])
+        if not _same(_output(_fresh(module)(later))[:half], y[:half]):
+            return "later input changes earlier output"
+        if not _same(_output(_fresh(module)(other))[:, 1:], y[:, 1:]):
+            return "samples change each other"
+        remembers = remembers or not _same(_output(_fresh(module)(first))[half:], y[half:])
+    return "" if remembers else "earlier input does not change later output"
+
+
+def _as_step(module: nn.Module, shape: tuple[int, ...], steps: int) -> str:
+    """Return why forward does not take (batch, *shape) once per step, its state kept inside, or ""."""
+    batch, remembers = _batch(steps), False
+
+    def run(x: Tensor) -> list[Tensor]:
+        stepped = _fresh(module)
+        return [_output(stepped(entry)) for entry in x]
+
+    for trial, gain in enumerate(_GAINS):
+        if trial >= _ENOUGH and remembers:
+            break
+        x = gain * torch.randn(_CALLS, batch, *shape)
+        y = run(x)
+        if any(out.ndim < 2 or out.shape[0] != batch for out in y):
+            return f"output {tuple(y[0].shape)} instead of ({batch}, n)"
+        other, first = x.clone(), x.clone()
+        other[:, 0] = gain * torch.randn_like(x[:, 0])
+        first[: _CALLS // 2] = gain * torch.randn_like(x[: _CALLS // 2])
+        if not all(_same(a[1:], b[1:]) for a, b in zip(run(other), y, strict=True)):
+            return "samples change each other"
+        pairs = list(zip(run(first), y, strict=True))[_CALLS // 2 :]
+        remembers = remembers or not all(_same(a, b) for a, b in pairs)
+    return "" if remembers else "no state is kept from call to call"
+
+
+def _as_image(module: nn.Module, shape: tuple[int, ...], steps: int) -> str:
+    """Return why forward does not make all steps of one (batch, *shape), or ""."""
+    batch, responds = _batch(steps), False
+    for trial, gain in enumerate(_GAINS):
+        if trial >= _ENOUGH and responds:
+            break
+        x = gain * torch.randn(batch, *shape)
+        y = _output(_fresh(module)(x))
+        if y.ndim < 3 or y.shape[1] != batch or y.shape[0] < 2:
+            return f"output {tuple(y.shape)} instead of (steps, {batch}, n)"
+        other = x.clone()
+        other[0] = gain * torch.randn_like(x[0])
+        changed = _output(_fresh(module)(other))
+        if changed.shape != y.shape or not _same(changed[:, 1:], y[:, 1:]):
+            return "samples change each other"
+        responds = responds or not _same(_output(_fresh(module)(gain * torch.randn_like(x))), y)
+    return "" if responds else "input does not change the output"
+
+
+def _batch(steps: int) -> int:
+    """Return a number of samples that is not that of the steps."""
+    return 3 if steps == 5 else 5
+
+
+def _fresh(module: nn.Module) -> nn.Module:
+    return copy.deepcopy(module).eval()
+
+
+def _output(returned: Any) -> Tensor:
+    """Return the first tensor that forward returns; a list of one tensor per step is stacked."""
+    while not isinstance(returned, Tensor):
+        if isinstance(returned, list) and len({getattr(item, "shape", None) for item in returned}) == 1:
+            if isinstance(returned[0], Tensor):
+                return torch.stack(returned)
+        if isinstance(returned, dict):
+            returned = list(returned.values())
+        if not isinstance(returned, (tuple, list)) or not returned:
+            raise TypeError(f"forward returns a {type(returned).__name__}")
+        returned = returned[0]
+    return returned
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-5)
