@@ -121,7 +121,7 @@ class ALIF(ExtensionNode):
 
 @dataclass(eq=False)
 class LSN(ExtensionNode):
-    """A layer of liquid spiking neurons (Yin, Corradi and Bohte 2023), by their step; x is what arrives.
+    """A layer of liquid spiking neurons (Yin, Corradi and Bohte 2023), by their step; x is the input.
 
         m   = sigma(w_membrane [x; u] + b_membrane)           sigma: the logistic function
         rho = sigma(w_adaptation [x; b] + b_adaptation)

@@ -269,7 +269,7 @@ class Program:
             if (between := (arrival - self.start_step(edge.target)) % self.period) != 0:
                 raise WrongProgram(
                     f"projection {edge.name!r} reaches {edge.target!r} {between} device step(s) after one of "
-                    f"its logical steps, which lie {self.period} apart; it would hear nothing then"
+                    f"its logical steps, which lie {self.period} apart; no message would reach it then"
                 )
             source = self._populations.get(edge.source)
             if source and not source.spiking and not all(t.message_bits for t in edge.tables):
