@@ -20,9 +20,10 @@ from snn_compile.train.export.registry import exporter_of
 FORWARDS = ("steps", "step", "image")
 STEPS = 8
 """Steps of a sample whose length nothing states."""
-_GAINS = (0.5, 2.0, 8.0, 32.0, 128.0) * 3
-"""Sizes of the random inputs: a network may be silent on small ones, and never silent on large ones."""
-_ENOUGH = 5
+_GAINS = ((0.5, 1.0), (2.0, 1.0), (1.0, 4.0), (8.0, 2.0), (32.0, 1.0), (1.0, 16.0)) * 3
+"""Factors of the random inputs and of the copy's weights, which are no part of what forward takes: a network
+may be silent on small ones, and saturate on large ones."""
+_ENOUGH = 6
 _CALLS = 6
 
 
@@ -70,11 +71,11 @@ def _tried(module: nn.Module, name: str, shape: tuple[int, ...], steps: int) -> 
 def _as_steps(module: nn.Module, shape: tuple[int, ...], steps: int) -> str:
     """Return why forward does not take (steps, batch, *shape), or ""."""
     batch, remembers = _batch(steps), False
-    for trial, gain in enumerate(_GAINS):
+    for trial, (gain, scale) in enumerate(_GAINS):
         if trial >= _ENOUGH and remembers:
             break
         x = gain * torch.randn(steps, batch, *shape)
-        y = _output(_fresh(module)(x))
+        y = _output(_fresh(module, scale)(x))
         if y.ndim < 3 or y.shape[:2] != (steps, batch):
             return f"output {tuple(y.shape)} instead of ({steps}, {batch}, n)"
         half = steps // 2
@@ -82,11 +83,11 @@ def _as_steps(module: nn.Module, shape: tuple[int, ...], steps: int) -> str:
         later[half:] = gain * torch.randn_like(x[half:])
         other[:, 0] = gain * torch.randn_like(x[:, 0])
         first[:half] = gain * torch.randn_like(x[:half])
-        if not _same(_output(_fresh(module)(later))[:half], y[:half]):
+        if not _same(_output(_fresh(module, scale)(later))[:half], y[:half]):
             return "later input changes earlier output"
-        if not _same(_output(_fresh(module)(other))[:, 1:], y[:, 1:]):
+        if not _same(_output(_fresh(module, scale)(other))[:, 1:], y[:, 1:]):
             return "samples change each other"
-        remembers = remembers or not _same(_output(_fresh(module)(first))[half:], y[half:])
+        remembers = remembers or not _same(_output(_fresh(module, scale)(first))[half:], y[half:])
     return "" if remembers else "earlier input does not change later output"
 
 
@@ -94,23 +95,23 @@ def _as_step(module: nn.Module, shape: tuple[int, ...], steps: int) -> str:
     """Return why forward does not take (batch, *shape) once per step, its state kept inside, or ""."""
     batch, remembers = _batch(steps), False
 
-    def run(x: Tensor) -> list[Tensor]:
-        stepped = _fresh(module)
+    def run(x: Tensor, scale: float) -> list[Tensor]:
+        stepped = _fresh(module, scale)
         return [_output(stepped(entry)) for entry in x]
 
-    for trial, gain in enumerate(_GAINS):
+    for trial, (gain, scale) in enumerate(_GAINS):
         if trial >= _ENOUGH and remembers:
             break
         x = gain * torch.randn(_CALLS, batch, *shape)
-        y = run(x)
+        y = run(x, scale)
         if any(out.ndim < 2 or out.shape[0] != batch for out in y):
             return f"output {tuple(y[0].shape)} instead of ({batch}, n)"
         other, first = x.clone(), x.clone()
         other[:, 0] = gain * torch.randn_like(x[:, 0])
         first[: _CALLS // 2] = gain * torch.randn_like(x[: _CALLS // 2])
-        if not all(_same(a[1:], b[1:]) for a, b in zip(run(other), y, strict=True)):
+        if not all(_same(a[1:], b[1:]) for a, b in zip(run(other, scale), y, strict=True)):
             return "samples change each other"
-        pairs = list(zip(run(first), y, strict=True))[_CALLS // 2 :]
+        pairs = list(zip(run(first, scale), y, strict=True))[_CALLS // 2 :]
         remembers = remembers or not all(_same(a, b) for a, b in pairs)
     return "" if remembers else "no state is kept from call to call"
 
@@ -118,19 +119,19 @@ def _as_step(module: nn.Module, shape: tuple[int, ...], steps: int) -> str:
 def _as_image(module: nn.Module, shape: tuple[int, ...], steps: int) -> str:
     """Return why forward does not make all steps of one (batch, *shape), or ""."""
     batch, responds = _batch(steps), False
-    for trial, gain in enumerate(_GAINS):
+    for trial, (gain, scale) in enumerate(_GAINS):
         if trial >= _ENOUGH and responds:
             break
         x = gain * torch.randn(batch, *shape)
-        y = _output(_fresh(module)(x))
+        y = _output(_fresh(module, scale)(x))
         if y.ndim < 3 or y.shape[1] != batch or y.shape[0] < 2:
             return f"output {tuple(y.shape)} instead of (steps, {batch}, n)"
         other = x.clone()
         other[0] = gain * torch.randn_like(x[0])
-        changed = _output(_fresh(module)(other))
+        changed = _output(_fresh(module, scale)(other))
         if changed.shape != y.shape or not _same(changed[:, 1:], y[:, 1:]):
             return "samples change each other"
-        responds = responds or not _same(_output(_fresh(module)(gain * torch.randn_like(x))), y)
+        responds = responds or not _same(_output(_fresh(module, scale)(gain * torch.randn_like(x))), y)
     return "" if responds else "input does not change the output"
 
 
@@ -139,8 +140,13 @@ def _batch(steps: int) -> int:
     return 3 if steps == 5 else 5
 
 
-def _fresh(module: nn.Module) -> nn.Module:
-    return copy.deepcopy(module).eval()
+def _fresh(module: nn.Module, scale: float) -> nn.Module:
+    """Return a copy in evaluation mode, its weights times `scale`."""
+    copied = copy.deepcopy(module).eval()
+    for parameter in copied.parameters():
+        if parameter.ndim > 1:
+            parameter.mul_(scale)
+    return copied
 
 
 def _output(returned: Any) -> Tensor:

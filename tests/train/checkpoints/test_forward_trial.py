@@ -105,6 +105,31 @@ def test_convolutions(kind):
     assert sample.shape == ((5, 1, 2, 6, 6) if kind == "steps" else (1, 2, 6, 6))
 
 
+class Tutorial(nn.Module):
+    """Max pooling of currents, as snnTorch's tutorial does: nearly silent until it is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.lif1 = nn.Conv2d(1, 6, 5), snn.Leaky(beta=0.7)
+        self.conv2, self.lif2 = nn.Conv2d(6, 12, 5), snn.Leaky(beta=0.7)
+        self.fc, self.lif3 = nn.Linear(12 * 4 * 4, 10), snn.Leaky(beta=0.7)
+
+    def forward(self, x):
+        a, b, c, out = self.lif1.init_leaky(), self.lif2.init_leaky(), self.lif3.init_leaky(), []
+        for _ in range(8):
+            s, a = self.lif1(nn.functional.max_pool2d(self.conv1(x), 2), a)
+            s, b = self.lif2(nn.functional.max_pool2d(self.conv2(s), 2), b)
+            s, c = self.lif3(self.fc(s.flatten(1)), c)
+            out.append(s)
+        return torch.stack(out)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_deep_network_before_training(seed):
+    torch.manual_seed(seed)
+    assert sample_for(Tutorial(), "m:make", (1, 28, 28), 8).shape == (1, 1, 28, 28)
+
+
 @pytest.mark.parametrize("cls, reason", [(BatchFirst, "change"), (Mixing, "samples change each other")])
 def test_what_fits_nothing_is_refused_with_the_option(cls, reason):
     torch.manual_seed(0)
