@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from importlib import import_module
 from pkgutil import iter_modules
+from types import ModuleType
 
 
-def import_modules(package: str) -> None:
-    """Import every module of a package (dotted name), in the order of their names.
+def import_modules(package: str) -> list[ModuleType]:
+    """Import and return every module of a package (dotted name), in the order of their names.
 
-    A module that is being imported already is left alone, so a module of the package may call this.
+    A module that is being imported already is returned as it is, so a module of the package may call this.
     """
-    for name in sorted(module.name for module in iter_modules(import_module(package).__path__)):
-        import_module(f"{package}.{name}")
+    names = sorted(module.name for module in iter_modules(import_module(package).__path__))
+    return [import_module(f"{package}.{name}") for name in names]

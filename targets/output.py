@@ -29,6 +29,8 @@ def check_writable(
     reason = ""
     if model is not None and file.resolve() == Path(model).resolve():
         reason = "it is the model itself; name another file"
+    elif os.path.exists(folder) and not os.path.isdir(folder):
+        reason = f"{folder} is a file, not a folder; name another"
     elif not os.path.isdir(folder):
         reason = f"the folder {folder} does not exist; create it first"
     elif os.path.isdir(file):

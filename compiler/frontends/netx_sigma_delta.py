@@ -1,6 +1,6 @@
 """The sigma-delta layers of a lava-dl `.net` file, as netx reads them.
 
-An input layer encodes the changes of weight x + bias; the others sum what arrives, add their bias, cut at
+An input layer encodes the changes of weight x + bias; the others sum their input, add their bias, cut at
 0 and send changes, or, with `sigma_output`, send the sum. States hold 2**12 units a unit of `vThMant`,
 messages 2**6. Of the last layer the activation, or the sum, is read.
 """

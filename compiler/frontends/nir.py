@@ -336,7 +336,7 @@ def _check_ends(data: Data, file: Path, prefix: str) -> None:
 
 
 def _leaves_shapes_open(data: Data) -> bool:
-    """Whether a graph with ports has shapes to infer from what arrives at a node."""
+    """Whether a graph with ports has shapes to infer from the input of a node."""
     nodes = list(data["nodes"].values())
     kinds = {node["type"] for node in nodes}
     return {"Input", "Output"} <= kinds and any(_open_shape(node) for node in nodes)

@@ -96,7 +96,7 @@ class Population:
 
     @property
     def spiking(self) -> bool:
-        """Whether the model emits spikes or other messages of its own accord."""
+        """Whether the model emits spikes or other messages by itself."""
         return self.kind.spiking
 
     @property

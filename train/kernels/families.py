@@ -35,7 +35,7 @@ def step_forward(
 ) -> None:
     """Step from `before` (states, samples, neurons) into `after`, the spikes `z` and their distance `over`.
 
-    `x` is what arrives, in its first columns; `was` are the spikes of the step before.
+    `x` is the input current, in its first columns; `was` are the spikes of the step before.
     """
     u0, v0, u, v = before[0], before[1], after[0], after[1]
     if family == RESONATORS:
@@ -143,7 +143,7 @@ def step_backward(
 ) -> None:
     """Turn the gradients of a step's end, `g_states` and `g_last`, into those of its start.
 
-    The gradient by what arrives takes the place of `x`; `g_z` is what reaches the spikes from outside of the
+    The gradient by the input current takes the place of `x`; `g_z` is what reaches the spikes from outside of the
     layer and through weights, `g_last` what the next step's own reading of them sends. `g_one` and `g_two`
     (neurons,), float64, are added to.
     """

@@ -41,10 +41,10 @@ def find_style(module: nn.Module, shape: tuple[int, ...], name: str, call: str |
         if why == RANDOM:
             raise ExportError(f"{name}: {RANDOM}; only deterministic neurons are exported", node=name)
         reasons[style.describe()] = why
-    told = "; ".join(f"{words}, {why}" for words, why in reasons.items())
+    reported = "; ".join(f"{words}, {why}" for words, why in reasons.items())
     stateless = all(why in (STATELESS, SHAPELESS) or why.startswith("it fails") for why in reasons.values())
     raise ExportError(
-        f"{name}: is no layer of spiking neurons: called {told}", node=name, stateless=stateless
+        f"{name}: is not a layer of spiking neurons: called {reported}", node=name, stateless=stateless
     )
 
 

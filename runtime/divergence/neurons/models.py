@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from pathlib import Path
-from pkgutil import iter_modules
-
 from snn_compile.runtime.divergence.neurons.base import FollowedModel
+from snn_compile.targets.discovery import import_modules
 
-
-def _models() -> dict[str, FollowedModel]:
-    found: dict[str, FollowedModel] = {}
-    for name in sorted(file.name for file in iter_modules([str(Path(__file__).parent)])):
-        if (path := f"{__package__}.{name}") != __name__:
-            found |= {model.name: model for model in getattr(import_module(path), "MODELS", ())}
-    return found
-
-
-MODELS = _models()
+MODELS: dict[str, FollowedModel] = {
+    model.name: model
+    for module in import_modules("snn_compile.runtime.divergence.neurons")
+    for model in getattr(module, "MODELS", ())
+}
 """Every supported model by its name."""

@@ -37,7 +37,7 @@ class Model:
     `states`: every state that a step changes; all can be probed. `membrane`: the state that an output port of
     signal "membrane" reads, "" if the model has none. `ports`: its input ports by name, in the order of
     `Projection.port`. `largest`: the largest magnitude of a message, before a right shift by state_exp if the
-    model has it. `graded`: messages carry a number or a sign. `spiking`: it sends messages of its own accord;
+    model has it. `graded`: messages carry a number or a sign. `spiking`: it sends messages by itself;
     other models send a state to the projections that read it. `ruled`: the step follows the population's rule
     (`rule.py`); other models have one meaning. `programmable`: only chips with programmable neurons hold it.
 
