@@ -143,8 +143,8 @@ def step_backward(
 ) -> None:
     """Turn the gradients of a step's end, `g_states` and `g_last`, into those of its start.
 
-    The gradient by the input current takes the place of `x`; `g_z` is what reaches the spikes from outside of the
-    layer and through weights, `g_last` what the next step's own reading of them sends. `g_one` and `g_two`
+    The gradient by the input current takes the place of `x`; `g_z` reaches the spikes from outside of
+    the layer and through weights, `g_last` what the next step's own reading sends. `g_one` and `g_two`
     (neurons,), float64, are added to.
     """
     size = len(one)
