@@ -14,7 +14,7 @@ from snn_compile.compiler.network import Population as FloatPopulation
 from snn_compile.compiler.pipeline import compile_graph
 from snn_compile.runtime.divergence.diverge import diverge
 from snn_compile.runtime.evaluation.compare import check
-from snn_compile.runtime.reports.energy import _update_operations, energy
+from snn_compile.runtime.reports.energy import energy
 from snn_compile.runtime.reports.figure import trace
 from snn_compile.targets.devices.device import execute
 from snn_compile.targets.errors import WrongInput
@@ -42,7 +42,8 @@ ADAPTIVE = dict.fromkeys(("delta_i", "delta_v", "delta_theta", "delta_r"), 9) | 
     ],
 )
 def test_the_operations_of_an_update(model: str, registers: Any, products: float, sums: float) -> None:
-    assert _update_operations(Population("n", (2,), model, registers)) == (products, sums)
+    population = Population("n", (2,), model, registers)
+    assert population.kind.operations(population.parameters, 4096) == (products, sums)
 
 
 def test_divergence_does_not_follow_encoders() -> None:

@@ -29,8 +29,8 @@ def test_a_missing_installation_prints_the_command_to_type(device, monkeypatch):
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(lava_compat, "version", missing)
-    for module in ("lava", "lava_stepped"):
-        monkeypatch.setattr(f"snn_compile.targets.{module}.load_lava", lava_compat.load_lava.__wrapped__)
+    for module in ("device", "stepped"):
+        monkeypatch.setattr(f"snn_compile.targets.lava.{module}.load_lava", lava_compat.load_lava.__wrapped__)
     with pytest.raises(DeviceError, match="pip install --ignore-requires-python --no-deps lava-nc==0.10.0"):
         open_device(device)
 

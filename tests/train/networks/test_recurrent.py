@@ -11,6 +11,7 @@ import torch
 from scipy.io import savemat
 
 from snn_compile.compiler import cli as compile_cli
+from snn_compile.runtime.data.registry import load_data
 from snn_compile.targets.devices.device import execute
 from snn_compile.targets.errors import SnnCompileError, WrongInput
 from snn_compile.targets.program.file import load_program
@@ -195,7 +196,7 @@ def test_labels_of_every_step_are_learned_and_scored_by_step(tmp_path, capsys):
     result = json.loads(capsys.readouterr().out)
     assert result["metric"]["value"] > 0.7 and result["clamped_neurons"] == 0
     config = read_config("qt-ecg-brf", [a.removeprefix("--set=") for a in arguments])
-    data = bptt.load_data(config.data, "test")
+    data = load_data(config.data, "test")
     network = RecurrentNetwork(RecurrentConfig.from_dict(load_checkpoint(path).config["network"]))
     network.load_state_dict(load_checkpoint(path).state_dict)
     told = network(torch.tensor(data.inputs, dtype=torch.float32)).argmax(-1).numpy()
@@ -219,7 +220,7 @@ class Told(torch.nn.Module):
 
 def test_unscored_steps_change_neither_loss_nor_prediction():
     config = read_config("digits-brf", ["unscored=10"])
-    data = bptt.load_data("digits", "test", layout="pixels")
+    data = load_data("digits", "test", layout="pixels")
     four = replace(data, inputs=data.inputs[:4], labels=np.array([1, 2, 3, 4]))
     outputs = torch.zeros(4, 64, 10)
     for sample, label in enumerate(four.labels):
@@ -253,7 +254,7 @@ def test_the_compiled_network_leaves_out_the_steps_that_training_did(tmp_path, c
     told = json.loads(capsys.readouterr().out)["accuracy"]
     assert told["float"] == pytest.approx(trained, abs=1.5 / told["samples"])
     program, held = load_program(compiled), load_checkpoint(path)
-    data = bptt.load_data("digits", "test", **held.data["options"])
+    data = load_data("digits", "test", **held.data["options"])
     whole = replace(program, outputs=(replace(program.outputs[0], skip=0),))
     found, other = (execute(p, data.inputs).predictions == data.labels for p in (program, whole))
     assert found.mean() == pytest.approx(told["deployed"]) and (found != other).mean() > 0.02
