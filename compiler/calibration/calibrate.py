@@ -23,6 +23,7 @@ import numpy as np
 from snn_compile.compiler.calibration.fidelity import Fidelity, clip_changes, measure, price
 from snn_compile.compiler.lowering.retime import RetimedNetwork
 from snn_compile.compiler.network import Float
+from snn_compile.compiler.quantization.inputs import check_range
 from snn_compile.compiler.quantization.quantize import Plan, QuantizedNetwork, quantize
 from snn_compile.compiler.quantization.rounding import affordable
 from snn_compile.compiler.quantization.scales import Observation, largest_scales, observe
@@ -173,6 +174,8 @@ def choose_precision(
     `data`: calibration inputs (batch, steps, size) by port; without it nothing is tried. A `plan` is used
     as it is. Raises the errors of `quantize`.
     """
+    if data is not None:
+        check_range(data)
     observed = observed or observe(retimed.network, data, chip)
     given = plan
     plan = given or _basis(retimed, chip, Plan(format), input_bits, data, observed)

@@ -46,6 +46,12 @@ def _cores(text: str) -> int:
     return int(text)
 
 
+def _samples(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of samples; give 0 or more")
+    return int(text)
+
+
 def _share(text: str) -> float:
     try:
         value = float(text)
@@ -166,12 +172,21 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibrate",
         metavar="DATA",
-        help="data to choose scales on: a data set's name or an .npz (default: the checkpoint's own)",
+        help="data to choose scales on: a data set's name or an .npz (default: the checkpoint's own, or "
+        "a part of --check DATA)",
     )
     parser.add_argument(
         "--check",
         metavar="DATA",
         help="labelled data to compare with the float network on (default: the checkpoint's own test split)",
+    )
+    parser.add_argument(
+        "--holdout",
+        type=_samples,
+        metavar="N",
+        help="with --check and without --calibrate: calibrate on N samples of the check data and measure on "
+        "the others; 0: on none (default: the calibration split of a data set; of an .npz a random tenth, 32 "
+        "to 256 samples)",
     )
 
 

@@ -16,7 +16,7 @@ from snn_compile.targets.output import check_writable
 if TYPE_CHECKING:
     from snn_compile.compiler.calibration.mixed_precision import Search
     from snn_compile.compiler.cli.model import LoadedModel
-    from snn_compile.compiler.cli.protocols import Converted, Curve, Dataset, Report
+    from snn_compile.compiler.cli.protocols import Converted, Curve, Dataset, Division, Report
     from snn_compile.compiler.pipeline import Compilation, Options
 
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class CompileRequest:
     """Inputs of a compilation: graph, calibration inputs, labelled data to check on, and provenance.
 
-    `converted`: the conversion of an ONNX model; None for models that spike already.
+    `converted`: the conversion of an ONNX model; None for models that spike already. `division`: how one data
+    set was divided into data to calibrate on and to check on, None if two were named.
     """
 
     graph: Any
@@ -32,6 +33,7 @@ class CompileRequest:
     checked: Dataset | None
     converted: Converted | None
     provenance: dict[str, str]
+    division: Division | None = None
 
 
 def compile_command(arguments: argparse.Namespace) -> int:
@@ -81,7 +83,7 @@ def compile_command(arguments: argparse.Namespace) -> int:
 
 def _read_request(arguments: argparse.Namespace) -> CompileRequest:
     """Read the model and its data as the arguments name them."""
-    from snn_compile.compiler.cli.model import load_model, model_data, torch_source
+    from snn_compile.compiler.cli.model import calibration_and_check, load_model, model_data, torch_source
     from snn_compile.compiler.onnx.relu_network import RectifierNetwork
 
     shape = arguments.input_shape or partial(_data_shape, arguments)
@@ -94,17 +96,21 @@ def _read_request(arguments: argparse.Namespace) -> CompileRequest:
     calibration: Any = None
     if converted is not None:
         graph, calibration = converted.conversion.network, converted.conversion.shown_calibration()
-        checked = converted.checked
+        checked, division = converted.checked, converted.division
         provenance |= converted.provenance()
     else:
-        shown = model_data(arguments.calibrate, "calibration", model.data)
+        load = partial(model_data, spec=model.data)
+        shown, checked, division = calibration_and_check(arguments, model.data, load)
         calibration = None if shown is None else shown.inputs
-        checked = None if arguments.stop_after else model_data(arguments.check, "test", model.data)
+        checked = None if arguments.stop_after else checked
         if checked is not None:
             provenance["data"] = json.dumps(checked.spec(), sort_keys=True)
     if arguments.max_drop is not None and (checked is None or checked.labels is None):
         raise WrongInput("--max-drop needs labelled data to measure the drop on: add --check DATA")
-    return CompileRequest(graph, calibration, checked, converted, provenance)
+    if division is not None:
+        kind = "" if division.calibration is not None else "warning: "
+        print(f"snn-compile: {kind}{division.note}", file=sys.stderr)
+    return CompileRequest(graph, calibration, checked, converted, provenance, division)
 
 
 def _data_shape(arguments: argparse.Namespace) -> tuple[int, ...] | None:
@@ -218,6 +224,9 @@ def _result(
     result = result_json(done, report, arguments, failed, found)
     if request.converted is not None:
         result |= request.converted.json(curve)
+    if (division := request.division) is not None and division.calibration is None:
+        result["warnings"] = [division.note, *result["warnings"]]
+    result["holdout"] = None if division is None else division.json()
     stated, data = parse_conventions(arguments.convention), (request.calibration, request.checked)
     result["sensitivity"] = sensitivity_json(request.graph, data, stated, arguments.max_mismatch, *REPORT)
     return result

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snn_compile.compiler.cli.protocols import Dataset
+from snn_compile.compiler.cli.protocols import Dataset, Division
 from snn_compile.targets.errors import CompileError
 
 if TYPE_CHECKING:
@@ -114,3 +115,32 @@ def model_data(name: str | None, split: str, spec: dict[str, Any] | None) -> Dat
     own = spec is not None and (name is None or same_set(name, spec["name"]))
     options = dict(spec["options"]) if own and spec is not None else {}
     return load_data(name if name is not None else spec["name"] if spec else "", split, **options)
+
+
+def calibration_and_check(
+    arguments: argparse.Namespace, spec: dict[str, Any] | None, load: Callable[[str | None, str], Any]
+) -> tuple[Any, Any, Division | None]:
+    """Return data to calibrate on, data to check on, and how one set was divided into both, if it was.
+
+    `spec`: of the model's own data; `load` returns a split of the set that is named, or of the model's own.
+    Without --calibrate the data to check on are divided, unless the model has other data of its own.
+    """
+    from snn_compile.runtime.data.holdout import divide
+    from snn_compile.runtime.data.registry import has_calibration_split, same_set
+
+    named, number = arguments.check, arguments.holdout
+    if arguments.calibrate is not None and number:
+        raise CompileError(
+            "--holdout sets samples of the check data aside to calibrate on; leave out --calibrate"
+        )
+    if named is None and spec is None and number:
+        raise CompileError(f"--holdout {number} sets samples of --check DATA aside; add --check DATA")
+    own = spec is not None and (named is None or same_set(named, spec["name"]))
+    found = spec if own and spec is not None else {"name": named, "options": {}}
+    name = named if named is not None else found["name"]
+    stated = arguments.calibrate is not None or number == 0 or name is None
+    split = name is not None and has_calibration_split(name, **found["options"])
+    if stated or (number is None and spec is not None and (split or not own)):
+        return load(arguments.calibrate, "calibration"), load(named, "test"), None
+    division = divide(name, split, lambda part: load(named, part), number)
+    return division.calibration, division.checked, division

@@ -31,6 +31,22 @@ class Dataset(Protocol):
         """Return, as plain values, what it takes to load the data set again."""
 
 
+class Division(Protocol):
+    """Data to calibrate on and data to check on, from one data set."""
+
+    @property
+    def calibration(self) -> Dataset | None: ...  # noqa: D102
+
+    @property
+    def checked(self) -> Dataset: ...  # noqa: D102
+
+    @property
+    def note(self) -> str: ...  # noqa: D102
+
+    def json(self) -> dict[str, Any]:
+        """Return the division as plain values."""
+
+
 class Accuracy(Protocol):
     """Accuracy of a program; `drop` in percentage points, None without a float network to compare with."""
 
@@ -66,6 +82,9 @@ class Converted(Protocol):
 
     @property
     def checked(self) -> Dataset | None: ...  # noqa: D102
+
+    @property
+    def division(self) -> Division | None: ...  # noqa: D102
 
     def provenance(self) -> Mapping[str, str]:
         """Return what the program stores about the conversion."""

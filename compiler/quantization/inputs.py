@@ -11,7 +11,23 @@ from snn_compile.compiler.lowering.retime import RetimedNetwork
 from snn_compile.compiler.network import Float, Port, Weight, weight_values, with_values
 from snn_compile.targets.chips.chip import Chip
 from snn_compile.targets.chips.rounding import FLOAT_NOISE, TensorError, tensor_error
+from snn_compile.targets.errors import WrongInput
 from snn_compile.targets.program.program import InputPort
+
+LARGEST = 1e100
+"""Inputs beyond this, or all below its inverse, overflow where scales are computed."""
+
+
+def check_range(calibration: Mapping[str, Float]) -> None:
+    """Raise WrongInput if the inputs of a port are too large or too small for any scale."""
+    for name, data in calibration.items():
+        top = float(np.abs(data).max(initial=0.0))
+        if top and not 1 / LARGEST <= top <= LARGEST:
+            raise WrongInput(
+                f"input {name!r}: calibration data have a largest value of {top:g}; scale them as the data "
+                "that the network was trained on",
+                largest=top,
+            )
 
 
 def input_port(

@@ -93,7 +93,8 @@ def _checked_inputs(name: str, inputs: NDArray[Any]) -> NDArray[np.float64]:
         )
     if inputs.shape[1] > 1 and inputs.strides[1] == 0:  # one frame presented at every step is stored once
         return np.broadcast_to(_checked_inputs(name, inputs[:, :1]), inputs.shape)
-    values = np.array(inputs, dtype=np.float64, order="C")
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused
+        values = np.array(inputs, dtype=np.float64, order="C")
     if not np.isfinite(values).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
         raise WrongInput(
@@ -112,6 +113,8 @@ def _checked_labels(name: str, labels: NDArray[Any], shape: tuple[int, ...]) -> 
             f"must be ({shape[0]},), or {shape} with one for every step",
             shape=labels.shape,
         )
-    if (labels < 0).any():
-        raise WrongInput(f"data {name}: a label is {labels.min()}; labels are class numbers from 0")
+    most = np.iinfo(np.int64).max
+    for extreme in (labels.min(), labels.max()):
+        if not 0 <= int(extreme) <= most:
+            raise WrongInput(f"data {name}: a label is {extreme}; labels are class numbers from 0")
     return np.array(labels, dtype=np.int64)

@@ -40,6 +40,7 @@ from snn_compile.runtime.data.dataset import SPLITS, Dataset, of_training, split
 from snn_compile.runtime.data.folders import FASHION_FOLDER, FOLDERS, folder_of
 from snn_compile.runtime.data.formats.ecg import read_ecg
 from snn_compile.runtime.data.formats.npz import read_npz
+from snn_compile.runtime.data.holdout import set_aside
 from snn_compile.runtime.data.images import cifar10, digits, fashion, mnist
 from snn_compile.runtime.data.recordings import cameras, shd
 from snn_compile.targets.errors import WrongInput
@@ -50,6 +51,7 @@ __all__ = [
     "SPLITS",
     "Dataset",
     "data_names",
+    "has_calibration_split",
     "load_data",
     "load_still",
     "option_names",
@@ -62,7 +64,8 @@ def load_data(name_or_path: str | Path, split: str = "test", **options: Any) -> 
 
     Splits are train (without validation), validation, test, and calibration (a fixed 128 samples
     of train). `NAME:FOLDER` reads a set that comes as files from FOLDER. An `.npz` is the
-    same for every split, unless `partition=True` splits it as digits is split. Raises WrongInput
+    same for every split, unless `partition=True` splits it as digits is split, or `holdout=N` sets N random
+    samples aside as the calibration split. Raises WrongInput
     for an unknown name, split or option, and for a file that does not hold `inputs` (batch, steps,
     *shape) and optionally `labels` (batch,).
     """
@@ -97,6 +100,11 @@ def option_names(name: str) -> tuple[str, ...]:
 def same_set(name: str, other: str) -> bool:
     """Whether two names mean the same data set, whatever its folder."""
     return name == other or name.partition(":")[0] == other.partition(":")[0] in _REGISTRY
+
+
+def has_calibration_split(name: str, **options: Any) -> bool:
+    """Whether a data set has a calibration split apart from its test split."""
+    return not name.endswith(".npz") or bool(options.get("partition"))
 
 
 def load_still(
@@ -135,8 +143,10 @@ def _ecg(name: str, split: str) -> Dataset:
     return Dataset(name, inputs, labels, "none", split, {})
 
 
-def _npz(name: str, split: str, partition: bool = False, steps: int = 0) -> Dataset:
+def _npz(name: str, split: str, partition: bool = False, steps: int = 0, holdout: int = 0) -> Dataset:
     """Load a file; with `steps` its inputs are static, (batch, *shape), presented for `steps` steps."""
+    if partition and holdout:
+        raise WrongInput(f"data {name}: partition splits the file already; leave out holdout={holdout}")
     arrays = read_npz(name)
     inputs, options = arrays["inputs"], {"partition": partition, **({"steps": steps} if steps else {})}
     if steps:
@@ -144,6 +154,9 @@ def _npz(name: str, split: str, partition: bool = False, steps: int = 0) -> Data
             raise WrongInput(f"data {name}: inputs of shape {inputs.shape} cannot be shown for {steps} steps")
         inputs = np.broadcast_to(inputs[:, None], (len(inputs), steps, *inputs.shape[1:]))
     data = Dataset(name, inputs, arrays.get("labels"), "none", split, options)
+    if holdout:
+        aside, rest = set_aside(data, holdout)
+        return aside if split == "calibration" else rest
     if not partition:
         return data
     chosen = split_indices(len(data.inputs), split)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from snn_compile.compiler.cli.model import calibration_and_check
+from snn_compile.compiler.cli.protocols import Division
 from snn_compile.compiler.onnx.rate_coding import Conversion, ConversionOptions, conversion_options, convert
 from snn_compile.compiler.onnx.relu_network import RectifierNetwork
 from snn_compile.runtime.data.registry import Dataset, load_still
@@ -23,11 +25,15 @@ from snn_compile.targets.program.program import Program
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A converted model with the data to check it on: `checked.inputs` are (batch, 1, *shape)."""
+    """A converted model with the data to check it on: `checked.inputs` are (batch, 1, *shape).
+
+    `division`: how one data set was divided into that and calibration data, if it was.
+    """
 
     conversion: Conversion
     checked: Dataset | None
     lowering: Mapping[str, Any]
+    division: Division | None = None
 
     def provenance(self) -> dict[str, str]:
         """Return the provenance of the program: steps per sample, and the data."""
@@ -69,16 +75,25 @@ def prepare(
 
     Both are names or `.npz` files, see `load_still`. Raises WrongInput for data that do not fit.
     """
-    calibration = load_still(calibrate, "calibration", network.input_shape).inputs[:, 0]
+    calibration = load_still(calibrate, "calibration", network.input_shape)
     checked = None if check is None else load_still(check, "test", network.input_shape)
-    conversion = convert(network, calibration, options)
-    return Prepared(conversion, checked, lowering_error(network, conversion.calibration))
+    return _prepared(network, calibration, checked, options)
+
+
+def _prepared(
+    network: RectifierNetwork,
+    calibration: Dataset,
+    checked: Dataset | None,
+    options: ConversionOptions,
+    division: Division | None = None,
+) -> Prepared:
+    conversion = convert(network, calibration.inputs[:, 0], options)
+    lowering = lowering_error(network, conversion.calibration)
+    return Prepared(conversion, checked, lowering, division)
 
 
 def prepare_from_arguments(network: RectifierNetwork, arguments: argparse.Namespace) -> Prepared:
     """As `prepare`, from the arguments of `snn-compile`; raises CompileError on conflicting ones."""
-    if arguments.calibrate is None:
-        raise CompileError(f"{network.name}: balancing rates needs data; add --calibrate DATA")
     if arguments.steps == "auto" and (arguments.max_drop is None or arguments.check is None):
         raise CompileError(
             "--steps auto searches for steps that meet --max-drop PP on --check DATA: add both"
@@ -86,8 +101,14 @@ def prepare_from_arguments(network: RectifierNetwork, arguments: argparse.Namesp
     if arguments.curve and (arguments.check is None or arguments.stop_after):
         raise CompileError("--curve needs a program and data to run it on: add --check DATA")
     options = conversion_options(arguments.steps, arguments.balance)
-    check = None if arguments.stop_after else arguments.check
-    return prepare(network, arguments.calibrate, check, options)
+
+    def load(name: str | None, split: str) -> Dataset | None:
+        return None if name is None else load_still(name, split, network.input_shape)
+
+    calibration, checked, division = calibration_and_check(arguments, None, load)
+    if calibration is None:
+        raise CompileError(f"{network.name}: balancing rates needs data; add --calibrate DATA")
+    return _prepared(network, calibration, None if arguments.stop_after else checked, options, division)
 
 
 def shown_spec(data: Dataset, steps: int) -> dict[str, Any]:

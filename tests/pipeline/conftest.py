@@ -14,7 +14,7 @@ from snn_compile.compiler.cli import main
 from snn_compile.compiler.reference import run_reference
 from snn_compile.train import LayerConfig, NetworkConfig, SpikingNetwork, load_checkpoint, save_checkpoint
 
-PROGRESS = re.compile(r"snn-(compile|run): (\w+ \d+ ms|running .*|warning: .*|data .*)")
+PROGRESS = re.compile(r"snn-(compile|run): (\w+ \d+ ms|running .*|warning: .*|data .*|no --calibrate .*)")
 
 
 def save_model(path: Path, inputs: int, data=None, zero: bool = False) -> Path:

@@ -282,3 +282,23 @@ def test_data_with_steps_of_their_own_are_refused(command, digits, tmp_path):
 def test_steps_of_a_program_that_was_not_converted(program, data, capsys):
     assert run([str(program), "--data", str(data), "--steps", "5"]) == 1
     assert "converted" in capsys.readouterr().err
+
+
+def test_one_data_set_is_divided(command, digits: Path, tmp_path: Path, images: dict[str, Any]) -> None:
+    inputs, labels = images["test"]
+    file, program = tmp_path / "data.npz", tmp_path / "out.snn"
+    np.savez(file, inputs=inputs, labels=labels)
+    code, out, err = command(digits, "--check", file, "--steps", 8, "-o", program, "--json")
+    result = json.loads(out)
+    aside = result["holdout"]["indices"]
+    assert code == 0 and len(aside) == 36 and f"36 of the {len(inputs)} samples" in err
+    rest = np.setdiff1d(np.arange(len(inputs)), aside)
+    conversion = convert(read_onnx(digits), inputs[aside], ConversionOptions(8))
+    expected = simulate(
+        compile_graph(conversion.network, calibration=shown(inputs[aside], 8)), shown(inputs[rest], 8)
+    )
+    deployed = float((expected.predictions == labels[rest]).mean())
+    assert result["accuracy"]["deployed"] == deployed and result["accuracy"]["samples"] == len(rest)
+    code, out, _ = command(program, "--json", main=run)
+    assert code == 0 and json.loads(out)["accuracy"]["deployed"] == deployed
+    assert "--calibrate" in command(digits, "--check", file, "--holdout", 0)[2]

@@ -124,7 +124,7 @@ def test_cores_are_a_gate_without_a_search(command, model, both, monkeypatch):
 
 
 def test_what_a_search_needs(command, refuses, model, data, tmp_path):
-    assert "--calibrate" in refuses(model, "--bits", "auto", "--max-drop", 1, "--check", data)
+    assert "--calibrate" in refuses(model, "--bits", "auto", "--max-drop", 1, "--check", data, "--holdout", 0)
     assert "--check" in refuses(model, "--bits", "auto", "--max-drop", 1, "--calibrate", data)
     line = refuses(model, "--bits", "auto", "--max-cores", 1, "--calibrate", data, "--stop-after", "place")
     assert "--stop-after" in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_compile.targets.errors import WrongInput
+
+_DAMAGED = (
+    *(ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error),
+    RuntimeError,  # an encrypted file, or an unknown compression
+    MemoryError,  # a header that names more values than there is room for
+)
 
 
 def read_npz(name: str) -> dict[str, NDArray[Any]]:
@@ -20,7 +27,7 @@ def read_npz(name: str) -> dict[str, NDArray[Any]]:
         with open(name, "rb") as file, np.load(file, allow_pickle=False) as archive:
             keys = list(archive.files)
             arrays = {key: archive[key] for key in ("inputs", "labels") if key in keys}
-    except (ValueError, OSError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise WrongInput(
             f"data {name}: cannot be read as an .npz of plain arrays ({reason}); write it with numpy.savez",
