@@ -127,7 +127,7 @@ def test_names_that_mean_the_same_set():
     assert same_set("mine.npz", "mine.npz") and not same_set("mine.npz", "other.npz")
     assert not same_set("digits", "fashion-mnist")
     assert option_names("fashion-mnist:/some/folder") == ("coding", "layout", "steps", "seed")
-    assert option_names("mine.npz") == ("partition", "steps")
+    assert option_names("mine.npz") == ("partition", "steps", "holdout")
 
 
 def test_a_missing_package_is_told_with_how_to_install_it(tmp_path, monkeypatch):
