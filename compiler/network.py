@@ -199,6 +199,8 @@ class Port:
 
     `fixed_scale`: messages per unit of an input whose encoding is settled already, of `message_bits` bits
     and a sign if `signed`; no bits mean spikes. None lets `quantize` choose.
+    `host_gain`: where the host multiplies an input by this number and writes whole numbers into the chip, as
+    lava-dl's does; the network then receives the product. 0: the input enters as it is.
     """
 
     name: str
@@ -208,6 +210,7 @@ class Port:
     fixed_scale: float | None = None
     message_bits: int = 0
     signed: bool = False
+    host_gain: float = field(default=0.0, metadata={"later": True})
 
 
 @dataclass(frozen=True, eq=False)

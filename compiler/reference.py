@@ -18,6 +18,9 @@ from snn_compile.targets.devices.record import RunRecord, read_out
 from snn_compile.targets.errors import WrongInput
 from snn_compile.targets.program.program import same_values
 
+HOST_PRECISION = 2.0**-21
+"""Relative error that a whole product of an input may have: what float32 loses in two roundings."""
+
 
 @dataclass(frozen=True, eq=False)
 class FloatRun:
@@ -32,7 +35,10 @@ class FloatRun:
 
 
 def as_inputs(network: Network, inputs: npt.ArrayLike | Mapping[str, npt.ArrayLike]) -> dict[str, Float]:
-    """Return checked inputs by port, flattened to (batch, steps, size)."""
+    """Return checked inputs by port, flattened to (batch, steps, size), as the network receives them.
+
+    Products with a port's `host_gain` that are whole numbers but for the precision of float32 become whole.
+    """
     if not isinstance(inputs, Mapping):
         if len(network.inputs) > 1:
             raise WrongInput("the network has several inputs; give a mapping of arrays")
@@ -54,6 +60,11 @@ def as_inputs(network: Network, inputs: npt.ArrayLike | Mapping[str, npt.ArrayLi
         if 0 in data.shape or not np.isfinite(data).all():
             raise WrongInput(f"input {port.name!r}: data of shape {data.shape} is empty or not finite")
         flat[port.name] = data.reshape(*data.shape[:2], -1)
+        if port.host_gain:
+            product = flat[port.name] * port.host_gain
+            near = np.rint(product)
+            whole = np.abs(product - near) <= HOST_PRECISION * np.maximum(np.abs(product), 1.0)
+            flat[port.name] = np.where(whole, near, product)
     if len({data.shape[:2] for data in flat.values()}) > 1:
         raise WrongInput("the inputs differ in their number of samples or steps")
     return flat

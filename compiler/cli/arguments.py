@@ -78,7 +78,8 @@ def _steps(text: str) -> int | str:
     return int(text)
 
 
-def _shape(text: str) -> tuple[int, ...]:
+def shape_argument(text: str) -> tuple[int, ...]:
+    """Return the shape that `--input-shape` states."""
     parts = text.split(",")
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not a shape; write it as 2,34,34")
@@ -161,7 +162,7 @@ def export_parser() -> argparse.ArgumentParser:
 def _add_input_shape(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input-shape",
-        type=_shape,
+        type=shape_argument,
         metavar="A,B,C",
         help="shape of one step of one sample, for a .net file without an input layer, or with --model a "
         "factory that returns the module alone (default: that of the data)",

@@ -83,10 +83,17 @@ def compile_command(arguments: argparse.Namespace) -> int:
 
 def _read_request(arguments: argparse.Namespace) -> CompileRequest:
     """Read the model and its data as the arguments name them."""
-    from snn_compile.compiler.cli.model import calibration_and_check, load_model, model_data, torch_source
+    from snn_compile.compiler.cli.model import (
+        calibration_and_check,
+        data_shape,
+        load_model,
+        model_data,
+        torch_source,
+    )
     from snn_compile.compiler.onnx.relu_network import RectifierNetwork
 
-    shape = arguments.input_shape or partial(_data_shape, arguments)
+    named = ((arguments.calibrate, "calibration"), (arguments.check, "test"))
+    shape = arguments.input_shape or partial(data_shape, *named)
     source = torch_source(arguments, calibration=arguments.calibrate, test=arguments.check)
     model = load_model(arguments.model, source, arguments.max_pool, shape)
     if arguments.bits == "auto" and isinstance(model.graph, RectifierNetwork):
@@ -111,16 +118,6 @@ def _read_request(arguments: argparse.Namespace) -> CompileRequest:
         kind = "" if division.calibration is not None else "warning: "
         print(f"snn-compile: {kind}{division.note}", file=sys.stderr)
     return CompileRequest(graph, calibration, checked, converted, provenance, division)
-
-
-def _data_shape(arguments: argparse.Namespace) -> tuple[int, ...] | None:
-    """Return the shape of one step of the data that the arguments name, None without data."""
-    from snn_compile.compiler.cli.model import model_data
-
-    for name, split in ((arguments.calibrate, "calibration"), (arguments.check, "test")):
-        if name is not None and (data := model_data(name, split, None)) is not None:
-            return tuple(data.inputs.shape[2:])
-    return None
 
 
 def _convert(model: LoadedModel, arguments: argparse.Namespace) -> Converted | None:

@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from snn_compile.compiler.cli.arguments import compile_parser, export_parser, inspect_parser
@@ -81,7 +82,7 @@ def _list_targets(as_json: bool) -> int:
 def _inspect(arguments: argparse.Namespace) -> int:
     from snn_compile.compiler.analysis.dt_sensitivity import sensitivity_json
     from snn_compile.compiler.cli.inspect import inspection_json, inspection_text, program_json
-    from snn_compile.compiler.cli.model import load_model, model_data, torch_source
+    from snn_compile.compiler.cli.model import data_shape, load_model, model_data, torch_source
     from snn_compile.compiler.frontends.read import naming
 
     if is_program(arguments.model):
@@ -90,7 +91,8 @@ def _inspect(arguments: argparse.Namespace) -> int:
         result = program_json(load_program(arguments.model), Path(arguments.model).name)
     else:
         source = torch_source(arguments, test=arguments.data)
-        model = load_model(arguments.model, source, input_shape=arguments.input_shape)
+        shape = arguments.input_shape or partial(data_shape, (arguments.data, "test"))
+        model = load_model(arguments.model, source, input_shape=shape)
         with naming(arguments.model):
             stated = parse_conventions(arguments.convention)
             result = inspection_json(model.graph, model.name, stated)

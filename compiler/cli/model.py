@@ -144,3 +144,11 @@ def calibration_and_check(
         return load(arguments.calibrate, "calibration"), load(named, "test"), None
     division = divide(name, split, lambda part: load(named, part), number)
     return division.calibration, division.checked, division
+
+
+def data_shape(*named: tuple[str | None, str]) -> tuple[int, ...] | None:
+    """Return the shape of one step of the first data set that is named (name, split), None without one."""
+    for name, split in named:
+        if name is not None and (data := model_data(name, split, None)) is not None:
+            return tuple(data.inputs.shape[2:])
+    return None

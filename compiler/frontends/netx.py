@@ -9,8 +9,9 @@ nothing is left to round. A layer's neuron steps as lava-dl's trainer and Lava's
 Spikes of a layer go to the next one, `delay` steps later where it has axonal delays. Every sample starts
 each layer from zero, as netx does with a reset interval: logical delay 0. A file with `concat` layers has
 connections past layers or backwards, and there lava-dl's step per layer counts: every connection takes one.
-An input layer with a neuron turns x into the constant current weight x + bias. A dense layer without a
-neuron integrates, as for netx. `average`, the mean of groups of spikes, can only be the last layer.
+An input layer with a neuron turns x into the constant current weight x + bias, of which the host writes
+weight x, a whole number. A dense layer without a neuron integrates, as for netx. `average`, the mean of
+groups of spikes, can only be the last layer.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from snn_compile.compiler.contract.contract import Contract, Readout
 from snn_compile.compiler.frontends.checked import VALUES_MAX, Int
 from snn_compile.compiler.frontends.netx_file import NEVER, NetxLayer, read_layers
 from snn_compile.compiler.frontends.netx_sigma_delta import scaled_weight, sigma_delta_population
-from snn_compile.compiler.linear_maps import convolution_map
+from snn_compile.compiler.frontends.netx_weights import layer_weight
 from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 from snn_compile.targets.integer import DECAY_ONE
@@ -87,6 +88,7 @@ class _Builder:
         self.populations: list[Population] = []
         self.projections: list[Projection] = []
         self.connections = 0
+        self.host_gain = 0.0
         self._shape: tuple[int, ...] | None = None
 
     def network(self) -> Network:
@@ -110,7 +112,7 @@ class _Builder:
         return Network(
             tuple(self.populations),
             tuple(self.projections),
-            (Port(INPUT, self._input_shape()),),
+            (Port(INPUT, self._input_shape(), host_gain=self.host_gain),),
             (port,),
             contract,
             {item.name: "lava-dl" for item in fields(Contract)},
@@ -127,7 +129,7 @@ class _Builder:
                 self._encoder(layer)
         elif layer.kind in ("dense", "conv", "pool", "average"):
             signal = self._input(layer)
-            weight = _MAPS[layer.kind](layer, signal.shape)
+            weight = layer_weight(layer, signal.shape)
             self.connections += weight.nnz if issparse(weight) else weight.size
             if self.connections > CONNECTIONS_MAX:
                 layer.fail(f"{self.connections} connections up to here; at most {CONNECTIONS_MAX} are read")
@@ -214,10 +216,10 @@ class _Builder:
             if values is not None and values.size != 1:
                 layer.fail(f"{what!r} has shape {values.shape}; an input layer has one value")
         gain = INPUT_WEIGHT if layer.weight is None else float(layer.weight.reshape(-1)[0])
+        self.host_gain = abs(gain)
         self.populations.append(_population(layer, layer is self.layers[-1]))
-        size = prod(layer.shape)
-        part = _Part(INPUT, size, np.zeros(1, np.int32))
-        self._connect(layer.name, _Signal(layer.shape, (part,)), gain * csr_array(eye_array(size)))
+        part, each = _Part(INPUT, prod(layer.shape), np.zeros(1, np.int32)), eye_array(prod(layer.shape))
+        self._connect(layer.name, _Signal(layer.shape, (part,)), np.sign(gain) * csr_array(each))
 
     def _mean(self, layer: NetxLayer) -> None:
         """Add a population whose membrane is the mean spikes of a group; its scale makes that an integer."""
@@ -305,95 +307,3 @@ def _population(layer: NetxLayer, last: bool) -> Population:
 def _columns(weight: Weight, keep: Any) -> Weight:
     """Return a weight with the columns that are not kept set to zero."""
     return csr_array(weight @ diags_array(keep.astype(np.float64))) if issparse(weight) else weight * keep
-
-
-def _size(layer: NetxLayer, key: str, expected: int) -> None:
-    if key in layer.sizes and layer.sizes[key] != (expected,):
-        layer.fail(f"{key!r} is {layer.sizes[key][0]}; its weights and shapes need {expected}")
-
-
-def _pair(layer: NetxLayer, key: str, default: int) -> tuple[int, int]:
-    found = layer.sizes.get(key, (default,))
-    return found[0], found[-1]
-
-
-def _dense(layer: NetxLayer, shape: tuple[int, ...]) -> Weight:
-    assert layer.weight is not None
-    rows, columns = prod(layer.shape), prod(shape)
-    weight = layer.weight
-    flat = weight.ndim > 1 and weight.shape != (rows, columns) + (1,) * (weight.ndim - 2)
-    if weight.size != rows * columns or flat:
-        layer.fail(f"a weight of shape {weight.shape}; {columns} values project to {rows} neurons")
-    _size(layer, "inFeatures", columns)
-    _size(layer, "outFeatures", rows)
-    return weight.reshape(rows, columns)
-
-
-def _conv(layer: NetxLayer, shape: tuple[int, ...]) -> Weight:
-    kernel = _kernel(layer)
-    groups = layer.sizes.get("groups", (1,))[0]
-    _size(layer, "inChannels", kernel.shape[1] * groups)
-    _size(layer, "outChannels", kernel.shape[0])
-    return _correlation(layer, kernel, shape, groups)
-
-
-def _pool(layer: NetxLayer, shape: tuple[int, ...]) -> Weight:
-    """Return the sum over windows of each channel; lava-dl lays the channels below each other for it.
-
-    It fills a height or width that is no multiple of the kernel with as many zeros as there are left
-    over.
-    """
-    kernel = _kernel(layer)
-    if len(shape) != 3 or kernel.shape[:2] != (1, 1):
-        layer.fail(f"a kernel of shape {kernel.shape} on an input of shape {shape}; expected (1, 1, h, w)")
-    padded = (shape[0], *(n + n % k for n, k in zip(shape[1:], kernel.shape[2:], strict=True)))
-    stride = _pair(layer, "stride", 1)
-    if _pair(layer, "padding", 0)[0] or padded[1] != stride[0] * layer.shape[1]:
-        layer.fail(
-            "its windows reach from one channel into the next, which is not supported", UnsupportedNode
-        )
-    kernels = np.repeat(kernel, shape[0], axis=0)
-    weight = _correlation(layer, kernels, padded, shape[0])
-    within = np.arange(prod(padded)).reshape(padded)[:, : shape[1], : shape[2]].reshape(-1)
-    return weight if padded == shape else csr_array(weight[:, within])
-
-
-def _kernel(layer: NetxLayer) -> Int:
-    assert layer.weight is not None
-    kernel = layer.weight
-    if kernel.ndim == 5 and kernel.shape[4] == 1:
-        kernel = kernel[..., 0]
-    if kernel.ndim != 4 or not kernel.size:
-        layer.fail(f"a kernel of shape {kernel.shape}; expected (out, in, height, width)")
-    if "kernelSize" in layer.sizes and _pair(layer, "kernelSize", 1) != kernel.shape[2:]:
-        layer.fail(f"'kernelSize' is {layer.sizes['kernelSize']}; the kernel is {kernel.shape[2:]}")
-    return kernel
-
-
-def _correlation(layer: NetxLayer, kernel: Int, shape: tuple[int, ...], groups: int) -> Weight:
-    stride, padding = _pair(layer, "stride", 1), _pair(layer, "padding", 0)
-    dilation = _pair(layer, "dilation", 1)
-    if prod(layer.shape) * kernel[0].size > VALUES_MAX:
-        layer.fail(f"{prod(layer.shape) * kernel[0].size} connections; at most {VALUES_MAX} are read")
-    if len(shape) == 3:
-        reach = [dilation[i] * (kernel.shape[2 + i] - 1) + 1 for i in range(2)]
-        sides = [(shape[1 + i] + 2 * padding[i] - reach[i]) // stride[i] + 1 for i in range(2)]
-        if (kernel.shape[0], *sides) != layer.shape:
-            made = (kernel.shape[0], *sides)
-            layer.fail(f"its shape {layer.shape}; its kernel makes {made} of an input of {shape}")
-    correlation = convolution_map(
-        kernel.astype(np.float64), shape, stride, padding, dilation, groups, None, layer.name
-    )
-    return correlation.weight
-
-
-def _average(layer: NetxLayer, shape: tuple[int, ...]) -> Weight:
-    outputs, size = prod(layer.shape), prod(shape)
-    if size % outputs:
-        layer.fail(f"the mean of {size} values in {outputs} groups, which are not of equal size")
-    group = size // outputs
-    places = (np.repeat(np.arange(outputs), group), np.arange(size))
-    return csr_array((np.full(size, 1 / group), places), shape=(outputs, size))
-
-
-_MAPS = {"dense": _dense, "conv": _conv, "pool": _pool, "average": _average}

@@ -24,7 +24,13 @@ from snn_compile.compiler.network import (
 )
 from snn_compile.compiler.neurons.base import Peak
 from snn_compile.compiler.neurons.sigma_delta import MESSAGE_BITS
-from snn_compile.compiler.quantization.inputs import input_error, input_port, whole
+from snn_compile.compiler.quantization.inputs import (
+    host_warning,
+    input_error,
+    input_port,
+    units_per_message,
+    whole,
+)
 from snn_compile.compiler.quantization.registers import integer_population, register_warnings
 from snn_compile.compiler.quantization.rounding import affordable, moments, reconstructed
 from snn_compile.compiler.quantization.scales import (
@@ -126,14 +132,12 @@ def quantize(
     inputs = {
         p.name: input_port(p.name, p.shape, retimed, input_bits, calibration, chip) for p in network.inputs
     }
-    errors = [
-        input_error(port, calibration[name])
-        for name, port in inputs.items()
-        if calibration and port.kind == "graded"
-    ]
+    units = {p.name: units_per_message(p, inputs[p.name]) for p in network.inputs}
+    graded = [port for port in inputs.values() if calibration and port.kind == "graded"]
+    errors = [input_error(port, units[port.name], (calibration or {})[port.name]) for port in graded]
     bounds = {name: plan.bound(name, bound) for name, bound in observed.bounds.items()}
     senders = membrane_senders(network, bounds, chip)
-    messages = _messages(network, inputs, senders, observed, chip)
+    messages = _messages(network, inputs, units, senders, observed, chip)
     populations, projections = [], []
     for population in network.populations:
         incoming = _incoming(network, population.name, messages.units)
@@ -184,11 +188,12 @@ class _Messages:
 def _messages(
     network: Network,
     inputs: Mapping[str, InputPort],
+    input_units: Mapping[str, float],
     senders: Mapping[str, Sender],
     observed: Observation,
     chip: Chip,
 ) -> _Messages:
-    units = {p.name: p.scale for p in inputs.values()} | {n: s.unit for n, s in senders.items()}
+    units = dict(input_units) | {n: s.unit for n, s in senders.items()}
     units |= {p.name: p.kind.message_units for p in network.populations if p.kind.message_units}
     graded = {p.name for p in network.populations if p.graded}
     graded |= {name for name, port in inputs.items() if port.kind == "graded"}
@@ -248,6 +253,8 @@ def _general_warnings(retimed: RetimedNetwork, calibration: Mapping[str, Float] 
             "--calibrate DATA gives finer scales"
         ]
     )
+    if calibration:
+        found += [line for p in retimed.network.inputs for line in host_warning(p, calibration[p.name])]
     return found + [
         f"projection {name!r}: {steps} step(s) of delay added, so the program no longer computes the network"
         for name, steps in retimed.relaxed.items()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from snn_compile.compiler.cli.arguments import shape_argument
+
 DIVERGE_SAMPLES = 256
 """Every cause costs two runs of the float network; a few hundred samples suffice."""
 
@@ -88,6 +90,12 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
         "--forward",
         choices=("steps", "step", "image"),
         help="with --model: what forward takes, as for snn-compile (default: found by trial)",
+    )
+    add(
+        "--input-shape",
+        type=shape_argument,
+        metavar="A,B,C",
+        help="with --against: shape of one step of one sample, as for snn-compile (default: the program's)",
     )
     add(
         "--convention",

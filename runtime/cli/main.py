@@ -17,6 +17,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.program is None:
         parser.error("the following arguments are required: PROGRAM")
-    for name in ("max_drop", "convention"):
+    for name in ("max_drop", "convention", "input_shape"):
         if getattr(options, name) not in (None, []) and options.against is None:
             parser.error(f"--{name.replace('_', '-')} needs --against MODEL")
     for name in ("samples", "threads", "steps"):
@@ -191,7 +192,9 @@ def _load_network(options: argparse.Namespace, program: Program) -> Network | Re
     file = options.against
 
     try:
-        model = load_model(file, torch_source(options, test=options.data))
+        # The program's input has the shape that the file may leave open.
+        shape = options.input_shape or partial(_input_shape, program)
+        model = load_model(file, torch_source(options, test=options.data), input_shape=shape)
     except ModuleNotFoundError as error:
         raise WrongInput(
             f"{file}: reading a checkpoint needs {error.name}; install "
@@ -211,6 +214,10 @@ def _load_network(options: argparse.Namespace, program: Program) -> Network | Re
             f"{digest[:12]}, expected {expected[:12]})"
         )
     return network
+
+
+def _input_shape(program: Program) -> tuple[int, ...] | None:
+    return program.inputs[0].shape if program.inputs else None
 
 
 def _load_dataset(parser: argparse.ArgumentParser, options: argparse.Namespace, program: Program) -> Dataset:

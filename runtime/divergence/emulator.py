@@ -151,7 +151,8 @@ def _encoded(name: str, side: Pair, chosen: Selection, scaled: bool, data: Float
     if not chosen.of("input coding", name):
         return data * unit if scaled else data
     port = side.input_ports[name]
-    messages = port.encode(data.reshape(*data.shape[:2], *port.shape))[0].astype(np.float64)
+    given = side.given(name, data).reshape(*data.shape[:2], *port.shape)
+    messages = port.encode(given)[0].astype(np.float64)
     return messages if scaled else messages / unit
 
 

@@ -108,7 +108,8 @@ class LockStep:
             quantized = emulate(side, self.unmapped, part)
         spiking = [p.name for p in side.program.populations if p.spiking]
         shaped = {
-            p.name: part[p.name].reshape(*part[p.name].shape[:2], *p.shape) for p in side.program.inputs
+            p.name: side.given(p.name, part[p.name]).reshape(*part[p.name].shape[:2], *p.shape)
+            for p in side.program.inputs
         }
         for port in side.program.inputs:
             self.clipped[port.name] = self.clipped.get(port.name, 0) + port.encode(shaped[port.name])[1]

@@ -113,6 +113,11 @@ class Pair:
         """The program's input ports by name."""
         return {port.name: port for port in self.program.inputs}
 
+    def given(self, name: str, data: Float) -> Float:
+        """Return an input's data as it is given to the program, of the data that the network receives."""
+        port = next(p for p in self.network.inputs if p.name == name)
+        return data / (port.host_gain or 1.0)
+
     def incoming(self, name: str) -> list[Edge]:
         """Return the projections to a population."""
         return [e for e in self.edges.values() if e.target == name]

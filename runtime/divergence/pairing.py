@@ -58,7 +58,8 @@ def pair(program: Program, network: Network) -> Pair:
         found = ports.get(port.name)
         if found is None or found.shape != tuple(port.shape):
             raise _other(f"input {port.name!r} of shape {port.shape}", "no such input in the program")
-        unit[port.name] = np.array([found.scale if found.kind == "graded" else 1.0])
+        own = found.scale if found.kind == "graded" else 1.0
+        unit[port.name] = np.array([own / (port.host_gain or 1.0)])
     for name, p in made.items():
         shift = p.parameters["message_shift"] if p and not p.spiking else None
         unit[name] = (

@@ -271,7 +271,7 @@ def test_real_inputs_of_an_encoder_are_messages_and_weights_stay_exact(
     path = write_net(tmp_path / "a.net", layers)
     data = rng.integers(0, 256, (2, STEPS, 2, 7, 9)) / 256
     program = compile_graph(path, calibration=data)
-    assert program.inputs[0].kind == "graded" and program.inputs[0].scale == 256
+    assert program.inputs[0].kind == "graded" and program.inputs[0].scale == 40 * 256
     record = execute(program, data, record=["input0"], probes=["conv1.v"])
     layers[0]["weight"] = 1  # the weighted message is cut to a whole number, as lava-dl's encoder does
     for sample, x in enumerate(data):

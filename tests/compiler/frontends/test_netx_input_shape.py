@@ -13,6 +13,7 @@ from support.netx_files import write
 from snn_compile import runtime
 from snn_compile.compiler.cli.main import main
 from snn_compile.compiler.frontends.netx import read_netx
+from snn_compile.runtime.cli.main import main as run
 from snn_compile.targets.errors import CompileError
 from snn_compile.targets.program.file import load_program
 
@@ -60,6 +61,30 @@ def test_the_command_takes_the_shape_of_the_option_or_of_the_data(
     with pytest.raises(SystemExit):
         main([str(net), "--input-shape", "2,x"])
     assert "2,34,34" in capsys.readouterr().err
+
+
+def test_inspecting_and_running_take_the_shape_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    net, data, out = tmp_path / "bare.net", tmp_path / "data.npz", tmp_path / "bare.snn"
+    write(net, layers(rng))
+    np.savez(data, inputs=(rng.random((4, 12, *SHAPE)) < 0.4).astype(float))
+    assert main(["inspect", str(net)]) == 1
+    assert "--input-shape" in capsys.readouterr().err
+    for stated in (["--input-shape", "2,6,5"], ["--data", str(data)]):
+        assert main(["inspect", str(net), *stated]) == 0
+        assert "2x6x5" in capsys.readouterr().out
+    assert main([str(net), "--calibrate", str(data), "-o", str(out)]) == 0
+    for stated in ([], ["--input-shape", "2,6,5"]):
+        assert run([str(out), "--data", str(data), "--against", str(net), *stated]) == 0
+        assert run(["diverge", str(out), "--data", str(data), "--against", str(net), *stated]) == 0
+    capsys.readouterr()
+    assert run([str(out), "--data", str(data), "--against", str(net), "--input-shape", "2,6,6"]) == 1
+    assert "layer/0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run([str(out), "--data", str(data), "--input-shape", "2,6,5"])
+    assert "--input-shape needs --against" in capsys.readouterr().err
 
 
 def test_a_stated_shape_must_fit(tmp_path: Path) -> None:
