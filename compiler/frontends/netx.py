@@ -25,13 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse import csr_array, diags_array, eye_array, issparse
 
 from snn_compile.compiler.contract.contract import Contract, Readout
 from snn_compile.compiler.frontends.checked import VALUES_MAX, Int
 from snn_compile.compiler.frontends.netx_file import NEVER, NetxLayer, read_layers
 from snn_compile.compiler.frontends.netx_sigma_delta import scaled_weight, sigma_delta_population
-from snn_compile.compiler.frontends.netx_weights import layer_weight
+from snn_compile.compiler.frontends.netx_weights import by_delay, layer_weight, recurrent_weight
 from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 from snn_compile.targets.integer import DECAY_ONE
@@ -127,7 +128,7 @@ class _Builder:
         if layer.kind == "input":
             if layer.neuron is not None:
                 self._encoder(layer)
-        elif layer.kind in ("dense", "conv", "pool", "average"):
+        elif layer.kind not in ("flatten", "concat"):
             signal = self._input(layer)
             weight = layer_weight(layer, signal.shape)
             self.connections += weight.nnz if issparse(weight) else weight.size
@@ -136,10 +137,13 @@ class _Builder:
             if layer.kind == "average":
                 self._mean(layer)
             else:
-                self.populations.append(_population(layer, layer is self.layers[-1]))
+                self.populations.append(_population(layer, self._last(layer)))
             models = {p.name: p.model for p in self.populations}
             weight = scaled_weight(layer, models, [part.source for part in signal.parts], weight)
-            self._connect(layer.name, signal, weight)
+            synaptic = layer.delay if layer.synaptic_delay else None
+            self._connect(layer.name, signal, _heard(layer, weight, self._last(layer)), synaptic)
+            if layer.kind == "dense_rec":
+                self._recur(layer)
         elif prod(layer.shape) != (size := sum(part.size for part in self._signal(layer.index, ()).parts)):
             layer.fail(f"its shape {layer.shape} declares {prod(layer.shape)} values, but receives {size}")
 
@@ -149,7 +153,7 @@ class _Builder:
             if isinstance(self.given, tuple) and prod(self.given) != prod(first.shape):
                 first.fail(f"the input layer has the shape {first.shape}; {self.given} was stated")
             return first.shape
-        if first.kind == "dense" and not isinstance(self.given, tuple):
+        if first.dense and not isinstance(self.given, tuple):
             assert first.weight is not None
             return (first.weight.size // prod(first.shape),)
         if self._shape is None:
@@ -186,22 +190,56 @@ class _Builder:
         size = prod(layer.shape)
         if layer.kind == "input" and layer.neuron is None:
             return _Signal(layer.shape, (_Part(INPUT, size, none),))
-        delays = none if layer.delay is None else layer.spread(layer.delay, "'delay'")
-        shape = (size,) if layer.kind == "dense" else layer.shape
+        delays = none
+        if layer.delay is not None and not layer.synaptic_delay:
+            if layer.delay.ndim > 1 and layer.delay.size > layer.delay.shape[0]:
+                layer.fail(
+                    f"'delay' has shape {layer.delay.shape}; it holds one value per channel or neuron, or "
+                    "in a dense layer one per synapse, in the shape of the weight"
+                )
+            delays = layer.spread(layer.delay, "'delay'")
+        shape = (size,) if layer.dense else layer.shape
         return _Signal(shape, (_Part(layer.name, size, delays),))
 
-    def _connect(self, target: str, signal: _Signal, weight: Weight) -> None:
-        """Add a projection for each source and each of its delays."""
+    def _connect(self, target: str, signal: _Signal, weight: Weight, synaptic: Int | None = None) -> None:
+        """Add a projection for each source and each of its delays; `synaptic` adds those of each synapse."""
         at = 0
         for part in signal.parts:
-            block = weight if len(signal.parts) == 1 else weight[:, at : at + part.size]
+            own = slice(at, at + part.size)
+            block = weight if len(signal.parts) == 1 else weight[:, own]
             at += part.size
-            for late in np.unique(part.delays):
-                keep = np.broadcast_to(part.delays == late, (part.size,))
-                share = block if keep.all() else _columns(block, keep)
-                taken = sum(e.name.split("@")[0] == f"{part.source}/{target}" for e in self.projections)
-                name = f"{part.source}/{target}" + (f"@{taken}" if taken else "")
-                self.projections.append(Projection(name, part.source, target, share, int(late) + self.step))
+            delays = part.delays if synaptic is None else part.delays + synaptic[:, own]
+            for late, share in by_delay(block, delays + self.step):
+                self._project(part.source, target, share, late)
+
+    def _project(self, source: str, target: str, weight: Weight, delay: int) -> None:
+        taken = sum(e.name.split("@")[0] == f"{source}/{target}" for e in self.projections)
+        name = f"{source}/{target}" + (f"@{taken}" if taken else "")
+        self.projections.append(Projection(name, source, target, weight, delay))
+
+    def _recur(self, layer: NetxLayer) -> None:
+        """Connect a layer's neurons to themselves a step later, with the synapses' delays if there are any.
+
+        netx gives both weights the same delays; axonal ones are of the way to the next layer.
+        """
+        weight = recurrent_weight(layer)
+        if layer.neuron is not None and layer.neuron.sigma_delta:
+            layer.fail("sigma-delta neurons that connect to themselves are not supported", UnsupportedNode)
+        delays = np.zeros(1, np.int32)
+        if layer.synaptic_delay:
+            assert layer.delay is not None
+            if layer.delay.shape != weight.shape:
+                layer.fail(
+                    f"'delay' has shape {layer.delay.shape} and 'weight_rec' {weight.shape}; delays per "
+                    "synapse hold for both"
+                )
+            delays = layer.delay
+        if self.populations[-1].spiking:
+            for late, share in by_delay(_heard(layer, weight, self._last(layer)), delays + 1):
+                self._project(layer.name, layer.name, share, late)
+
+    def _last(self, layer: NetxLayer) -> bool:
+        return layer is self.layers[-1]
 
     def _encoder(self, layer: NetxLayer) -> None:
         """Add the input layer's neurons, with an input of weight x + bias each."""
@@ -217,9 +255,10 @@ class _Builder:
                 layer.fail(f"{what!r} has shape {values.shape}; an input layer has one value")
         gain = INPUT_WEIGHT if layer.weight is None else float(layer.weight.reshape(-1)[0])
         self.host_gain = abs(gain)
-        self.populations.append(_population(layer, layer is self.layers[-1]))
+        self.populations.append(_population(layer, self._last(layer)))
         part, each = _Part(INPUT, prod(layer.shape), np.zeros(1, np.int32)), eye_array(prod(layer.shape))
-        self._connect(layer.name, _Signal(layer.shape, (part,)), np.sign(gain) * csr_array(each))
+        weight = _heard(layer, np.sign(gain) * csr_array(each), self._last(layer))
+        self._connect(layer.name, _Signal(layer.shape, (part,)), weight)
 
     def _mean(self, layer: NetxLayer) -> None:
         """Add a population whose membrane is the mean spikes of a group; its scale makes that an integer."""
@@ -270,7 +309,7 @@ def _plain(
 
 def _population(layer: NetxLayer, last: bool) -> Population:
     """Return the neurons of a layer; bias and threshold in units of the threshold register."""
-    shape = (prod(layer.shape),) if layer.kind == "dense" else layer.shape
+    shape = (prod(layer.shape),) if layer.dense else layer.shape
     bias: Float = np.zeros(1) if layer.bias is None else layer.spread(layer.bias, "'bias'").astype(np.float64)
     neuron = layer.neuron
     if neuron is not None and neuron.sigma_delta:
@@ -283,13 +322,7 @@ def _population(layer: NetxLayer, last: bool) -> Population:
         return _plain(layer.name, shape, "li", values)
     threshold = layer.spread(neuron.threshold, "'vThMant'").astype(np.float64)
     decay = layer.spread(neuron.current_decay, "'iDecay'")
-    never = bool((threshold >= NEVER).all())
-    if never and not last:
-        layer.fail(
-            f"its threshold {threshold.min():g} is beyond any membrane, so the next layer receives nothing"
-        )
-    if (threshold >= NEVER).any() and not never:
-        layer.fail(f"some of its thresholds are beyond any membrane ({NEVER} and more), others are not")
+    deaf, read = _deaf(layer, last), last and bool((threshold >= NEVER).all())
     if (decay == 0).any():
         layer.fail(
             "iDecay 0 is not supported: the chip's current leaks at least 1/4096 per step", UnsupportedNode
@@ -297,13 +330,26 @@ def _population(layer: NetxLayer, last: bool) -> Population:
     values = {
         "current_decay": decay / DECAY_ONE,
         "voltage_decay": layer.spread(neuron.voltage_decay, "'vDecay'") / DECAY_ONE,
-        "bias": bias,
+        "bias": np.where(deaf, 0.0, bias),
     }
-    if not never:
-        values["threshold"] = threshold
-    return _plain(layer.name, shape, "li" if never else "lif", values)
+    if not read:
+        values["threshold"] = np.minimum(threshold, NEVER - 1)
+    return _plain(layer.name, shape, "li" if read else "lif", values)
 
 
-def _columns(weight: Weight, keep: Any) -> Weight:
-    """Return a weight with the columns that are not kept set to zero."""
-    return csr_array(weight @ diags_array(keep.astype(np.float64))) if issparse(weight) else weight * keep
+def _deaf(layer: NetxLayer, last: bool) -> npt.NDArray[np.bool_]:
+    """Return which neurons never spike, one value or one per neuron: they receive nothing, so that no
+    membrane reaches the largest threshold. Of a last layer that never spikes the membrane is read.
+    """
+    if layer.neuron is None or layer.neuron.sigma_delta:
+        return np.zeros(1, np.bool_)
+    never = layer.spread(layer.neuron.threshold, "'vThMant'") >= NEVER
+    return np.zeros(1, np.bool_) if last and never.all() else never
+
+
+def _heard(layer: NetxLayer, weight: Weight, last: bool) -> Weight:
+    """Return a layer's weights, those of neurons that never spike set to zero."""
+    if not (deaf := _deaf(layer, last)).any():
+        return weight
+    keep = np.broadcast_to(~deaf, (weight.shape[0],)).astype(np.float64)
+    return csr_array(diags_array(keep) @ weight) if issparse(weight) else weight * keep[:, None]

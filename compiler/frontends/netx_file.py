@@ -33,7 +33,8 @@ DELAY_MAX = 1023
 NEVER = 1 << 17
 """Thresholds from here on are above the largest membrane."""
 
-SYNAPTIC = ("dense", "conv", "pool")
+DENSE = ("dense", "dense_rec")
+SYNAPTIC = (*DENSE, "conv", "pool")
 COMMON = {"type", "shape"}
 ENTRIES = {
     "input": {"neuron", "weight", "bias"},
@@ -41,6 +42,7 @@ ENTRIES = {
     "average": set(),
     "concat": {"layers"},
     "dense": {"neuron", "weight", "bias", "delay", "inFeatures", "outFeatures"},
+    "dense_rec": {"neuron", "weight", "weight_rec", "bias", "delay", "inFeatures", "outFeatures"},
     "conv": {"neuron", "weight", "bias", "delay", "inChannels", "outChannels", "kernelSize", "stride"}
     | {"padding", "dilation", "groups"},
     "pool": {"neuron", "weight", "delay", "kernelSize", "stride", "padding", "dilation"},
@@ -69,7 +71,10 @@ class NetxNeuron:
 
 @dataclass(frozen=True, eq=False)
 class NetxLayer:
-    """One layer; `sizes` holds the declared numbers (stride, padding, inFeatures ...) that it has."""
+    """One layer; `sizes` holds the declared numbers (stride, padding, inFeatures ...) that it has.
+
+    `weight_rec` connects the neurons of a recurrent layer to themselves, a step later.
+    """
 
     where: str
     index: int
@@ -77,6 +82,7 @@ class NetxLayer:
     shape: tuple[int, ...]
     neuron: NetxNeuron | None = None
     weight: Int | None = None
+    weight_rec: Int | None = None
     bias: Int | None = None
     delay: Int | None = None
     layers: tuple[int, ...] = ()
@@ -86,6 +92,19 @@ class NetxLayer:
     def name(self) -> str:
         """The name of the layer's population."""
         return f"{self.kind}{self.index}"
+
+    @property
+    def dense(self) -> bool:
+        """Whether the layer's neurons have no position."""
+        return self.kind in DENSE
+
+    @property
+    def synaptic_delay(self) -> bool:
+        """Whether `delay` holds the steps of each synapse, not of each neuron's axon."""
+        delay, weight = self.delay, self.weight
+        if delay is None or weight is None or not self.dense or delay.ndim != 2 or delay.shape[1] == 1:
+            return False
+        return delay.shape == (prod(self.shape), weight.size // prod(self.shape))
 
     def fail(self, text: str, kind: type[CompileError] = CompileError) -> NoReturn:
         """Raise an error that names the file and the layer."""
@@ -129,11 +148,11 @@ def _layer(node: Hdf5Group, index: int) -> NetxLayer:
         node.fail(f"shape {shape} declares {prod(shape)} neurons; at most {NEURONS_MAX} are possible")
     sizes = {
         key: node.few(key, 2, 0 if key == "padding" else 1, NEURONS_MAX)
-        for key in sorted(ENTRIES[kind] - {"neuron", "weight", "bias", "delay", "layers"})
+        for key in sorted(ENTRIES[kind] - {"neuron", "weight", "weight_rec", "bias", "delay", "layers"})
         if key in node
     }
     neuron = _neuron(node.child("neuron")) if "neuron" in node else None
-    if kind in ("conv", "pool") and neuron is None:
+    if kind in ("dense_rec", "conv", "pool") and neuron is None:
         node.fail("'neuron' is missing")
     weight = None
     if kind in SYNAPTIC or "weight" in node:
@@ -141,6 +160,7 @@ def _layer(node: Hdf5Group, index: int) -> NetxLayer:
             node.fail("complex weights are not supported", UnsupportedNode)
         weight = node.numbers("weight", VALUES_MAX, WEIGHT_MIN, WEIGHT_MAX)
     size = prod(shape)
+    delays = VALUES_MAX if kind in DENSE else size  # one per synapse is possible
     return NetxLayer(
         node.where,
         index,
@@ -148,8 +168,9 @@ def _layer(node: Hdf5Group, index: int) -> NetxLayer:
         shape,
         neuron,
         weight,
+        node.numbers("weight_rec", VALUES_MAX, WEIGHT_MIN, WEIGHT_MAX) if kind == "dense_rec" else None,
         node.numbers("bias", size, -(1 << 23), 1 << 23) if "bias" in node else None,
-        node.numbers("delay", size, 0, DELAY_MAX) if "delay" in node else None,
+        node.numbers("delay", delays, 0, DELAY_MAX) if "delay" in node else None,
         node.few("layers", LAYERS_MAX, 0, LAYERS_MAX) if kind == "concat" else (),
         sizes,
     )

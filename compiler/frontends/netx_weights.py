@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
 
 from snn_compile.compiler.frontends.checked import VALUES_MAX, Int
 from snn_compile.compiler.frontends.netx_file import NetxLayer
@@ -103,7 +104,29 @@ def _average(layer: NetxLayer, shape: tuple[int, ...]) -> Weight:
     return csr_array((np.full(size, 1 / group), places), shape=(outputs, size))
 
 
-_MAPS = {"dense": _dense, "conv": _conv, "pool": _pool, "average": _average}
+_MAPS = {"dense": _dense, "dense_rec": _dense, "conv": _conv, "pool": _pool, "average": _average}
+
+
+def recurrent_weight(layer: NetxLayer) -> Weight:
+    """Return the weight of a recurrent layer's neurons to themselves; raises CompileError unless square."""
+    assert layer.weight_rec is not None
+    size, weight = prod(layer.shape), layer.weight_rec
+    if weight.size != size**2 or weight.shape not in ((size, size), (size, size, 1, 1, 1), (size**2,)):
+        layer.fail(f"a 'weight_rec' of shape {weight.shape}; {size} neurons need {(size, size)}")
+    return weight.reshape(size, size)
+
+
+def by_delay(weight: Weight, delays: Int) -> Iterator[tuple[int, Weight]]:
+    """Yield each delay with the weights of the synapses that have it; `delays` broadcasts to the weight."""
+    if delays.size == 1:
+        yield int(delays.flat[0]), weight
+        return
+    table = coo_array(weight)
+    late = np.broadcast_to(delays, table.shape)[table.coords]
+    for delay in np.unique(late) if late.size else [0]:
+        kept = late == delay
+        places = tuple(axis[kept] for axis in table.coords)
+        yield int(delay), csr_array((table.data[kept], places), shape=table.shape)
 
 
 def layer_weight(layer: NetxLayer, shape: tuple[int, ...]) -> Weight:
