@@ -149,19 +149,24 @@ TOP = """# Files of other frameworks
 
 `python benchmarks/framework_files.py --table tests/data/frameworks` generates this page. Each network is
 random; the framework's released exporter wrote the file, and the framework itself ran the network in
-float64. "Equal" counts the entries (sample, step, neuron) of all layers where the float reference, lowered
-from the file under the detected contract, gives the framework's spikes. "Not in the file" lists the options
-(`--convention`) that the file cannot answer; without them, the error names them. `maker` applies a
-framework's defaults to everything that the file leaves open. The files are in `tests/data/frameworks`, the
-scripts that build the networks in `benchmarks/framework_nets_*.py`.
+float64. "Assumed" lists what the file does not hold and takes the exporter's default, each in a line of the
+command's messages with the option that changes it; `--strict` makes these an error. "Stated" lists the
+options (`--convention`) that this network needs, because it has other values than the defaults or because
+the files of two exporters look alike. "Equal" counts the entries (sample, step, neuron) of all layers where
+the float reference, lowered from the file so, gives the framework's spikes. The files are in
+`tests/data/frameworks`, the scripts that build the networks in `benchmarks/framework_nets_*.py`.
 """
 
 END = """
-IF networks of Norse and sinabs without convolutions look alike (r = 1, one threshold per neuron, an input
-with one dimension too many) but mean different things, so `maker` must be stated. LIF networks of spyx are
-recognized too; lava-dl's own export is not a NIR file. Files of older snnTorch versions are recognized like
-those of 1.0.0. A file written by hand, or with a value that its exporter would not write, matches no
-exporter; then `dt`, `rule`, `reset`, `reset_timing` and `comparison` must be stated.
+Each node is checked against the relations of numbers that every exporter keeps (r = tau/dt with dt = 1e-4,
+time constants in steps, r = (tau/dt) exp(-dt/tau), ...). One node that an exporter cannot have written
+excludes it; an exporter is named where its relations hold for all nodes and are no chance. IF networks of
+Norse and sinabs look alike (r = 1, one threshold per neuron) but mean different things, so `maker` must be
+stated. LIF networks of spyx are recognized too; lava-dl's own export is not a NIR file. Files of older
+snnTorch versions are recognized like those of 1.0.0. A file written by hand, or with a value that its
+exporter would not write, matches no exporter; then `dt`, `rule`, `reset`, `reset_timing` and `comparison`
+must be stated, or `maker`, which applies an exporter's convention whatever the numbers say, with a warning
+where they contradict it.
 """
 
 
@@ -173,27 +178,37 @@ def flags(stated: Mapping[str, Any]) -> str:
     )
 
 
-def compared(folder: Path, line: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return what was detected in a file, the flags it needs, and how many entries are equal."""
+def compared(folder: Path, line: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Return what is detected in a file, what is assumed, the flags it needs, and the equal entries."""
     import nir
 
     from snn_compile.compiler import lower
     from snn_compile.compiler.contract.detect import detect
+    from snn_compile.compiler.contract.unheld import shown
     from snn_compile.runtime import reference
     from snn_compile.targets.errors import SnnCompileError
 
     graph = nir.read(folder / f"{line['name']}.nir", type_check=False)
     first = detect(graph)
-    stated = dict(line["not_in_file"])
-    if first is None or detect(graph, stated).open:
+    stated: dict[str, Any] = {}
+    if first is None or first.candidates:
         stated["maker"] = line["framework"]
     detected = "nothing" if first is None else first.exporter
+    plain = detect(graph, stated)
+    assert plain is not None
+    assumed = {item.item: item.assumed for item in plain.unheld}
+    stated = {k: v for k, v in line["not_in_file"].items() if assumed.get(k) != v} | stated
+    left = ", ".join(
+        f"{k} by node" if isinstance(v, dict) else f"{k} {shown(v)}"
+        for k, v in assumed.items()
+        if k not in stated
+    )
     arrays = dict(np.load(folder / f"{line['name']}.npz"))
     inputs = arrays.pop("inputs")
     try:
         network = lower(folder / f"{line['name']}.nir", stated)
     except SnnCompileError as error:
-        return detected, flags(stated), f"refused: {error}"
+        return detected, left, flags(stated), f"refused: {error}"
     cells = {p.name: p.spiking for p in network.populations}
     names = {key: next(n for n in (key, f"_{key}", f"{key}.lif") if n in cells) for key in arrays}
     inputs = inputs.reshape(*inputs.shape[:2], *network.inputs[0].shape)
@@ -209,7 +224,7 @@ def compared(folder: Path, line: Mapping[str, Any]) -> tuple[str, str, str]:
             record.outputs.reshape(arrays[line["readouts"][0]].shape) - arrays[line["readouts"][0]]
         ).max()
         result += f", read-out within {'1e-6' if far < 1e-6 else format(far, '.1e')}"
-    return detected, flags(stated), result
+    return detected, left, flags(stated), result
 
 
 def table(folder: Path) -> str:
@@ -219,10 +234,10 @@ def table(folder: Path) -> str:
     for framework, versions in sorted(manifest["versions"].items()):
         given = ", ".join(f"{name} {versions[name]}" for name in ("nir", "nirtorch", "torch"))
         rows += [f"## {framework} {versions[framework]}", "", f"With {given}.", ""]
-        rows += ["| file | network | detected | not in the file | equal |", "|---|---|---|---|---|"]
+        rows += ["| file | network | detected | assumed | stated | equal |", "|---|---|---|---|---|---|"]
         for line in (x for x in manifest["files"] if x["framework"] == framework):
-            detected, needed, result = compared(folder, line)
-            rows.append(f"| {line['name']} | {line['net']} | {detected} | {needed or '-'} | {result} |")
+            cells = " | ".join(cell or "-" for cell in compared(folder, line))
+            rows.append(f"| {line['name']} | {line['net']} | {cells} |")
         rows += ["", "Other networks given to its exporter:", ""]
         lost = (x for x in manifest["failures"] if x["framework"] == framework)
         rows += [f"- {x['net']}: {x['happened']}" for x in lost]

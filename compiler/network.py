@@ -30,6 +30,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array, issparse
 
 from snn_compile.compiler.contract.contract import Contract, Readout
+from snn_compile.compiler.contract.unheld import Assumption, assumed_items
 from snn_compile.compiler.neurons.base import NeuronModel
 from snn_compile.compiler.neurons.models import neuron_model
 from snn_compile.targets.errors import AmbiguousConvention, CompileError
@@ -215,7 +216,10 @@ class Port:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network whose discretisation is resolved; `decided` records how, by item."""
+    """A network whose discretisation is resolved; `decided` records how, by item.
+
+    `assumptions` are items that the file did not hold, and that took the default of its exporter.
+    """
 
     populations: tuple[Population, ...]
     projections: tuple[Projection, ...]
@@ -224,6 +228,7 @@ class Network:
     contract: Contract
     decided: Mapping[str, str] = field(default_factory=dict)
     source_digest: str = ""
+    assumptions: tuple[Assumption, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.inputs or not self.outputs:
@@ -239,6 +244,11 @@ class Network:
                     f"ends {edge.source!r} and {edge.target!r} need {shape}"
                 )
         self.order  # noqa: B018 - a cycle without delay is found here
+
+    @property
+    def assumed(self) -> dict[str, Any]:
+        """What was assumed of the file's exporter, by item: a value, or values by node where they differ."""
+        return assumed_items(self.assumptions)
 
     @property
     def nodes(self) -> tuple[Population | Port, ...]:

@@ -76,6 +76,7 @@ class Options:
       fewest that work.
     - `relax_timing`: add delay to such cycles instead.
     - `conventions`: contract items that the graph leaves open.
+    - `strict`: what the file of a known exporter does not hold is open, instead of taking its defaults.
     - `provenance`: text stored in the program (model file, data set).
     - `conversion`: how an ONNX model is converted to rates (None: the defaults).
     - `approximate`: compile liquid spiking neurons as adaptive ones, see `lowering/freeze_rates.py`.
@@ -89,6 +90,7 @@ class Options:
     c_slow: int | None = 1
     relax_timing: bool = False
     conventions: Mapping[str, Any] = field(default_factory=dict)
+    strict: bool = False
     provenance: Mapping[str, str] = field(default_factory=dict)
     conversion: ConversionOptions | None = None
     approximate: bool = False
@@ -231,7 +233,7 @@ def _lower(model: Any, calibration: Any, options: Options) -> tuple[Network, Any
         if isinstance(model, RectifierNetwork) and calibration is not None:
             conversion = convert(model, calibration, options.conversion)
             model, calibration = conversion.network, conversion.shown_calibration()
-        return lower(model, options.conventions), calibration
+        return lower(model, options.conventions, options.strict), calibration
 
 
 def _quantize(
@@ -257,6 +259,8 @@ def _provenance(network: Network, options: Options, data: Mapping[str, Float] | 
         "contract": network.contract.to_json(network.source_digest),
         "decided": json.dumps(dict(network.decided), sort_keys=True),
     }
+    if network.assumptions:
+        facts["assumed"] = json.dumps([item.json() for item in network.assumptions])
     if data is not None:
         facts["calibration_samples"] = str(next(iter(data.values())).shape[0])
     return {**facts, **options.provenance}

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from snn_compile.compiler.contract.contract import METADATA_KEY, Contract
-from snn_compile.compiler.contract.detect import detect
+from snn_compile.compiler.contract.contract import Contract
 from snn_compile.compiler.contract.fingerprints import NEURONS
 from snn_compile.compiler.lowering.flatten import flatten_graph
 from snn_compile.compiler.lowering.nodes import Neuron, lower_node
@@ -89,12 +88,6 @@ def differences(graph: Any, contract: Contract, decided: Mapping[str, str]) -> l
             if changes:
                 found.append(Difference(item, value, how, other, who, changes))
     return found
-
-
-def assumptions(graph: Any, stated: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the assumptions on the exporter of a graph without metadata."""
-    found = None if METADATA_KEY in (graph.metadata or {}) else detect(graph, stated)
-    return () if found is None else tuple(f"assumed of {found.exporter}: {text}" for text in found.assumed)
 
 
 def _changes(neurons: Mapping[str, Any], contract: Contract, item: str, other: str) -> str:

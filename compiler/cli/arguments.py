@@ -151,10 +151,13 @@ def inspect_parser() -> argparse.ArgumentParser:
 def export_parser() -> argparse.ArgumentParser:
     """Return the parser of `snn-compile export MODEL`."""
     parser = argparse.ArgumentParser(
-        prog="snn-compile export", description="Write the NIR graph of a checkpoint to a file."
+        prog="snn-compile export",
+        description="Write the NIR graph of a checkpoint to a file. With --convention or --strict, what the "
+        "graph means is settled and written into it as metadata.",
     )
-    parser.add_argument("model", help="a checkpoint (.pt)")
+    parser.add_argument("model", help="a checkpoint (.pt), or a NIR graph (.nir)")
     _add_factory(parser)
+    _add_convention(parser)
     parser.add_argument("-o", "--output", required=True, metavar="FILE.nir", help="write the graph here")
     return parser
 
@@ -267,7 +270,13 @@ def _add_convention(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="state what the graph leaves open, e.g. dt=1e-4, reset=subtract",
+        help="state what the graph leaves open, e.g. dt=1e-4, reset=subtract, for one node NODE.reset=value, "
+        "or the exporter that wrote it, maker=NAME",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="ask for everything that the exporter's file does not hold, instead of assuming its defaults",
     )
 
 

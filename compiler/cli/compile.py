@@ -58,6 +58,8 @@ def compile_command(arguments: argparse.Namespace) -> int:
         done = compile_stages(
             request.graph, arguments.target, options, request.calibration, _print_stage, arguments.stop_after
         )
+    for item in done.network.assumptions:
+        print(f"snn-compile: {item.text}", file=sys.stderr)
     for warning in warnings_of(done):
         print(f"snn-compile: warning: {warning}", file=sys.stderr)
     if done.program is None:
@@ -146,6 +148,7 @@ def _options(arguments: argparse.Namespace, request: CompileRequest) -> Options:
         relax_timing=arguments.relax_timing,
         approximate=arguments.approximate,
         conventions=parse_conventions(arguments.convention),
+        strict=arguments.strict,
         provenance=request.provenance,
     )
 

@@ -50,7 +50,10 @@ def is_program(path: str | Path) -> bool:
 
 
 def parse_conventions(stated: Sequence[str]) -> dict[str, Any]:
-    """Parse `--convention key=value`; delays are written SOURCE:TARGET:STEPS and may be repeated."""
+    """Parse `--convention key=value`, and NODE.key=value for one node.
+
+    Delays are written SOURCE:TARGET:STEPS and may be repeated; other items are stated once.
+    """
     found: dict[str, Any] = {}
     for item in stated:
         key, equals, text = item.partition("=")
@@ -62,8 +65,24 @@ def parse_conventions(stated: Sequence[str]) -> dict[str, Any]:
                 raise CompileError(f"--convention {item}: write it as delays=SOURCE:TARGET:STEPS")
             found.setdefault("delays", {})[parts[0], parts[1]] = int(parts[2])
             continue
-        try:
-            found[key] = float(text)
-        except ValueError:
-            found[key] = text
+        key, _, text = item.rpartition("=") if "." in key else (key, equals, text)
+        node, _, own = key.rpartition(".")
+        if key in _WHOLE:
+            raise CompileError(f"--convention {item}: {key} is stated by node, as NODE.reset=value")
+        target = found.setdefault("nodes", {}).setdefault(node, {}) if node else found
+        value = _value(text)
+        if target.get(own, value) != value:
+            raise CompileError(f"--convention {item}: {key} is {target[own]} already; state it once")
+        target[own] = value
     return found
+
+
+_WHOLE = ("nodes", "readouts", "integers")
+"""Items of a contract that are mappings; a line of the command cannot hold them."""
+
+
+def _value(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text

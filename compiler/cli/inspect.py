@@ -6,18 +6,19 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from snn_compile.compiler.analysis.ambiguities import READERS, assumptions, differences
+from snn_compile.compiler.analysis.ambiguities import READERS, differences
 from snn_compile.compiler.cli.sensitivity_text import sensitivity_text
 from snn_compile.compiler.cli.text_table import Row, table_text
 from snn_compile.compiler.contract.contract import MEANING, Contract
-from snn_compile.compiler.contract.resolve import resolve
+from snn_compile.compiler.contract.resolve import resolution
+from snn_compile.compiler.contract.unheld import assumed_items, read_assumptions
 from snn_compile.compiler.network import Network
 from snn_compile.compiler.onnx.relu_network import RectifierNetwork
 from snn_compile.targets.errors import AmbiguousConvention, WrongProgram
 from snn_compile.targets.program.program import Program
 
 
-def inspection_json(graph: Any, name: str, stated: dict[str, Any]) -> dict[str, Any]:
+def inspection_json(graph: Any, name: str, stated: dict[str, Any], strict: bool = False) -> dict[str, Any]:
     """Return a graph's nodes, edges and contract, each item with how it was decided."""
     if isinstance(graph, Network):
         return _network_json(graph, name)
@@ -35,7 +36,7 @@ def inspection_json(graph: Any, name: str, stated: dict[str, Any]) -> dict[str, 
         "edges": [list(edge) for edge in graph.edges],
     }
     try:
-        contract, decided = resolve(graph, stated)
+        resolved = resolution(graph, stated, strict)
     except AmbiguousConvention as error:
         return {
             **found,
@@ -44,13 +45,16 @@ def inspection_json(graph: Any, name: str, stated: dict[str, Any]) -> dict[str, 
             "advice": str(error),
             "warnings": [],
         }
+    contract, decided, assumptions = resolved.contract, resolved.decided, resolved.assumptions
     apart = differences(graph, contract, decided)
     return {
         **found,
         "open": {},
         "contract": _contract_json(contract, decided),
         "differences": [item.json() for item in apart],
-        "warnings": [item.text() for item in apart] + list(assumptions(graph, stated)),
+        "assumed": assumed_items(assumptions),
+        "assumptions": [item.text for item in assumptions],
+        "warnings": [item.text() for item in apart],
     }
 
 
@@ -62,6 +66,7 @@ def program_json(program: Program, name: str) -> dict[str, Any]:
     except ValueError as error:
         raise WrongProgram(f"{name}: its provenance holds no contract ({error}); compile it again") from error
     head = {"schema", "version", "parameters"}
+    assumptions = read_assumptions(facts.get("assumed", ""))
     return {
         "schema": {"name": "snn-compile-inspect", "version": 1},
         "model": name,
@@ -72,6 +77,8 @@ def program_json(program: Program, name: str) -> dict[str, Any]:
             for key, value in values.items()
             if key not in head
         },
+        "assumed": assumed_items(assumptions),
+        "assumptions": [item.text for item in assumptions],
         "warnings": [program.mapping_note] if program.mapping_note else [],
     }
 
@@ -109,7 +116,8 @@ def inspection_text(result: dict[str, Any]) -> str:
             (key, str(item["value"]), item["decided"]) for key, item in result["contract"].items()
         ]
         text = f"{result['model']}, digest {result['program']['digest'][:12]}\n{result['description']}"
-        return text + table_text("Contract that it was compiled under", ("item", "value", "decided by"), rows)
+        text += table_text("Contract that it was compiled under", ("item", "value", "decided by"), rows)
+        return text + "".join(f"{line}\n" for line in result["assumptions"])
     rows = [
         (
             node["name"],
@@ -134,7 +142,8 @@ def inspection_text(result: dict[str, Any]) -> str:
     if "notes" in result:
         notes = ["artificial neurons: --calibrate DATA converts them to rates", *result["notes"]]
         return text + "".join(f"{note}\n" for note in notes)
-    warned = "".join(f"warning: {line}\n" for line in result["warnings"])
+    warned = "".join(f"{line}\n" for line in result.get("assumptions", []))
+    warned += "".join(f"warning: {line}\n" for line in result["warnings"])
     text += table_text("Contract", ("item", "value", "decided by"), rows) + warned
     return text + sensitivity_text(result["sensitivity"]) if "sensitivity" in result else text
 

@@ -95,7 +95,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
         model = load_model(arguments.model, source, input_shape=shape)
         with naming(arguments.model):
             stated = parse_conventions(arguments.convention)
-            result = inspection_json(model.graph, model.name, stated)
+            result = inspection_json(model.graph, model.name, stated, arguments.strict)
             if arguments.data and not result.get("open"):
                 data = (model_data(arguments.data, "test", model.data),)
                 result["sensitivity"] = sensitivity_json(model.graph, data, stated, arguments.max_mismatch)
@@ -109,12 +109,21 @@ def _export(arguments: argparse.Namespace) -> int:
     import nir
 
     from snn_compile.compiler.cli.model import load_model, torch_source
+    from snn_compile.compiler.contract.contract import attach
+    from snn_compile.compiler.contract.resolve import resolution
+    from snn_compile.compiler.frontends.read import naming
 
     check_writable(arguments.output, CompileError, arguments.model)
     model = load_model(arguments.model, torch_source(arguments), input_shape=arguments.input_shape)
 
     if not isinstance(model.graph, nir.NIRGraph):
         raise CompileError(f"{model.name} holds no NIR graph; snn-compile reads it as it is")
+    if arguments.convention or arguments.strict:
+        with naming(arguments.model):
+            found = resolution(model.graph, parse_conventions(arguments.convention), arguments.strict)
+        attach(model.graph, found.contract)
+        for item in found.assumptions:
+            print(f"snn-compile: {item.text}", file=sys.stderr)
 
     write_whole(arguments.output, lambda path: nir.write(path, model.graph), CompileError)
     print(f"snn-compile: graph written to {arguments.output}", file=sys.stderr)

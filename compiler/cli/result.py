@@ -12,6 +12,7 @@ from typing import Any
 from snn_compile.compiler.calibration.mixed_precision import Search
 from snn_compile.compiler.cli.pareto import front_json
 from snn_compile.compiler.cli.protocols import Report
+from snn_compile.compiler.network import Network
 from snn_compile.compiler.pipeline import Compilation
 from snn_compile.targets.program.program import Program
 
@@ -61,6 +62,11 @@ def quantization_json(done: Compilation) -> dict[str, Any]:
             for p in quantized.inputs
         },
     }
+
+
+def assumed_json(network: Network) -> dict[str, Any]:
+    """Return what was assumed of the file's exporter, by item, and a line for each with its option."""
+    return {"assumed": network.assumed, "assumptions": [item.text for item in network.assumptions]}
 
 
 def warnings_of(done: Compilation) -> list[str]:
@@ -120,6 +126,7 @@ def result_json(
             "values": json.loads(done.program.provenance["contract"]),
             "decided": dict(done.network.decided),
         },
+        **assumed_json(done.network),
         "warnings": warnings_of(done),
     }
 
@@ -128,6 +135,7 @@ def stage_json(done: Compilation, stage: str) -> dict[str, Any]:
     """Return the state of a compilation after a stage."""
     found: dict[str, Any] = {"schema": {"name": "snn-compile-stage", "version": 1}, "stage": stage}
     network = done.network
+    found |= assumed_json(network)
     latency = done.retimed.latency if done.retimed else {}
     delays = done.retimed.delay_steps if done.retimed else {}
     found["populations"] = [

@@ -80,7 +80,8 @@ class Contract:
 
     `delays` gives the logical delay in steps of edges (source node, target node) that are not 0; every
     cycle of the graph needs at least one. `nodes` overrides items for single neuron nodes. `v_init` is a
-    number, "v_leak" or "v_reset". `integers` gives the units of nodes that were trained as a chip's integers:
+    number, "v_leak" or "v_reset". `v_reset` replaces the nodes' own, which some exporters drop. `integers`
+    gives the units of nodes that were trained as a chip's integers:
     of a neuron node `scale` (threshold units of the chip per unit of the node) and `weight_bits` of its
     incoming weights, of an input node `scale` (messages), `message_bits` (0: spikes) and `signed`.
     """
@@ -102,6 +103,7 @@ class Contract:
     readouts: Mapping[str, Readout] = field(default_factory=dict)
     nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     integers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    v_reset: float | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.dt) and self.dt > 0):
@@ -113,6 +115,8 @@ class Contract:
             )
         for item in sorted(CHOICES.keys() - {"signal", "readout", "task"}):
             _check_choice(item, getattr(self, item))
+        for item in ("v_min", "v_init", "v_reset"):
+            _check_level(item, getattr(self, item))
         for edge, steps in self.delays.items():
             if not isinstance(steps, (int, float, np.number)) or steps < 0 or steps % 1 != 0:
                 raise CompileError(
@@ -121,12 +125,14 @@ class Contract:
                     edge=edge,
                     steps=steps,
                 )
-        unknown = {key for items in self.nodes.values() for key in items} - _PER_NODE
+        unknown = {key for items in self.nodes.values() for key in items} - PER_NODE
         if unknown:
-            raise CompileError(f"contract: nodes may override {sorted(_PER_NODE)}, not {sorted(unknown)}")
+            raise CompileError(f"contract: nodes may override {sorted(PER_NODE)}, not {sorted(unknown)}")
         for name, items in self.nodes.items():
             for item in items.keys() & CHOICES.keys():
                 _check_choice(item, items[item], f"contract of node {name!r}")
+            for item in items.keys() & {"v_min", "v_init", "v_reset"}:
+                _check_level(item, items[item], f"contract of node {name!r}")
         for name, items in self.integers.items():
             _check_integers(name, items)
 
@@ -146,11 +152,13 @@ class Contract:
         body["readouts"] = {name: read.plain() for name, read in self.readouts.items()}
         for item in ("nodes", "integers"):
             body[item] = {name: dict(items) for name, items in sorted(getattr(self, item).items())}
+        if self.v_reset is None:  # an item that came later stays out where it says nothing
+            del body["v_reset"]
         head = {"schema": SCHEMA, "version": SCHEMA_VERSION, "parameters": parameters}
         return json.dumps({**head, **body}, sort_keys=True)
 
 
-_PER_NODE = {
+PER_NODE = {
     "gain",
     "comparison",
     "reset",
@@ -161,7 +169,9 @@ _PER_NODE = {
     "spikes_per_step",
     "v_min",
     "v_init",
+    "v_reset",
 }
+"""Items that single nodes may override."""
 
 
 _INTEGERS: dict[str, tuple[type, ...]] = {
@@ -188,6 +198,15 @@ def _check_choice(item: str, value: object, where: str = "contract") -> None:
         raise CompileError(
             f"{where}: {item} is {value!r}; use one of {', '.join(CHOICES[item])}", item=item, value=value
         )
+
+
+def _check_level(item: str, value: object, where: str = "contract") -> None:
+    """Refuse a level of the membrane that is neither a number nor a word that the item takes."""
+    words = {"v_init": ("v_leak", "v_reset")}.get(item, (None,))
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if value not in words and not (number and np.isfinite(float(str(value)))):
+        known = ", ".join("none" if word is None else str(word) for word in words)
+        raise CompileError(f"{where}: {item} is {value!r}; use a number or {known}", item=item, value=value)
 
 
 def graph_digest(graph: Any) -> str:

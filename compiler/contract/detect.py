@@ -1,94 +1,189 @@
 """Detect which exporter wrote a NIR file, and which contract items that settles.
 
-Released exporters leave the step, the reset and the gain out of their files, but each leaves fingerprints:
-r = tau/dt, tau in steps, names of nodes. `detect` compares a graph with the fingerprints of every exporter in
-`exporters.py`. One match gives the items of the contract that this exporter's files mean, and the items that
-the file does not hold (snnTorch's reset, for example), which stay open until they are stated. Two matches
-stay open as well: they differ in the item `maker`. No match is None.
+Released exporters leave the step, the reset and the gain out of their files, but each keeps relations between
+the numbers of a node: r = tau/dt, tau in steps, r = (tau/dt) exp(-dt/tau). `detect` checks every node against
+the relations of every exporter in `exporters.py`: one node that an exporter cannot have written excludes it.
+An exporter is named where its relations hold, are more than chance, and no other exporter's hold as well with
+another meaning; if one does, both stay open, and differ in the item `maker`. Otherwise the result is None.
 
-`maker` is no item of the contract: it may be stated to choose between matches, and it takes the exporter's
-defaults for what the file does not hold. With `maker=none` nothing is detected.
+`maker` is no item of the contract: it states the exporter, and its convention then holds whatever the numbers
+say; where they say otherwise, the detection holds warnings. With `maker=none` nothing is detected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from snn_compile.compiler.contract.exporters import EXPORTERS
-from snn_compile.compiler.contract.fingerprints import Detection, Open, Traits, traits
+from snn_compile.compiler.contract.exporters import EXPORTERS, Check, Reading
+from snn_compile.compiler.contract.fingerprints import SPIKING, Traits, flat, kind, traits, walk
+from snn_compile.compiler.contract.unheld import PSEUDO, Unheld
 from snn_compile.targets.errors import CompileError
+
+WARNINGS_MAX = 4
+
+LEAKY = ("LIF", "CubaLIF", "LI", "CubaLI")
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A detected exporter: the `values` of the contract that it settles (and `nodes`, by node).
+
+    `evidence`: the reasons, in words. `unheld`: items that the file does not hold and nobody stated; the
+    values are the exporter's defaults. `candidates`: exporters whose files look alike and differ in meaning,
+    by name; then `values` holds what they agree on. `warnings`: numbers that contradict a stated exporter.
+    """
+
+    exporter: str
+    values: Mapping[str, Any]
+    evidence: tuple[str, ...]
+    unheld: tuple[Unheld, ...] = ()
+    candidates: Mapping[str, Detection] | None = None
+    warnings: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """Return in one line the exporter and the evidence."""
+        return f"written by {self.exporter}" + (f" ({'; '.join(self.evidence)})" if self.evidence else "")
 
 
 def detect(graph: Any, stated: Mapping[str, Any] | None = None) -> Detection | None:
     """Return the exporter of a NIR graph and the items that it settles, or None.
 
     `stated` are the user's items: a stated item is no longer open, its consequences are among the values, and
-    {"maker": name} takes that exporter's defaults for all open items. Raises CompileError if the stated
-    exporter is unknown or the graph does not match its files.
+    {"maker": name} settles the exporter. Raises CompileError if the stated exporter is unknown.
     """
     stated = dict(stated or {})
     wanted = stated.pop("maker", None)
     if wanted == "none":
         return None
-    if wanted is not None and wanted not in EXPORTERS:
-        names = ", ".join((*EXPORTERS, "none"))
-        raise CompileError(f"unknown exporter {wanted!r} (maker); known are {names}", maker=wanted)
-    seen, matches = traits(graph), {}
-    for name in EXPORTERS if wanted is None else (wanted,):
-        found = _match(name, seen, stated)
-        if found is not None and wanted is not None:
-            usual = {o.item: o.usual for o in found.open if o.usual is not None}
-            found = _match(name, seen, {**usual, **stated})
-            found = replace(found, defaults=tuple(usual)) if found else None
-        if found is not None:
-            matches[name] = _for_every_node(found, stated)
-    if wanted is not None and not matches:
-        raise CompileError(f"the graph does not match the files that {wanted} writes", maker=wanted)
-    if len(matches) < 2:
-        return next(iter(matches.values()), None)
-    return _undecided(matches)
+    seen = traits(graph)
+    if wanted is not None:
+        if wanted not in EXPORTERS:
+            names = ", ".join((*EXPORTERS, "none"))
+            raise CompileError(f"unknown exporter {wanted!r} (maker); known are {names}", maker=wanted)
+        return _as_written_by(wanted, graph, seen, stated)
+    fits = {name: check for name, check in _checks(seen).items() if check.named}
+    if seen is None or not any(check.sure for check in fits.values()):
+        return None
+    found = {name: _detection(name, check.evidence, seen, stated) for name, check in fits.items()}
+    first, *rest = found.values()
+    meaning = _meaning(seen, first.values)
+    if all(_meaning(seen, other.values) == meaning for other in rest):
+        return first if not rest else _joined(found)
+    return _undecided(found)
 
 
-def _match(name: str, seen: Traits | None, stated: Mapping[str, Any]) -> Detection | None:
-    try:
-        with np.errstate(all="ignore"):
-            return None if seen is None else EXPORTERS[name](seen, stated)
-    except (TypeError, ValueError, KeyError, AttributeError):
-        return None  # parameters of odd shapes: no exporter's, and lowering reports what is wrong
+def fitting(graph: Any) -> tuple[str, ...]:
+    """Return the exporters whose relations the numbers of a graph keep, if only by chance."""
+    return tuple(_checks(traits(graph)))
 
 
-def _for_every_node(found: Detection, stated: Mapping[str, Any]) -> Detection:
-    """Drop stated items from the values of single nodes: they hold for every node."""
-    nodes = {
-        name: kept
-        for name, items in found.values.get("nodes", {}).items()
-        if (kept := {key: value for key, value in items.items() if key not in stated})
+def _checks(seen: Traits | None) -> dict[str, Check]:
+    """Return the checks of the exporters that every node fits."""
+    if seen is None:
+        return {}
+    with np.errstate(all="ignore"):
+        checks = {name: exporter.check(seen) for name, exporter in EXPORTERS.items()}
+    return {name: check for name, check in checks.items() if not check.objections}
+
+
+def _as_written_by(name: str, graph: Any, seen: Traits | None, stated: Mapping[str, Any]) -> Detection:
+    if seen is None:  # no neurons, or numbers that lowering refuses by name
+        return _detection(name, ("stated",), Traits(dict(walk(graph))), stated)
+    with np.errstate(all="ignore"):
+        objections = EXPORTERS[name].check(seen).objections
+    warnings = [f"maker={name} is stated, and {text}" for text in objections[:WARNINGS_MAX]]
+    if len(objections) > WARNINGS_MAX:
+        warnings.append(f"maker={name} is stated, and {len(objections) - WARNINGS_MAX} more contradict it")
+    found = _detection(name, ("stated",), seen, stated)
+    return Detection(name, found.values, found.evidence, found.unheld, warnings=tuple(warnings))
+
+
+def _detection(name: str, evidence: tuple[str, ...], seen: Traits, stated: Mapping[str, Any]) -> Detection:
+    with np.errstate(all="ignore"):
+        reading = EXPORTERS[name].read(seen, stated)
+    by_node = stated.get("nodes", {})
+    left = (item.left(stated, by_node) for item in reading.unheld)
+    values = _settled(reading, seen, stated)
+    return Detection(name, values, evidence, tuple(item for item in left if item is not None))
+
+
+def _settled(reading: Reading, seen: Traits, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the items of a reading, with defaults for what is open and with what is stated."""
+    values = dict(reading.values)
+    nodes = {name: dict(reading.nodes.get(name, {})) for name in seen.neurons}
+    for name, items in nodes.items():
+        own = {u.item: u.nodes[name] for u in reading.unheld if name in u.nodes}
+        nodes[name] = {**{key: values[key] for key in _of_nodes(reading) if key in values}, **items, **own}
+    for item in reading.unheld:
+        if item.item not in PSEUDO and not item.nodes:
+            values[item.item] = item.value
+    for key in _of_nodes(reading):
+        held = [items[key] for name, items in nodes.items() if key in items and _has(seen, name, key)]
+        if held and held.count(values.get(key)) < max(map(held.count, held)):
+            values[key] = max(held, key=held.count)
+        values.setdefault(key, held[0] if held else None)
+    values |= {key: value for key, value in stated.items() if key not in ("nodes", *PSEUDO)}
+    kept = {
+        name: {k: v for k, v in items.items() if k not in stated and _has(seen, name, k) and v != values[k]}
+        for name, items in nodes.items()
     }
-    values = {key: value for key, value in found.values.items() if key != "nodes"}
-    return replace(found, values={**values, **({"nodes": nodes} if nodes else {})})
+    for name, items in stated.get("nodes", {}).items():
+        kept[name] = {**kept.get(name, {}), **items}
+    kept = {name: items for name, items in kept.items() if items}
+    return {**values, **({"nodes": kept} if kept else {})}
 
 
-def _undecided(matches: Mapping[str, Detection]) -> Detection:
+def _of_nodes(reading: Reading) -> list[str]:
+    """Items that a reading settles or leaves open by node."""
+    items = [key for own in reading.nodes.values() for key in own]
+    return list(dict.fromkeys([*items, *(u.item for u in reading.unheld if u.nodes)]))
+
+
+def _has(seen: Traits, name: str, item: str) -> bool:
+    """Whether an item means anything for a neuron."""
+    what = kind(seen.neurons[name])
+    if item in ("reset", "reset_timing", "comparison", "spikes_per_step", "v_min", "v_reset"):
+        return what in SPIKING
+    return what.startswith("Cuba") if item in ("current_decay", "update_order") else True
+
+
+def _meaning(seen: Traits, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the items mean for every neuron, without the differences that change nothing."""
+    found: dict[str, Any] = {"delays": values.get("delays", {})}
+    for name, node in seen.neurons.items():
+        own = {**values, **values.get("nodes", {}).get(name, {})}
+        words = {
+            k: v for k, v in own.items() if k not in ("nodes", "delays", "time_unit") and _has(seen, name, k)
+        }
+        if kind(node) not in LEAKY:
+            gain = flat(node, "r") * own["dt"] if own["gain"] == "as_written" else np.ones(1)
+            words |= {"dt": 0.0, "rule": "", "gain": tuple(np.unique(np.round(gain, 6)))}
+        start = own["v_init"]
+        words["v_init"] = tuple(flat(node, start) if isinstance(start, str) else np.array([start]))
+        words["v_init"] = words["v_init"] if any(words["v_init"]) else ()
+        found[name] = words
+    return found
+
+
+def _joined(found: Mapping[str, Detection]) -> Detection:
+    """Return several exporters' detections that mean the same as one."""
+    first = next(iter(found.values()))
+    evidence = tuple(f"{name}: {'; '.join(item.evidence)}" for name, item in found.items())
+    unheld = {(u.item, tuple(u.nodes)): u for item in found.values() for u in item.unheld}
+    return Detection(" or ".join(found), first.values, evidence, tuple(unheld.values()))
+
+
+def _undecided(found: Mapping[str, Detection]) -> Detection:
     """Return the items on which several exporters agree, with the exporter open."""
-    first, *rest = matches.values()
+    first, *rest = found.values()
     agreed = {
         item: value
         for item, value in first.values.items()
         if all(item in other.values and other.values[item] == value for other in rest)
     }
-    interpretations = {
-        name: ", ".join(f"{k} {v}" for k, v in found.values.items() if k not in agreed and k != "nodes")
-        or "the same items, other open ones"
-        for name, found in matches.items()
-    }
-    return Detection(
-        " or ".join(matches),
-        agreed,
-        tuple(f"{name}: {'; '.join(found.evidence)}" for name, found in matches.items()),
-        open=(Open("maker", interpretations),),
-        candidates=tuple(matches.values()),
-    )
+    evidence = tuple(f"{name}: {'; '.join(item.evidence)}" for name, item in found.items())
+    return Detection(" or ".join(found), agreed, evidence, candidates=dict(found))

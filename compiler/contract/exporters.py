@@ -1,259 +1,398 @@
-"""Exporters of NIR files: how each is recognised, and what its files mean.
+"""Exporters of NIR files: how the files of each are recognised, and what they mean.
 
-One function per exporter, from the traits of a graph and the user's stated items to a `Detection` or None.
-What the released exporters write and mean was established by running them: tests/data/frameworks holds their
-files with the frameworks' spikes, docs/interop.md the results. spyx 1.0.0 was run as well, but no file kept.
+Per exporter, `check` lists the relations that its files keep and a graph breaks, node by node, and says
+whether the relations that hold are enough to name it; `read` gives what its files mean, node by node, with
+the items that they do not hold. What the released exporters write and mean was established by running them:
+tests/data/frameworks holds their files with the frameworks' spikes, docs/interop.md the results. spyx 1.0.0
+was run as well, but no file kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from snn_compile.compiler.contract.fingerprints import (
-    PARAMETERS,
-    Detection,
+    SPIKING,
     Float,
-    Open,
     Traits,
     common,
-    same,
+    flat,
+    foreign,
+    kind,
+    unequal,
 )
+from snn_compile.compiler.contract.unheld import Unheld
 
-Rule = Callable[[Traits, Mapping[str, Any]], Detection | None]
-
-SAME_STEP = {"reset_timing": "same_step", "spikes_per_step": "one", "current_decay": "before"}
-
-
-def _found(
-    exporter: str,
-    values: Mapping[str, Any],
-    evidence: list[str],
-    stated: Mapping[str, Any],
-    items: tuple[Open, ...] = (),
-    assumed: tuple[str, ...] = (),
-) -> Detection:
-    """Build a Detection; stated items are neither open nor taken from the exporter."""
-    answered = {o.item: stated[o.item] for o in items if o.item in stated}
-    if answered.get("v_min") == "none":
-        answered["v_min"] = None
-    left = tuple(o for o in items if o.item not in stated)
-    settled = {k: stated.get(k, v) for k, v in values.items()} | answered
-    return Detection(exporter, settled, tuple(evidence), assumed, left)
+STEP = 1e-4
+"""dt of snnTorch, and the default of spikingjelly's exporter."""
 
 
-def _step(traits: Traits) -> float | None:
-    """Return the dt for which every r is tau/dt and every w_in tau_syn/dt, or None."""
-    parts = [traits.all("tau", "LIF") / traits.all("r", "LIF")]
-    parts += [traits.all("tau_mem", "CubaLIF") / traits.all("r", "CubaLIF")]
-    parts += [traits.all("tau_syn", "CubaLIF") / traits.all("w_in", "CubaLIF")]
-    return common(np.concatenate(parts))
+@dataclass(frozen=True)
+class Check:
+    """Relations of an exporter's files that a graph breaks, and what speaks for it.
+
+    `sure`: whether that is enough to name the exporter, if nothing else could have written the file.
+    """
+
+    objections: tuple[str, ...]
+    evidence: tuple[str, ...] = ()
+    named: bool = False
+    sure: bool = False
 
 
-def snntorch(traits: Traits, stated: Mapping[str, Any]) -> Detection | None:
-    """r = tau/dt and w_in = tau_syn/dt with dt = 1e-4; the file holds v_reset 0 whatever the reset is."""
-    if traits.inputs != ["input"] or set(map(_kind, traits.neurons.values())) - {"LIF", "CubaLIF"}:
-        return None
-    with np.errstate(divide="ignore", invalid="ignore"):
-        dt = _step(traits)
-    if dt != 1e-4 or traits.all("v_leak").any() or traits.all("v_reset").any():
-        return None
-    reset = Open(
-        "reset",
-        {
-            "subtract": "a spike takes the threshold off, one step later (reset_mechanism 'subtract')",
-            "value": "a spike clears the membrane, one step later (reset_mechanism 'zero')",
-            "none": "the membrane goes on (reset_mechanism 'none')",
-        },
-        usual="subtract",
-        hint="and reset_timing=pending if the layers were made with reset_delay=False",
-    )
-    values: dict[str, Any] = {"dt": dt, "rule": "euler", "gain": "as_written", "comparison": ">"}
-    values |= SAME_STEP | {"update_order": "synapse_first", "reset_timing": "next_after", "v_init": 0.0}
-    if stated.get("reset") == "value":
+@dataclass(frozen=True)
+class Reading:
+    """What a graph means as an exporter's file: items of the contract, by node where they differ."""
+
+    values: Mapping[str, Any]
+    nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    unheld: tuple[Unheld, ...] = ()
+
+
+Stated = Mapping[str, Any]
+"""Items that the user states; under `nodes` by node."""
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """An exporter: its name, and the two functions that the docstring of this file describes."""
+
+    name: str
+    check: Callable[[Traits], Check]
+    read: Callable[[Traits, Stated], Reading]
+
+
+def _stated(stated: Stated, node: str, item: str, default: Any) -> Any:
+    own = stated.get("nodes", {}).get(node, {})
+    return own.get(item, stated.get(item, default))
+
+
+def _same_step(comparison: str, reset: str, **more: Any) -> dict[str, Any]:
+    values = {"comparison": comparison, "reset": reset, "reset_timing": "same_step", "v_init": 0.0}
+    settled = {"update_order": "synapse_first", "current_decay": "before", "spikes_per_step": "one"}
+    return {**values, **settled, **more}
+
+
+def _open(
+    item: str, nodes: Mapping[str, Any], others: Mapping[Any, str], alone: bool = False
+) -> tuple[Unheld, ...]:
+    """Return the item, open of nodes with a default each; nothing if there are none."""
+    values = list(nodes.values())
+    return (Unheld(item, max(values, key=values.count), others, dict(nodes), alone),) if values else ()
+
+
+def _zero(traits: Traits, *keys: str) -> list[str]:
+    return [
+        line
+        for name, node in traits.neurons.items()
+        for key in keys
+        for line in unequal(name, key, flat(node, key), 0.0, "and 0 is what is written")
+    ]
+
+
+def _one(traits: Traits, *keys: str) -> list[str]:
+    return [
+        line
+        for name, node in traits.neurons.items()
+        for key in keys
+        for line in unequal(name, key, flat(node, key), 1.0, "which")
+    ]
+
+
+def _tau(node: Any) -> Float:
+    return flat(node, "tau") if hasattr(node, "tau") else flat(node, "tau_mem")
+
+
+def _wide(a: Float, b: Float) -> tuple[Float, Float]:
+    first, second = np.broadcast_arrays(a, b)
+    return first, second
+
+
+# snnTorch: r = tau/dt and w_in = tau_syn/dt with dt = 1e-4; v_reset is 0 whatever the reset is.
+
+
+def _check_snntorch(traits: Traits) -> Check:
+    found = foreign(traits, "Affine Linear Conv2d AvgPool2d Flatten LIF CubaLIF", "snntorch")
+    for name, node in traits.of("LIF", "CubaLIF").items():
+        found += unequal(name, "r", *_wide(flat(node, "r"), _tau(node) / STEP), "tau/dt with dt = 0.0001")
+        if kind(node) == "CubaLIF":
+            w_in, wanted = _wide(flat(node, "w_in"), flat(node, "tau_syn") / STEP)
+            found += unequal(name, "w_in", w_in, wanted, "tau_syn/dt with dt = 0.0001")
+    found += _zero(traits, "v_leak", "v_reset")
+    gains = [*(flat(node, "r") for node in traits.neurons.values())]
+    evidence = [
+        "r = tau/dt" + (" and w_in = tau_syn/dt" if traits.of("CubaLIF") else "") + " with dt = 0.0001"
+    ]
+    evidence += ["v_leak and v_reset are 0", "the ports are named input and output"]
+    telling = any((np.abs(r - 1) > 1e-3).any() for r in gains)
+    return Check(tuple(found), tuple(evidence), traits.extracted, traits.extracted and telling)
+
+
+def _read_snntorch(traits: Traits, stated: Stated) -> Reading:
+    spiking = traits.of(*SPIKING)
+    resets = {n: _stated(stated, n, "reset", "subtract") for n in spiking}
+    timing = {}
+    for name, reset in resets.items():
         # Leaky clears v before it integrates; Synaptic and the recurrent layers lose the step's input.
-        early = [n for n in traits.of("LIF") if not traits.recurrent(n)]
-        values["nodes"] = {name: {"reset_timing": "next_before"} for name in early}
-    evidence = ["r = tau/dt" + (" and w_in = tau_syn/dt" if traits.of("CubaLIF") else "") + " with dt = 1e-4"]
-    evidence += ["v_leak and v_reset are 0", "the input is named 'input'"]
-    assumed = ("resets act one step late (reset_delay=True)",) if "reset_timing" not in stated else ()
-    return _found("snntorch", values, evidence, stated, (reset,), assumed)
+        early = reset == "value" and kind(spiking[name]) == "LIF" and not traits.recurrent(name)
+        if reset != "none":
+            timing[name] = "next_before" if early else "next_after"
+    words = {"value": "the layers have reset_mechanism='zero'", "none": "they have reset_mechanism='none'"}
+    delay = "the layers have reset_delay=False"
+    late = {n: timing[n] for n in timing if resets[n] == "subtract"}
+    cleared = {n: timing[n] for n in timing if resets[n] != "subtract"}
+    unheld = _open("reset", dict.fromkeys(spiking, "subtract"), words)
+    unheld += _open("reset_timing", late, {"pending": delay}, bool(cleared))
+    unheld += _open("reset_timing", cleared, {"same_step": delay}, bool(late))
+    values = _same_step(">", "subtract", reset_timing="next_after")
+    return Reading({"dt": STEP, "rule": "euler", "gain": "as_written", **values}, {}, unheld)
 
 
-def spikingjelly(traits: Traits, stated: Mapping[str, Any]) -> Detection | None:
-    """Uniform arrays per layer, dt in r and w_in; names from torch.fx, where 'input' cannot occur."""
-    if len(traits.inputs) != 1 or traits.inputs == ["input"]:
+# spikingjelly: one number per layer, dt in r and w_in; names from torch.fx.
+
+
+def _steps(node: Any) -> Float:
+    """Return the dt that a node of spikingjelly holds, by neuron; empty if it holds none (decay_input)."""
+    r = flat(node, "r")
+    if kind(node) == "IF":
+        return 1 / r
+    if kind(node) == "CubaLIF":
+        synapse, w_in = _wide(flat(node, "tau_syn"), flat(node, "w_in"))
+        return np.concatenate([np.divide(*_wide(_tau(node), r)), synapse / w_in])
+    return np.zeros(0) if kind(node) != "LIF" or common(r) == 1 else np.divide(*_wide(_tau(node), r))
+
+
+def _spikingjelly_dt(traits: Traits) -> float | None:
+    held = [steps for node in traits.of(*SPIKING).values() if (steps := _steps(node)).size]
+    if not held:
         return None
-    if set(map(_kind, traits.neurons.values())) - {"LIF", "CubaLIF", "IF"}:
-        return None
-    uniform = all(
-        np.ptp(np.asarray(getattr(node, key), np.float64)) == 0
-        for node in traits.neurons.values()
-        for key in PARAMETERS
-        if getattr(node, key, None) is not None
+    values = np.concatenate(held)
+    return common(values) or float(f"{np.median(values):.5g}")
+
+
+def _check_spikingjelly(traits: Traits) -> Check:
+    found = foreign(traits, "Affine Linear Conv1d Conv2d AvgPool2d Flatten IF LIF CubaLIF", "spikingjelly")
+    dt = _spikingjelly_dt(traits)
+    for name, node in traits.neurons.items():
+        for key in ("tau", "tau_mem", "tau_syn", "r", "w_in", "v_leak", "v_threshold", "v_reset"):
+            values = flat(node, key)
+            found += unequal(name, key, values, values[:1], "and one number per layer, which")
+        if kind(node) == "LIF":
+            leak, reset = _wide(flat(node, "v_leak"), flat(node, "v_reset"))
+            found += unequal(name, "v_leak", leak, reset, "v_reset, which it equals,")
+        if kind(node) == "CubaLIF":
+            found += unequal(name, "v_leak", flat(node, "v_leak"), 0.0, "and 0 is what is written")
+        if dt is not None:
+            found += unequal(name, "dt in r and w_in", _steps(node), dt, "and that of the other nodes")
+    nodes = traits.of("LIF").values()
+    short = all((1 < flat(n, "tau") / STEP).all() and (flat(n, "tau") / STEP < 10).all() for n in nodes)
+    port = next(iter(traits.inputs), "")
+    evidence = [f"the input is named {port!r}, as torch.fx names it", "one number per layer"]
+    held = f"r and w_in hold dt = {dt:g}" if dt else "r = 1 and v_leak = v_reset (decay_input)"
+    sure = traits.mangled or (traits.traced and (dt == STEP if dt else short))
+    return Check(tuple(found), (*evidence, held), traits.traced, sure)
+
+
+def _read_spikingjelly(traits: Traits, stated: Stated) -> Reading:
+    dt = _spikingjelly_dt(traits)
+    values = _same_step(">=", "value", v_init="v_reset")
+    values |= {"dt": STEP if dt is None else dt, "rule": "euler", "gain": "as_written"}
+    leaky = traits.of("LIF")
+    other = {"DT": "export_to_nir was called with dt=DT"}
+    return Reading(values, {}, (Unheld("dt", STEP, other),) if dt is None and leaky else ())
+
+
+# Norse: r = w_in = 1, and time constants a thousand times too small, as to_nir writes its dt / tau_inv.
+
+
+def _check_norse(traits: Traits) -> Check:
+    found = foreign(traits, "Affine Conv2d LIF CubaLIF LI IF", "norse")
+    found += _one(traits, "r", "w_in") + _zero(traits, "v_reset")
+    taus = np.concatenate([np.zeros(0), *(flat(n, k) for n in traits.neurons.values() for k in _TAUS)])
+    for name, node in traits.neurons.items():
+        for key in _TAUS:
+            if (slow := flat(node, key)[flat(node, key) >= 1e-3]).size:
+                found.append(
+                    f"node {name!r}: {key} is {slow[0]:.6g}, which is {slow[0] * 1e3:.4g} s in norse"
+                )
+    evidence = ["r = 1" + (" and w_in = 1" if traits.of("CubaLIF") else "")]
+    if taus.size:
+        evidence.append("time constants are seconds times 1e-3")
+    evidence += ["the input has a batch dimension"] if traits.leading else []
+    evidence += ["nodes carry the numbers of a Sequential"] if traits.numbered else []
+    near = bool(taus.size) and taus.min() >= 5e-7 and taus.max() < 1e-4
+    sure = traits.extracted and (
+        near and (traits.leading or traits.numbered) or traits.leading and not taus.size
     )
-    lif = traits.of("LIF").values()
-    leaks = all(np.array_equal(node.v_leak, node.v_reset) for node in lif)
-    if not uniform or not leaks or traits.all("v_leak", "CubaLIF").any():
-        return None
-    divided = [node for node in lif if not same(np.ravel(node.r), 1.0)]
-    steps = [np.ravel(node.tau) / np.ravel(node.r) for node in divided]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        steps += [1 / traits.all("r", "IF")]
-        steps += [traits.all("tau_mem", "CubaLIF") / traits.all("r", "CubaLIF")]
-        steps += [traits.all("tau_syn", "CubaLIF") / traits.all("w_in", "CubaLIF")]
-    known: Float = np.concatenate([np.zeros(0), *steps])
-    dt, traced = common(known), traits.inputs == ["input_1"]
-    if known.size and (dt is None or not (traced or dt == 1e-4)) or not known.size and not traced:
-        return None
-    values: dict[str, Any] = {"rule": "euler", "gain": "as_written", "comparison": ">=", "reset": "value"}
-    values |= SAME_STEP | {"update_order": "synapse_first", "v_init": "v_reset"}
-    evidence = [f"the input is named {traits.inputs[0]!r}, as torch.fx names it", "one number a layer"]
-    items: tuple[Open, ...] = ()
-    if dt is not None:
-        values["dt"] = dt
-        evidence.append(f"r and w_in hold dt = {dt:g}")
-    else:
-        evidence.append("r = 1 and v_leak = v_reset (decay_input)")
-        interpretations = {1e-4: "the exporter's default", "...": "what its argument dt was"}
-        items = (Open("dt", interpretations, usual=1e-4),)
-    return _found("spikingjelly", values, evidence, stated, items)
+    return Check(tuple(found), tuple(evidence), traits.extracted, sure)
 
 
-def norse(traits: Traits, stated: Mapping[str, Any]) -> Detection | None:
-    """r = w_in = 1, and time constants a thousand times too small: to_nir writes dt/tau_inv, dt 1e-3."""
-    if traits.inputs != ["input"] or not traits.kinds <= {"Affine", "LIF", "CubaLIF", "LI", "IF"}:
-        return None
-    ones = np.concatenate([traits.all("r"), traits.all("w_in")])
-    tau = np.concatenate([traits.all(key) for key in ("tau", "tau_mem", "tau_syn")])
-    if not same(ones, 1.0) or traits.all("v_reset").any():
-        return None
-    if tau.size and not (tau.min() >= 1e-6 * (1 - 1e-5) and tau.max() < 1e-4):
-        return None
-    if not tau.size and not (traits.leading and traits.numbered):
-        return None
-    values: dict[str, Any] = {"rule": "euler", "comparison": ">", "reset": "value", "gain": "as_written"}
+_TAUS = ("tau", "tau_mem", "tau_syn")
+
+
+def _read_norse(traits: Traits, stated: Stated) -> Reading:
     # A step is 1e-3 s and the file's unit is 1000 s, so a step is 1e-6 of the file's time constants.
-    values |= SAME_STEP | {
-        "dt": 1e-6 if tau.size else 1e-3,
-        "update_order": "synapse_first",
-        "v_init": "v_leak",
-    }
+    leaky = traits.of("LIF", "CubaLIF", "LI", "CubaLI")
+    values = {"dt": 1e-6 if leaky else 1e-3, "rule": "euler", "gain": "as_written"}
+    values |= _same_step(">", "value", v_init="v_leak")
     nodes: dict[str, dict[str, Any]] = {n: {"gain": "unit", "v_init": 0.0} for n in traits.of("IF")}
     nodes |= {n: {"gain": "unit", "current_decay": "after"} for n in traits.of("CubaLIF")}
-    evidence = [
-        "r = 1" + (" and w_in = 1" if traits.of("CubaLIF") else ""),
-        "only Affine between the neurons",
-    ]
-    if tau.size:
-        evidence.append("time constants between 1e-6 and 1e-4, which are seconds times 1e-3")
-    else:
-        evidence.append("the input has a batch dimension")
-    assumed = ("to_nir's default dt of 1e-3 s", "v_reset 0, as NIR reads a missing v_reset")
-    return _found("norse", {**values, "nodes": nodes}, evidence, stated, assumed=assumed)
+    step = {"DT": "the cells' dt times that of to_nir (1e-3 each) is DT"}
+    spiking, box = traits.of(*SPIKING), traits.of("LIF")
+    unheld: tuple[Unheld, ...] = (Unheld("dt", 1e-6, step),) if leaky else ()
+    method = {"subtract": "LIFBoxCell has reset_method=reset_subtract"}
+    unheld += _open("reset", dict.fromkeys(box, "value"), method, len(box) < len(spiking))
+    unheld += _open("v_reset", dict.fromkeys(spiking, 0.0), {"V": "the cells have v_reset=V"})
+    return Reading(values, nodes, unheld)
 
 
-def sinabs(traits: Traits, stated: Mapping[str, Any]) -> Detection | None:
-    """tau in steps, r = 1; the reset, the spikes per step and the input's divisor are lost."""
-    layers = {"Affine", "Conv1d", "Conv2d", "SumPool2d", "Flatten", "LIF", "LI", "IF"}
-    if traits.inputs != ["input"] or not traits.kinds <= layers or not traits.numbered:
-        return None
-    tau = traits.all("tau")
-    full = all(np.ndim(node.v_threshold) > 0 for node in traits.of("IF").values())
-    if not same(traits.all("r"), 1.0) or traits.all("v_leak").any() or traits.all("v_reset").any():
-        return None
-    if (tau.size and tau.min() < 1) or not full:
-        return None
-    image = bool(traits.kinds & {"SumPool2d", "Conv1d", "Conv2d"})
-    if not (traits.leading or image and traits.of("IF")):
-        return None
-    values: dict[str, Any] = {"dt": 1.0, "time_unit": "step", "rule": "exponential", "comparison": ">="}
-    values |= {"reset_timing": "same_step", "v_init": 0.0, "update_order": "synapse_first"}
-    values["current_decay"] = "before"
-    spiking = traits.of("LIF", "IF")
-    items = []
-    if traits.of("LIF"):
-        norm = {"norm": "the input times 1 - decay (norm_input=True)", "unit": "the input as it is"}
-        items.append(Open("gain", norm, usual="norm"))
-        values["nodes"] = {n: {"gain": "unit"} for n in traits.of("IF", "LI")}
-    else:
-        values["gain"] = "unit"
-    if spiking:
-        many = "floor(v/threshold) spikes in one step, sent as a number (MultiSpike)"
-        items += [
-            Open("spikes_per_step", {"floor": many, "one": "at most one (SingleSpike)"}, usual="floor"),
-            Open("reset", {"subtract": "the threshold for each spike", "value": "to 0"}, usual="subtract"),
-            Open("v_min", {"none": "no clip", "...": "min_v_mem, after the reset"}, usual="none"),
-        ]
-    evidence = ["r = 1 and v_leak = 0"]
-    evidence += ["time constants of a step and more"] if tau.size else []
+# sinabs: tau in steps, r = 1; the reset, the spikes per step and the input's divisor are lost.
+
+
+def _check_sinabs(traits: Traits) -> Check:
+    found = foreign(traits, "Affine Conv1d Conv2d SumPool2d Flatten LIF LI IF", "sinabs")
+    found += _one(traits, "r") + _zero(traits, "v_leak", "v_reset")
+    for name, node in traits.neurons.items():
+        if (fast := flat(node, "tau")[flat(node, "tau") < 1]).size:
+            found.append(f"node {name!r}: tau is {fast[0]:.6g}; sinabs counts it in steps, 1 and more")
+        if kind(node) == "IF" and _single(traits, name):
+            found.append(f"node {name!r}: one threshold for all neurons, where sinabs writes one for each")
+    tau, image = traits.of("LIF", "LI"), "SumPool2d" in map(kind, traits.inner.values())
+    evidence = ["r = 1 and v_leak = 0"] + (["time constants of a step and more"] if tau else [])
     evidence += ["the input has a dimension too many"] if traits.leading else []
-    evidence += ["convolution or sum pooling before IF of the layer's shape"] if image else []
-    return _found(
-        "sinabs", values, evidence, stated, tuple(items), ("no synaptic time constant (it is dropped)",)
-    )
+    evidence += ["sum pooling"] if image else []
+    evidence += ["nodes carry the numbers of a Sequential"] if traits.numbered else []
+    named = traits.leading or image or traits.numbered
+    sure = traits.extracted and (named if tau else traits.leading or image and traits.numbered)
+    return Check(tuple(found), tuple(evidence), traits.extracted, sure)
 
 
-def rockpool(traits: Traits, stated: Mapping[str, Any]) -> Detection | None:
-    """r = (tau/dt) exp(-dt/tau), which is no gain; w_in = 1."""
+def _single(traits: Traits, name: str) -> bool:
+    """Whether a node has one threshold for a layer of several neurons, or for one of unknown size."""
+    shape = np.shape(traits.nodes[name].v_threshold)
+    before: list[Any] = [traits.nodes.get(a) for a, b in traits.edges if b == name]
+    rows = [np.shape(node.weight)[0] for node in before if kind(node) in ("Affine", "Linear")]
+    return shape == () or (shape == (1,) and any(n > 1 for n in rows))
+
+
+def _read_sinabs(traits: Traits, stated: Stated) -> Reading:
+    spiking = traits.of(*SPIKING)
+    values = _same_step(">=", "subtract", spikes_per_step="floor", gain="unit")
+    values |= {"dt": 1.0, "time_unit": "step", "rule": "exponential"}
+    lif, li = traits.of("LIF"), traits.of("LI")
+    norm = {"unit": "LIF has norm_input=False"} if lif else {}
+    norm |= {"norm": "ExpLeak has norm_input=True"} if li else {}
+    gains = dict.fromkeys(lif, "norm") | dict.fromkeys(li, "unit")
+    unheld = _open("gain", gains, norm, bool(lif and li) or len(lif) < len(spiking))
+    single = {"one": "the layers have spike_fn=SingleSpike"}
+    unheld += _open("spikes_per_step", dict.fromkeys(spiking, "floor"), single)
+    cleared = {"value": "the layers have reset_fn=MembraneReset()"}
+    unheld += _open("reset", dict.fromkeys(spiking, "subtract"), cleared)
+    clip = {"V": "the layers have min_v_mem=V"}
+    unheld += _open("v_min", dict.fromkeys(spiking, None), clip)
+    return Reading(values, {}, (*unheld, *((Unheld("tau_syn", "none"),) if lif or li else ())))
+
+
+# rockpool: r = (tau/dt) exp(-dt/tau), which is no gain; w_in = 1.
+
+
+def _rockpool_steps(node: Any) -> Float:
+    """Return the dt of rockpool by neuron, the root of r = (tau/dt) exp(-dt/tau)."""
     from scipy.special import lambertw
 
-    if set(map(_kind, traits.neurons.values())) - {"LIF", "CubaLIF", "LI"}:
-        return None
-    tau = np.concatenate([traits.all("tau"), traits.all("tau_mem")])
-    r = np.concatenate([traits.all("r", "LIF", "LI"), traits.all("r", "CubaLIF")])
-    if tau.size != r.size or tau.min() <= 0 or r.min() <= 0:
-        return None
-    if traits.all("v_leak").any() or not same(np.append(traits.all("w_in"), 1.0), 1.0):
-        return None
-    dt = common(tau * lambertw(1 / r).real)
-    named = any("Torch" in name for name in traits.neurons)
-    if dt is None or not (named or np.ptp(tau) > 1e-3 * tau.max() or dt == 1e-3):
-        return None
-    values: dict[str, Any] = {"dt": dt, "rule": "exponential", "comparison": ">=", "reset": "subtract"}
-    values |= {"reset_timing": "same_step", "spikes_per_step": "floor", "update_order": "synapse_first"}
-    values |= {"current_decay": "before", "v_init": 0.0, "gain": "decayed"}
-    nodes = {name: {"gain": "unit"} for name in traits.of("LIF")}
-    evidence = [f"r = (tau/dt) exp(-dt/tau) with dt = {dt:g} for every neuron", "v_leak = 0, w_in = 1"]
-    evidence += ["nodes are named after rockpool's modules"] if named else []
-    assumed = ("no bias and no recurrent weights (the exporter drops both)",)
-    return _found("rockpool", {**values, "nodes": nodes}, evidence, stated, assumed=assumed)
+    tau, r = _wide(_tau(node), flat(node, "r"))
+    found: Float = tau * lambertw(1 / r).real
+    return found
 
 
-def spyx(traits: Traits, stated: Mapping[str, Any]) -> Detection | None:
-    """r is the decay: r = 1 - dt/tau, nodes layer_0, layer_1, ...; a spike is sent one step late.
-
-    Only LIF: a CubaLIF's gains (none) and the recurrent sub-graphs (the input enters the recurrent
-    weights) cannot be expressed by the contract.
-    """
-    if set(map(_kind, traits.neurons.values())) != {"LIF"} or any("." in name for name in traits.nodes):
-        return None
-    if not all(name.startswith("layer_") for name in traits.neurons):
-        return None
-    dt = common((1 - traits.all("r")) * traits.all("tau"))
-    if dt is None or dt <= 0 or traits.all("v_leak").any():
-        return None
-    values: dict[str, Any] = {"dt": dt, "rule": "euler", "gain": "unit", "comparison": ">", "v_init": 0.0}
-    values |= SAME_STEP | {"reset": "subtract", "reset_timing": "next_after", "update_order": "synapse_first"}
-    inner = {(a, b) for a, b in traits.edges if a in traits.neurons and _kind(traits.nodes[b]) != "Output"}
-    values["delays"] = dict.fromkeys(sorted(inner), 1)
-    evidence = [f"r = 1 - dt/tau with dt = {dt:g}", "nodes are named layer_0, layer_1, ..."]
-    assumed = ("spikes of the last layer stand one step before spyx returns them",)
-    return _found("spyx", values, evidence, stated, assumed=assumed)
+def _rockpool_dt(traits: Traits) -> float | None:
+    held = [_rockpool_steps(node) for node in traits.neurons.values() if _tau(node).size]
+    values = np.concatenate([np.zeros(0), *held])
+    return (common(values) or float(f"{np.median(values):.5g}")) if values.size else None
 
 
-def _kind(node: Any) -> str:
-    return type(node).__name__
+def _check_rockpool(traits: Traits) -> Check:
+    found = foreign(traits, "Affine Linear LIF CubaLIF LI", "rockpool")
+    found += _one(traits, "w_in") + _zero(traits, "v_leak", "v_reset")
+    dt = _rockpool_dt(traits)
+    taus = [_tau(node) for node in traits.neurons.values()]
+    for name, node in traits.neurons.items():
+        if dt is not None and _tau(node).size:
+            tau, r = _wide(_tau(node), flat(node, "r"))
+            says = f"(tau/dt) exp(-dt/tau) with dt = {dt:g}"
+            found += unequal(name, "r", r, tau / dt * np.exp(-dt / tau), says)
+    named = any("Torch" in name for name in traits.inner)
+    tau = np.concatenate([np.zeros(0), *taus])
+    several = tau.size > 1 and np.ptp(tau) > 1e-3 * tau.max()
+    evidence = [f"r = (tau/dt) exp(-dt/tau) with dt = {dt:g}" if dt else "no time constants"]
+    evidence += ["v_leak = 0 and w_in = 1"] + (["nodes are named after rockpool's modules"] if named else [])
+    sure = traits.extracted and dt is not None and (named or several or _plain(dt))
+    return Check(tuple(found), tuple(evidence), traits.extracted, sure)
 
 
-EXPORTERS: dict[str, Rule] = {
-    "norse": norse,
-    "rockpool": rockpool,
-    "sinabs": sinabs,
-    "snntorch": snntorch,
-    "spikingjelly": spikingjelly,
-    "spyx": spyx,
+def _plain(dt: float) -> bool:
+    """Whether dt is 1, 2, 2.5 or 5 times a power of ten, which a relation of chance does not give."""
+    return f"{dt:.4e}".split("e")[0] in ("1.0000", "2.0000", "2.5000", "5.0000")
+
+
+def _read_rockpool(traits: Traits, stated: Stated) -> Reading:
+    values = _same_step(">=", "subtract", spikes_per_step="floor", gain="decayed")
+    values |= {"dt": _rockpool_dt(traits) or 1e-3, "rule": "exponential"}
+    nodes = {name: {"gain": "unit"} for name in traits.of("LIF", "IF")}
+    spiking = traits.of(*SPIKING)
+    single = {"one": "the layers have max_spikes_per_dt=1"}
+    unheld = _open("spikes_per_step", dict.fromkeys(spiking, "floor"), single)
+    dropped = (Unheld("bias", "none"), Unheld("w_rec", "none")) if spiking else ()
+    return Reading(values, nodes, (*unheld, *dropped))
+
+
+# spyx: r is the decay, r = 1 - dt/tau; nodes layer_0, layer_1, ...; a spike is sent one step late.
+# A CubaLIF's gains (none) and recurrent sub-graphs (the input enters the recurrent weights) do not fit the
+# contract, so only LIF is read.
+
+
+def _spyx_steps(node: Any) -> Float:
+    r, tau = _wide(flat(node, "r"), _tau(node))
+    return (1 - r) * tau
+
+
+def _spyx_dt(traits: Traits) -> float | None:
+    values = np.concatenate([np.zeros(0), *map(_spyx_steps, traits.of("LIF").values())])
+    dt = (common(values) or float(np.median(values))) if values.size else 0.0
+    return dt if dt > 0 else None
+
+
+def _check_spyx(traits: Traits) -> Check:
+    found = foreign(traits, "Affine Linear Conv1d Conv2d SumPool2d AvgPool2d Flatten LIF", "spyx")
+    found += _zero(traits, "v_leak", "v_reset")
+    dt = _spyx_dt(traits)
+    for name, node in traits.of("LIF").items():
+        if dt is not None:
+            found += unequal(name, "dt in r", _spyx_steps(node), dt, "and that of the other nodes")
+    if dt is None:
+        found.append(f"nodes {', '.join(list(traits.neurons)[:4])!r}: r is not 1 - dt/tau for a dt above 0")
+    named = all(name.startswith("layer_") for name in traits.inner) and "." not in "".join(traits.inner)
+    evidence = (f"r = 1 - dt/tau with dt = {dt:g}" if dt else "", "nodes are named layer_0, layer_1, ...")
+    return Check(tuple(found), evidence, named, named)
+
+
+def _read_spyx(traits: Traits, stated: Stated) -> Reading:
+    values: dict[str, Any] = {"dt": _spyx_dt(traits) or 1.0, "rule": "euler", "gain": "unit"}
+    values |= _same_step(">", "subtract", reset_timing="next_after")
+    late = {(a, b) for a, b in traits.edges if a in traits.neurons and b not in traits.outputs}
+    return Reading({**values, "delays": dict.fromkeys(sorted(late), 1)})
+
+
+EXPORTERS: dict[str, Exporter] = {
+    "norse": Exporter("norse", _check_norse, _read_norse),
+    "rockpool": Exporter("rockpool", _check_rockpool, _read_rockpool),
+    "sinabs": Exporter("sinabs", _check_sinabs, _read_sinabs),
+    "snntorch": Exporter("snntorch", _check_snntorch, _read_snntorch),
+    "spikingjelly": Exporter("spikingjelly", _check_spikingjelly, _read_spikingjelly),
+    "spyx": Exporter("spyx", _check_spyx, _read_spyx),
 }
 """Exporters by the name that `--convention maker=` takes."""

@@ -1,4 +1,9 @@
-"""Fingerprints of exporters in a NIR graph: the traits that rules look at, and what a match settles."""
+"""Fingerprints of exporters in a NIR graph: the traits of a graph, and relations of the numbers of its nodes.
+
+There are two ways of naming nodes. nirtorch's `extract_nir_graph`, which norse, rockpool, sinabs and snnTorch
+use, calls the ports `input` and `output`. Its tracer on torch.fx, which spikingjelly uses, calls the input as
+the argument of `forward`, never `input`, and writes a Sequential's `0` as `_0`.
+"""
 
 from __future__ import annotations
 
@@ -11,58 +16,20 @@ import numpy.typing as npt
 
 Float = npt.NDArray[np.float64]
 
+ARGUMENTS = frozenset("input_1 x xs x_seq inputs inp data spikes img image images frame".split())
+"""Names that are taken for the first argument of a `forward`; a graph by hand mostly has `input`."""
 
-@dataclass(frozen=True)
-class Open:
-    """An item that the file does not hold: its interpretations, and the exporter's default.
+NEURONS = ("LIF", "CubaLIF", "IF", "LI", "CubaLI", "I")
+SPIKING = ("LIF", "CubaLIF", "IF")
+PARAMETERS = ("tau", "tau_mem", "tau_syn", "r", "w_in", "v_leak", "v_threshold", "v_reset")
+RANKS = {"Affine": 1, "Linear": 1, "Conv1d": 2, "Conv2d": 3, "SumPool2d": 3, "AvgPool2d": 3}
+"""Dimensions of the input that a linear node takes."""
 
-    `interpretations` maps each value to its effect on the network. `usual` is None where there is no default.
-    """
+LINEAR = frozenset({*RANKS, "Input", "Output", "Scale", "Flatten", "Delay"})
+"""Nodes that are no neurons: a contract has no items for them alone."""
 
-    item: str
-    interpretations: Mapping[Any, str]
-    usual: Any = None
-    hint: str = ""
-
-    @property
-    def flag(self) -> str:
-        """The command line option that states the item."""
-        return f"--convention {self.item}={'|'.join(str(value) for value in self.interpretations)}"
-
-
-@dataclass(frozen=True)
-class Detection:
-    """A detected exporter: the `values` of the contract that it settles (and `nodes`, by node).
-
-    `evidence`: the reasons, in words. `assumed`: the exporter's only or default behaviour, where the file
-    could not show another. `open`: items that must be stated. `defaults`: items that were open and take the
-    exporter's defaults, because the exporter was stated.
-    """
-
-    exporter: str
-    values: Mapping[str, Any]
-    evidence: tuple[str, ...]
-    assumed: tuple[str, ...] = ()
-    open: tuple[Open, ...] = ()
-    defaults: tuple[str, ...] = ()
-    candidates: tuple[Detection, ...] = ()
-
-    def describe(self) -> str:
-        """Return in one line the exporter, the open items, and the options that state them."""
-        text = f"written by {self.exporter} ({'; '.join(self.evidence)})"
-        if not self.open:
-            return text
-        items = "; ".join(
-            f"{o.item} ("
-            + ", or ".join(f"{value}: {effect}" for value, effect in o.interpretations.items())
-            + f": {o.flag}{', ' + o.hint if o.hint else ''})"
-            for o in self.open
-        )
-        text += f". The file does not state: {items}"
-        if not self.candidates and all(o.usual is not None for o in self.open):
-            usual = ", ".join(f"{o.item}={o.usual}" for o in self.open)
-            text += f". --convention maker={self.exporter} takes the defaults of {self.exporter} ({usual})"
-        return text
+NOISE = 1e-5
+"""Relative difference up to which numbers are equal: files hold float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,40 +41,56 @@ class Traits:
     neurons: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def kinds(self) -> set[str]:
-        """Type names of all nodes but the ports."""
-        return {type(node).__name__ for node in self.nodes.values()} - {"Input", "Output"}
+    def inner(self) -> dict[str, Any]:
+        """All nodes but the ports."""
+        return {n: node for n, node in self.nodes.items() if kind(node) not in ("Input", "Output")}
 
     @property
     def inputs(self) -> list[str]:
         """Names of the outermost Input nodes."""
-        return [n for n, node in self.nodes.items() if type(node).__name__ == "Input" and "." not in n]
+        return [n for n, node in self.nodes.items() if kind(node) == "Input" and "." not in n]
 
     @property
-    def leading(self) -> bool:
-        """Whether an Input has more dimensions than the dense layer behind it takes (batch or time)."""
-        for source, target in self.edges:
-            if source in self.inputs and type(self.nodes.get(target)).__name__ in ("Affine", "Linear"):
-                shape = np.atleast_1d(self.nodes[source].input_type["input"])
-                if len(shape) > 1 and int(shape[-1]) == np.shape(self.nodes[target].weight)[-1]:
-                    return True
-        return False
+    def outputs(self) -> list[str]:
+        """Names of the outermost Output nodes."""
+        return [n for n, node in self.nodes.items() if kind(node) == "Output" and "." not in n]
+
+    @property
+    def extracted(self) -> bool:
+        """Whether the ports are named as `extract_nir_graph` names them."""
+        return self.inputs == ["input"] and self.outputs == ["output"]
+
+    @property
+    def traced(self) -> bool:
+        """Whether all names may be those of the tracer on torch.fx."""
+        named = all(name.isidentifier() for name in self.nodes)
+        return named and self.outputs == ["output"] and len(self.inputs) == 1 and self.inputs[0] in ARGUMENTS
+
+    @property
+    def mangled(self) -> bool:
+        """Whether names are what the tracer on torch.fx makes of `input` and of a Sequential's numbers."""
+        numbered = any(name[:1] == "_" and name[1:].isdigit() for name in self.inner)
+        return self.traced and (numbered or self.inputs == ["input_1"])
 
     @property
     def numbered(self) -> bool:
-        """Whether the nodes carry the numbers of a torch Sequential, as nirtorch writes them."""
-        names = [n for n, node in self.nodes.items() if type(node).__name__ not in ("Input", "Output")]
-        return bool(names) and all(n.split(".")[0].isdigit() for n in names)
+        """Whether the nodes carry the numbers of a torch Sequential."""
+        return bool(self.inner) and all(n.split(".")[0].isdigit() for n in self.inner)
+
+    @property
+    def leading(self) -> bool:
+        """Whether an Input has more dimensions than the linear node behind it takes (batch or time)."""
+        for source, target in self.edges:
+            node: Any = self.nodes.get(target)
+            if source in self.inputs and (rank := RANKS.get(kind(node))):
+                shape = np.atleast_1d(self.nodes[source].input_type["input"])
+                if len(shape) > rank and (rank > 1 or int(shape[-1]) == np.shape(node.weight)[-1]):
+                    return True
+        return False
 
     def of(self, *kinds: str) -> dict[str, Any]:
         """Neuron nodes of some kinds, by name."""
-        return {n: node for n, node in self.neurons.items() if type(node).__name__ in kinds}
-
-    def all(self, key: str, *kinds: str) -> Float:
-        """One parameter of all neurons of some kinds (of any kind, if none is given) as one vector."""
-        chosen = self.of(*kinds) if kinds else self.neurons
-        parts = [flat(node, key) for node in chosen.values() if getattr(node, key, None) is not None]
-        return np.concatenate([np.zeros(0), *parts])
+        return {n: node for n, node in self.neurons.items() if kind(node) in kinds}
 
     def recurrent(self, name: str) -> bool:
         """Whether a neuron projects to itself through one node."""
@@ -115,32 +98,56 @@ class Traits:
         return any(b == name for a, b in self.edges if a in after)
 
 
-PARAMETERS = ("tau", "tau_mem", "tau_syn", "r", "w_in", "v_leak", "v_threshold", "v_reset")
-NEURONS = ("LIF", "CubaLIF", "IF", "LI", "CubaLI", "I")
+def kind(node: Any) -> str:
+    """The name of a node's type."""
+    return type(node).__name__
 
 
 def flat(node: Any, key: str) -> Float:
-    """A parameter of a node as float64 vector."""
-    return np.asarray(getattr(node, key), np.float64).reshape(-1)
-
-
-def same(values: Float, other: float | Float, rtol: float = 1e-5) -> bool:
-    """Whether values are equal up to float32 rounding; False if there are none."""
-    return values.size > 0 and bool(np.isclose(values, other, rtol=rtol, atol=0).all())
+    """A parameter of a node as float64 vector, empty if the node has none."""
+    value = getattr(node, key, None)
+    return np.zeros(0) if value is None else np.asarray(value, np.float64).reshape(-1)
 
 
 def common(values: Float) -> float | None:
     """Return the one number that all values equal up to float32 rounding, or None."""
-    if values.size == 0 or not same(values, middle := float(np.median(values))):
+    if values.size == 0 or not np.isfinite(values).all():
         return None
+    middle = float(np.median(values))
     nearest = float(f"{middle:.5g}")  # 1e-4 and not 9.99999747e-05, where rounding allows it
-    return nearest if same(values, nearest) else middle
+    return next((n for n in (nearest, middle) if np.isclose(values, n, rtol=NOISE, atol=0).all()), None)
 
 
-def _walk(graph: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def unequal(name: str, what: str, values: Float, wanted: float | Float, says: str) -> list[str]:
+    """Return, in a list, by how much values differ from what they should be; an empty list if they agree."""
+    if not values.size:
+        return []
+    wanted = np.broadcast_to(np.asarray(wanted, np.float64), values.shape)
+    off = np.abs(values - wanted) > NOISE * np.abs(wanted)
+    if not off.any():
+        return []
+    first = int(np.argmax(off))
+    text = f"{what} is {values[first]:.6g}, {says}"
+    text += f" would be {wanted[first]:.6g}" if wanted[first] else ""
+    count = f" ({int(off.sum())} of {values.size} values)" if values.size > 1 else ""
+    return [f"node {name!r}: {text}{count}"]
+
+
+def foreign(traits: Traits, kinds: str, who: str) -> list[str]:
+    """Return objections to nodes that an exporter does not write."""
+    known = set(kinds.split())
+    return [
+        f"node {n!r} is of type {kind(node)}, which {who} does not write"
+        for n, node in traits.inner.items()
+        if kind(node) not in known
+    ]
+
+
+def walk(graph: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the nodes of a graph and of the graphs in it, by full name."""
     for name, node in graph.nodes.items():
-        if type(node).__name__ == "NIRGraph":
-            yield from _walk(node, f"{prefix}{name}.")
+        if kind(node) == "NIRGraph":
+            yield from walk(node, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", node
 
@@ -148,12 +155,14 @@ def _walk(graph: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _edges(graph: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     yield from ((f"{prefix}{a}", f"{prefix}{b}") for a, b in graph.edges)
     for name, node in graph.nodes.items():
-        if type(node).__name__ == "NIRGraph":
+        if kind(node) == "NIRGraph":
             yield from _edges(node, f"{prefix}{name}.")
 
 
 def _usable(node: Any) -> bool:
     """Whether a neuron's parameters are finite, of one size (or single), and positive where they divide."""
+    if any(getattr(node, key, 0.0) is None for key in PARAMETERS[:-1]):
+        return False
     given = {key: flat(node, key) for key in PARAMETERS if getattr(node, key, None) is not None}
     sizes = {values.size for values in given.values()} - {1}
     return (
@@ -167,8 +176,8 @@ def _usable(node: Any) -> bool:
 def traits(graph: Any) -> Traits | None:
     """Return the traits of a graph, or None for one without neurons or with unusable numbers."""
     try:
-        nodes = dict(_walk(graph))
-        neurons = {n: node for n, node in nodes.items() if type(node).__name__ in NEURONS}
+        nodes = dict(walk(graph))
+        neurons = {n: node for n, node in nodes.items() if kind(node) in NEURONS}
         if not all(_usable(node) for node in neurons.values()):
             return None
         edges = frozenset(_edges(graph))

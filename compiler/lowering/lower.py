@@ -18,7 +18,7 @@ import numpy as np
 from scipy.sparse import csr_array, diags_array, eye_array, issparse
 
 from snn_compile.compiler.contract.contract import Contract, Readout, graph_digest
-from snn_compile.compiler.contract.resolve import resolve
+from snn_compile.compiler.contract.resolve import resolution
 from snn_compile.compiler.frontends.read import naming, read_graph
 from snn_compile.compiler.linear_maps import LinearMap
 from snn_compile.compiler.lowering import extensions  # noqa: F401 - registers the extension nodes
@@ -40,18 +40,21 @@ PATHS_MAX, CHAIN_MAX = 1 << 14, 200
 """Most paths between neurons, and most linear nodes in a row on a path."""
 
 
-def lower(graph_or_path: Any, conventions: Mapping[str, Any] | None = None) -> Network:
+def lower(graph_or_path: Any, conventions: Mapping[str, Any] | None = None, strict: bool = False) -> Network:
     """Return the Network that a NIR graph (or a `.nir` or `.net` file) means.
 
     `conventions` states what the file leaves open, for example {"dt": 1e-4, "reset": "subtract",
-    "reset_timing": "same_step"}. Raises AmbiguousConvention if something stays open, UnsupportedNode, and
-    CompileError on shapes that do not fit, values that are not finite, unsupported contracts, and graphs that
-    exceed the limits above. Errors of a file name it.
+    "reset_timing": "same_step"}, for every node or, as {"nodes": {"3": {"reset": "value"}}}, for one;
+    {"maker": "snntorch"} states the exporter. What the file of a known exporter does not hold takes the
+    exporter's default and is listed in `Network.assumed`; with `strict` it is open. Raises
+    AmbiguousConvention if something stays open, UnsupportedNode, and CompileError on shapes that do not fit,
+    values that are not finite, unsupported contracts, and graphs that exceed the limits above. Errors of a
+    file name it.
     """
     graph = graph_or_path
     if isinstance(graph, (str, os.PathLike)):
         with naming(graph):
-            return lower(read_graph(graph), conventions)
+            return lower(read_graph(graph), conventions, strict)
     if isinstance(graph, RectifierNetwork):
         raise CompileError(
             f"{graph.name}: a ReLU network does not spike; convert it on calibration data "
@@ -63,8 +66,9 @@ def lower(graph_or_path: Any, conventions: Mapping[str, Any] | None = None) -> N
                 f"conventions {', '.join(sorted(conventions))}: this network leaves nothing open to state"
             )
         return graph
-    contract, decided = resolve(graph, conventions)
-    return _Lowering(graph, contract, decided).network()
+    found = resolution(graph, conventions, strict)
+    network = _Lowering(graph, found.contract, found.decided).network()
+    return replace(network, assumptions=found.assumptions)
 
 
 @dataclass(eq=False)

@@ -101,6 +101,8 @@ def _population(
         for key in ("v_leak", "v_reset", "v_threshold")
         if getattr(node, key, None) is not None
     }
+    if contract.v_reset is not None:
+        flat["v_reset"] = np.full(1, float(contract.v_reset))
     leak = flat.get("v_leak", np.zeros(1))
     # Shifting v by v_reset makes every reset to a value a reset to 0.
     value = model == "lif" and contract.reset == "value"

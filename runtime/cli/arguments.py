@@ -105,6 +105,11 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
         help="with --against: state a convention that the graph leaves open, e.g. dt=1e-4 (may be repeated)",
     )
     add(
+        "--strict",
+        action="store_true",
+        help="with --against: ask for everything that the exporter's file does not hold",
+    )
+    add(
         "--report",
         metavar="FILE",
         action="append",

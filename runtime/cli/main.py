@@ -69,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.program is None:
         parser.error("the following arguments are required: PROGRAM")
-    for name in ("max_drop", "convention", "input_shape"):
-        if getattr(options, name) not in (None, []) and options.against is None:
+    for name in ("max_drop", "convention", "strict", "input_shape"):
+        if getattr(options, name) not in (None, [], False) and options.against is None:
             parser.error(f"--{name.replace('_', '-')} needs --against MODEL")
     for name in ("samples", "threads", "steps"):
         value = getattr(options, name)
@@ -206,7 +206,9 @@ def _load_network(options: argparse.Namespace, program: Program) -> Network | Re
         digest, expected = network.digest, program.provenance.get("graph")
     else:
         with naming(file):
-            network = lower(model.graph, parse_conventions(options.convention))
+            network = lower(model.graph, parse_conventions(options.convention), options.strict)
+        for item in network.assumptions:
+            _message(item.text)
         digest, expected = network.digest(), program.provenance.get("network")
     if expected and digest != expected:
         _message(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_compile.compiler.cli.text_table import table_text, wrapped_text
+from snn_compile.compiler.contract.unheld import Assumption, assumed_items, read_assumptions
 from snn_compile.runtime.reports.accuracy import Accuracy
 from snn_compile.runtime.reports.accuracy_tables import Table, accuracy_json, accuracy_tables
 from snn_compile.runtime.reports.energy import Energy, Traffic
@@ -88,6 +89,7 @@ class Report:
             "energy": energy_json(self.energy),
             "overflows": overflows_json(self.overflows),
             "input_clipped": self.input_clipped,
+            "assumed": assumed_items(self.assumptions),
             "wall_s": self.wall_s,
             "witness": dict(self.witness),
         }
@@ -157,9 +159,15 @@ class Report:
             rows.append((f"    excluded: {proxy.excluded}", ""))
         return "Energy proxies (no hardware was measured)", ("proxy", "nJ per sample"), rows
 
+    @property
+    def assumptions(self) -> tuple[Assumption, ...]:
+        """What the program's compilation assumed of the exporter of its file."""
+        return read_assumptions(self.provenance.get("assumed", ""))
+
     def notes(self) -> list[str]:
         """Return warnings, one line each."""
         found = [self.mapping_note] if self.mapping_note else []
+        found += [item.text for item in self.assumptions]
         found += overflow_notes(self.overflows)
         if self.input_clipped:
             found.append(f"{self.input_clipped} input values were clipped to a message's range")

@@ -95,12 +95,17 @@ def test_the_command_warns(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(FOLDER / "norse-cuba.nir")]) == 0
     out = capsys.readouterr().out
     assert "warning: rule is euler (detected (norse)); exponential, which rockpool, sinabs mean" in out
-    assert "warning: assumed of norse: to_nir's default dt of 1e-3 s" in out
+    assert "assumed dt=1e-06 (the default of norse; the file does not hold it): --convention dt=" in out
     assert main(["inspect", str(FOLDER / "norse-cuba.nir"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {d["item"] for d in found["differences"]} >= {"rule", "comparison", "reset"}
+    assert found["assumed"] == {"dt": 1e-6, "v_reset": 0.0} and len(found["assumptions"]) == 2
     assert main(["inspect", str(FOLDER / "snntorch-leaky-subtract.nir")]) == 0
-    assert "subtract (rockpool, sinabs, snntorch, spyx)" in " ".join(capsys.readouterr().out.split())
+    out = " ".join(capsys.readouterr().out.split())
+    assert "assumed reset=subtract (the default of snntorch; the file does not hold it): " in out
+    assert main(["inspect", str(FOLDER / "snntorch-leaky-subtract.nir"), "--strict"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Open: the file does not state" in out and "subtract (rockpool, sinabs, snntorch, spyx)" in out
 
 
 def test_float32_is_no_difference_and_a_shell_reads_the_flag(build: Any) -> None:

@@ -36,6 +36,7 @@ CONTRACT = Contract(
     delays={("n1", "n2"): 3, ("n2", "n3"): 1},
     readouts={"output": Readout("membrane", "last", "regress")},
     nodes={"n1": {"reset": "none", "v_init": 0.25}},
+    v_reset=0.25,
 )
 
 STATED = {"dt": 1.0, "rule": "euler", "reset": "value", "reset_timing": "same_step", "comparison": ">"}

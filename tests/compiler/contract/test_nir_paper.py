@@ -106,9 +106,9 @@ def test_braille_under_its_stated_reset(frameworks, name, form):
     file = f"braille_noDelay_{name}" + (".nir" if form == "flat" else "_subgraph.nir")
     graph = read_nir(PAPER / file)
     found = detect(graph)
-    assert found.exporter == "snntorch" and [o.item for o in found.open] == ["reset"]
+    assert found.exporter == "snntorch" and [u.item for u in found.unheld] == ["reset", "reset_timing"]
     found = detect(graph, {"reset": BRAILLE[name]})
-    assert not found.open and found.values["dt"] == 1e-4
+    assert [u.item for u in found.unheld] == ["reset_timing"] and found.values["dt"] == 1e-4
     inputs = (np.random.default_rng(1).random((3, 100, 12)) < 0.4) * 1.0
     sent = frameworks.simulate(graph, found.values, inputs)
     record = reference(lower(graph, {"reset": BRAILLE[name]}), inputs, record=list(sent))
@@ -121,7 +121,7 @@ def test_braille_under_its_stated_reset(frameworks, name, form):
 def test_the_papers_cnn_under_sinabs_defaults(frameworks):
     graph = nir.read(PAPER / "cnn_sinabs.nir")
     found = detect(graph)
-    assert found.exporter == "sinabs" and {o.item for o in found.open} == {
+    assert found.exporter == "sinabs" and {u.item for u in found.unheld} == {
         "spikes_per_step",
         "reset",
         "v_min",
