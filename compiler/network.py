@@ -91,11 +91,12 @@ def stored(weight: Weight, where: str) -> Weight:
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Neurons of one model; parameters are float64 of shape (1,) or (size,), or matrices, flattened.
+    """Neurons of one model; parameters are float64 of shape (1,) or (size,).
 
     `fixed_scale`: threshold units of the chip per unit of the membrane, for populations whose values are
     the chip's integers already; None lets `quantize` choose. `weight_bits`: width of the weight tables into
-    such a population, if known.
+    such a population, if known. `copies`: the population whose neurons these are once more, with the same
+    incoming projections in the same order, to send something else.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Population:
     current_decay: str = "before"
     fixed_scale: float | None = None
     weight_bits: int | None = None
+    copies: str = field(default="", metadata={"later": True})
 
     def __post_init__(self) -> None:
         self.rule  # noqa: B018 - checks its words
@@ -139,12 +141,11 @@ class Population:
         """Return a parameter as a read-only array of one value, or one per neuron."""
         array = _frozen(value, f"{key} of {self.name!r}", key == "v_min")
         array = np.atleast_1d(array).reshape(-1)
-        matrix = key in self.kind.matrices
-        if array.size not in ((2 * self.size**2,) if matrix else (1, self.size)):
+        if array.size not in (1, self.size):
             raise CompileError(
                 f"population {self.name!r}: {key} has {array.size} values for {self.size} neurons"
             )
-        if array.size > 1 and not matrix and (array == array[0]).all():
+        if array.size > 1 and (array == array[0]).all():
             array = array[:1]
         array.flags.writeable = False
         return array
@@ -177,13 +178,17 @@ class Population:
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """An edge with a weight matrix (target, source) and a logical delay in steps."""
+    """An edge with a weight matrix (target, source) and a logical delay in steps.
+
+    `port`: which of the inputs that its target's model takes apart it reaches.
+    """
 
     name: str
     source: str
     target: str
     weight: Weight
     delay_steps: int = 0
+    port: int = field(default=0, metadata={"later": True})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weight", stored(self.weight, f"the weight of {self.name!r}"))
@@ -243,6 +248,10 @@ class Network:
                     f"projection {edge.name!r}: the weight is {edge.weight.shape}, its "
                     f"ends {edge.source!r} and {edge.target!r} need {shape}"
                 )
+            if not 0 <= edge.port < (ports := self.population(edge.target).kind.group.ports):
+                raise CompileError(
+                    f"projection {edge.name!r} reaches port {edge.port}; {edge.target!r} has {ports}"
+                )
         self.order  # noqa: B018 - a cycle without delay is found here
 
     @property
@@ -267,6 +276,16 @@ class Network:
     def population(self, name: str) -> Population:
         """Return a population by name."""
         return next(p for p in self.populations if p.name == name)
+
+    @property
+    def originals(self) -> list[Projection]:
+        """The projections with weights of their own: copied populations repeat those of others."""
+        copies = {p.name for p in self.populations if p.copies}
+        return [e for e in self.projections if e.target not in copies]
+
+    def incoming(self, name: str) -> list[Projection]:
+        """Return the projections that reach a population."""
+        return [e for e in self.projections if e.target == name]
 
     def size(self, name: str) -> int:
         """Return the number of neurons of a population, or of channels of an input."""

@@ -3,7 +3,6 @@
 | stage | makes |
 |---|---|
 | lower | the Network that a model means; an ONNX model is first converted to rates on calibration data |
-| freeze_rates | liquid neurons with their rates held at the mean (`Options.approximate`) |
 | release_fixed_integers | trained integers freed, where other bits are requested |
 | simplify | fewer populations with the same spikes |
 | retime | delays and start steps in device time |
@@ -28,7 +27,6 @@ import numpy.typing as npt
 from snn_compile.compiler.calibration.calibrate import TABLES, Precision, choose_precision
 from snn_compile.compiler.frontends.read import naming, read_graph
 from snn_compile.compiler.lowering.fixed_integers import ignored_options, release_fixed_integers, trained_bits
-from snn_compile.compiler.lowering.freeze_rates import freeze_rates
 from snn_compile.compiler.lowering.lower import lower
 from snn_compile.compiler.lowering.retime import RetimedNetwork, retime
 from snn_compile.compiler.lowering.simplify import simplify
@@ -46,17 +44,7 @@ from snn_compile.targets.chips.chip import Chip, load_chip
 from snn_compile.targets.errors import CompileError
 from snn_compile.targets.program.program import Core, Program
 
-STAGES = (
-    "lower",
-    "freeze_rates",
-    "release_fixed_integers",
-    "simplify",
-    "retime",
-    "quantize",
-    "partition",
-    "place",
-    "route",
-)
+STAGES = ("lower", "release_fixed_integers", "simplify", "retime", "quantize", "partition", "place", "route")
 """Names of the stages, in the order in which they run."""
 
 
@@ -79,7 +67,8 @@ class Options:
     - `strict`: what the file of a known exporter does not hold is open, instead of taking its defaults.
     - `provenance`: text stored in the program (model file, data set).
     - `conversion`: how an ONNX model is converted to rates (None: the defaults).
-    - `approximate`: compile liquid spiking neurons as adaptive ones, see `lowering/freeze_rates.py`.
+    - `approximate`: refused for networks with liquid spiking neurons (`lsn`), which compile as they are; it
+      once made adaptive neurons of them.
     """
 
     weight_bits: int = 8
@@ -101,7 +90,7 @@ class Compilation:
     """The result of every stage of a compilation; None for stages that did not run.
 
     `network` is the lowered network, which is the float reference; after a stop at one of the stages that
-    rewrite it (`freeze_rates` to `simplify`) it is the rewritten one.
+    rewrite it (`release_fixed_integers`, `simplify`) it is the rewritten one.
     """
 
     network: Network
@@ -169,10 +158,10 @@ def _stages(
     yield "lower", network, Compilation(network)
     data = as_inputs(network, calibration) if calibration is not None else None
 
-    steady, freezing = freeze_rates(network, data, options.approximate)
-    yield "freeze_rates", steady, Compilation(steady)
+    if options.approximate:
+        _refuse_approximation(network)
 
-    free, releasing = release_fixed_integers(steady, None if options.plan else options.weight_bits)
+    free, releasing = release_fixed_integers(network, None if options.plan else options.weight_bits)
     yield "release_fixed_integers", free, Compilation(free)
 
     simple = simplify(free)
@@ -183,7 +172,7 @@ def _stages(
     yield "retime", retimed, done
 
     ignored = ignored_options(free, {"tables": options.tables, "rounding": options.rounding})
-    precision = _quantize(retimed, chip, options, data, (*releasing, *freezing, *ignored))
+    precision = _quantize(retimed, chip, options, data, (*releasing, *ignored))
     quantized = precision.quantized
     done = replace(done, quantized=quantized, precision=precision)
     yield "quantize", quantized, done
@@ -202,6 +191,15 @@ def _stages(
     facts = (chip.formats, chip.profile)
     program = Program(chip.name, chip.version, *parts, cores, routes, origin, retimed.period, *facts)
     yield "route", routes, replace(done, program=program)
+
+
+def _refuse_approximation(network: Network) -> None:
+    if liquid := [p.name for p in network.populations if p.model == "lsn"]:
+        raise CompileError(
+            f"node {', '.join(map(repr, liquid))}: liquid spiking neurons (lsn) compile as they are, with "
+            "rates that follow their input; leave out --approximate (Options.approximate)",
+            nodes=liquid,
+        )
 
 
 def _check(options: Options, chip: Chip) -> None:

@@ -71,10 +71,13 @@ def as_inputs(network: Network, inputs: npt.ArrayLike | Mapping[str, npt.ArrayLi
 
 
 class Wire:
-    """A projection as a run sees it: the messages of `source` reach `target` `delay` steps later."""
+    """A projection as a run sees it: the messages of `source` reach `target`'s port `delay` steps later."""
 
-    def __init__(self, source: str, target: str, delay: int, deliver: Callable[[Float], Float]) -> None:
+    def __init__(
+        self, source: str, target: str, delay: int, deliver: Callable[[Float], Float], port: int = 0
+    ) -> None:
         self.source, self.target, self.delay, self.deliver = source, target, delay, deliver
+        self.port = port
 
     def all_steps(self, messages: Float) -> Float:
         """Return what messages (batch, steps, source) of all steps deliver: (batch, steps, target)."""
@@ -109,14 +112,20 @@ def step_groups(
     for t in range(steps):
         for name in order:
             group = groups[name]
-            x = group.input_bias
+            x = [group.input_bias, *(group.ports - 1) * [np.zeros(1)]]
             for wire, drive in incoming[name]:
                 if t >= wire.delay:
-                    late = t - wire.delay
-                    x = x + (wire.deliver(sent[wire.source][:, late]) if drive is None else drive[:, late])
-            sent[name][:, t] = group.step(x)
+                    late, at = t - wire.delay, wire.port
+                    came = wire.deliver(sent[wire.source][:, late]) if drive is None else drive[:, late]
+                    x[at] = x[at] + came
+            sent[name][:, t] = group.step(x[0] if group.ports == 1 else _stacked(x, group))
             for state, trace in probed[name]:
                 trace[:, t] = getattr(group, state)
+
+
+def _stacked(inputs: Sequence[Float], group: Group) -> Float:
+    """Return the inputs of a group's ports as (ports, batch, size)."""
+    return np.stack([np.broadcast_to(x, group.v.shape) for x in inputs])
 
 
 def run_float(
@@ -125,7 +134,10 @@ def run_float(
     """Step the network over inputs (batch, steps, size) by port; see `network.py` for the equations."""
     batch, steps = next(iter(inputs.values())).shape[:2]
     groups = {p.name: p.kind.group(p, batch) for p in network.populations}
-    wires = [Wire(e.source, e.target, e.delay_steps, partial(product, e.weight)) for e in network.projections]
+    wires = [
+        Wire(e.source, e.target, e.delay_steps, partial(product, e.weight), e.port)
+        for e in network.projections
+    ]
     traces = {}
     for probe in probes:
         name, _, state = probe.rpartition(".")

@@ -254,9 +254,8 @@ def _refine(evaluator: Evaluator, best: Candidate, auto: bool, rounding: str) ->
 def _drop_second_tables(evaluator: Evaluator, fine: Candidate, cheap: TableFormat) -> Candidate:
     """Drop the second table of each projection that does not need it, the largest first."""
     size = {e.name: sum(t.synapses * t.bits for t in e.tables) for e in fine.quantized.projections}
-    two = [
-        e.name for e in fine.quantized.projections if len(e.tables) > 1 and e.name not in fine.plan.formats
-    ]
+    own = {e.name for e in evaluator.retimed.network.originals} - fine.plan.formats.keys()
+    two = [e.name for e in fine.quantized.projections if len(e.tables) > 1 and e.name in own]
     best = fine
     for name in sorted(two, key=lambda n: -size[n])[:PROJECTIONS_TRIED]:
         plan = replace(best.plan, formats={**best.plan.formats, name: cheap})

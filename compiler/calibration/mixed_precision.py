@@ -176,7 +176,7 @@ class _Searcher:
         network, delays = evaluator.retimed.network, evaluator.retimed.delay_steps
         self.ladders = {
             e.name: _ladder(e.weight, start.of(e.name), evaluator.chip, bool(delays[e.name]))
-            for e in network.projections
+            for e in network.originals
         }
 
     def levels(self, plan: Plan) -> dict[str, int]:

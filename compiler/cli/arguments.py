@@ -9,7 +9,6 @@ STEPS_MAX = 1024
 
 STAGE_NAMES = (
     "lower",
-    "freeze_rates",
     "release_fixed_integers",
     "simplify",
     "retime",
@@ -259,8 +258,8 @@ def _add_approximation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--approximate",
         action="store_true",
-        help="hold the rates of liquid spiking neurons at their means over the calibration data, which turns "
-        "them into adaptive neurons; this changes the network, and the report compares the two",
+        help="refused for liquid spiking neurons (lsn), which it held at their mean rates before programs "
+        "had them; leave it out",
     )
 
 

@@ -154,3 +154,44 @@ class LSN(ExtensionNode):
             if shape != ((size, 2 * size) if key.startswith("w_") else (size,)):
                 return f"{key!r} has shape {shape} and theta {neurons}; (n, 2 n) and (n,) are possible"
         return ""
+
+
+@dataclass(eq=False)
+class LSNConv2d(ExtensionNode):
+    """A layer of liquid spiking neurons whose gates are convolutions, otherwise as `LSN`.
+
+        m   = sigma(w_membrane * (x + u) + b_membrane)             *: a correlation that keeps the shape
+        rho = sigma(w_adaptation * (x + b) + b_adaptation)
+
+    The two weights are (channels, channels, height, width) of odd height and width, padded with zeros by half
+    of them, their biases (channels,), theta and rise (channels, rows, columns).
+    """
+
+    w_membrane: Any
+    b_membrane: Any
+    w_adaptation: Any
+    b_adaptation: Any
+    theta: Any
+    rise: Any
+
+    @classmethod
+    def per_neuron(cls) -> tuple[str, ...]:
+        """Return the names of the parameters that have the neurons' shape."""
+        return ("theta", "rise")
+
+    @classmethod
+    def mismatch(cls, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """Return what is wrong with the shapes of the parameters, "" if nothing is."""
+        neurons = shapes["theta"]
+        if len(neurons) != 3 or shapes["rise"] != neurons:
+            return f"theta has shape {neurons} and rise {shapes['rise']}; both are (channels, rows, columns)"
+        for key in ("membrane", "adaptation"):
+            kernel, bias = shapes[f"w_{key}"], shapes[f"b_{key}"]
+            if len(kernel) != 4 or kernel[:2] != 2 * neurons[:1] or any(n % 2 == 0 for n in kernel[2:]):
+                return (
+                    f"'w_{key}' has shape {kernel} and theta {neurons}; (channels, channels, height, width) "
+                    "of odd height and width is possible"
+                )
+            if bias != neurons[:1]:
+                return f"'b_{key}' has shape {bias} and theta {neurons}; (channels,) is possible"
+        return ""

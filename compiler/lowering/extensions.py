@@ -3,17 +3,20 @@
 BRF    cosine 1 + delta b, sine delta omega, gain delta; a step of the contract is a step of the node
 RF_IZ  the same, with b as given
 ALIF   voltage_decay a, gain r a, adaptation_decay a', adaptation_step adaptation a', where a = dt/tau
-LSN    parameters as given; a step of the contract is a step of the node
+LSN    parameters as given; a step of the contract is a step of the node; LSNConv2d likewise
 """
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from snn_compile.compiler.contract.contract import Contract
-from snn_compile.compiler.frontends.nir_extensions import ALIF, BRF, LSN, RF_IZ
+from snn_compile.compiler.frontends.nir_extensions import ALIF, BRF, LSN, RF_IZ, LSNConv2d
+from snn_compile.compiler.linear_maps import convolution_map
+from snn_compile.compiler.lowering.liquid import Gate, Gates, dense_gate
 from snn_compile.compiler.lowering.nodes import Neuron, finite, lower_node, share
 from snn_compile.compiler.network import Float, Population
 from snn_compile.targets.errors import CompileError
@@ -113,8 +116,36 @@ def _(node: ALIF, name: str, contract: Contract) -> Neuron:
 @lower_node.register
 def _(node: LSN, name: str, contract: Contract) -> Neuron:
     given = _values(node, name)
+    shape = _shape(node)
+    dense = {key: dense_gate(given[f"w_{key}"], prod(shape)) for key in ("membrane", "adaptation")}
+    return _liquid(name, shape, given, dense["membrane"], dense["adaptation"])
+
+
+@lower_node.register
+def _(node: LSNConv2d, name: str, contract: Contract) -> Neuron:
+    given, shape = _values(node, name), _shape(node)
+    gates = {}
+    for key in ("membrane", "adaptation"):
+        kernel = finite(getattr(node, f"w_{key}"), f"w_{key}", name)
+        padding = tuple(n // 2 for n in kernel.shape[2:])
+        weight = convolution_map(kernel, shape, (1, 1), padding, (1, 1), 1, None, name).weight
+        gates[key] = Gate(weight, weight)
+        given[f"b_{key}"] = np.repeat(given[f"b_{key}"], prod(shape[1:]))
+    return _liquid(name, shape, given, gates["membrane"], gates["adaptation"])
+
+
+def _liquid(
+    name: str, shape: tuple[int, ...], given: dict[str, Float], membrane: Gate, adaptation: Gate
+) -> Neuron:
+    """Return a layer of liquid neurons with its gates."""
     if (given["rise"] < 0).any():
         raise CompileError(f"node {name!r}: rise must be 0 or more", node=name)
-    parameters = {key: given[key] for key in given if key != "theta"}
-    parameters |= {"threshold": given["theta"], "input_bias": np.zeros(1), "offset": np.zeros(1)}
-    return Neuron(Population(name, _shape(node), "lsn", parameters), np.ones(1))
+    parameters = {
+        "threshold": given["theta"],
+        "rise": given["rise"],
+        "membrane_bias": given["b_membrane"],
+        "adaptation_bias": given["b_adaptation"],
+        **dict.fromkeys(("bias", "input_bias", "offset"), np.zeros(1)),
+    }
+    gates = Gates(membrane, adaptation if given["rise"].any() else None)
+    return Neuron(Population(name, shape, "lsn", parameters), np.ones(1), gates)

@@ -24,6 +24,7 @@ from snn_compile.compiler.linear_maps import LinearMap
 from snn_compile.compiler.lowering import extensions  # noqa: F401 - registers the extension nodes
 from snn_compile.compiler.lowering.fixed_integers import apply_fixed_encoding, apply_fixed_scale
 from snn_compile.compiler.lowering.flatten import Identity, flatten_graph
+from snn_compile.compiler.lowering.liquid import unfold
 from snn_compile.compiler.lowering.nodes import DELAY_MAX, Linear, Neuron, lower_node
 from snn_compile.compiler.lowering.shapes import Shapes
 from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
@@ -144,8 +145,16 @@ class _Lowering:
         populations: list[Population] = []
         projections: list[Projection] = []
         for name, item in self.lowered.items():
-            if isinstance(item, Neuron):
+            if not isinstance(item, Neuron):
+                continue
+            if item.gates is None:
                 self._neuron(name, item, populations, projections)
+            else:
+                own: tuple[list[Population], list[Projection]] = [], []
+                self._neuron(name, item, *own)
+                states, edges = unfold(own[0][0], item.gates, own[1])
+                populations += states
+                projections += edges
         outputs = tuple(self._output(name, populations, projections) for name in self.outputs)
         return Network(
             tuple(populations),

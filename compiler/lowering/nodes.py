@@ -26,6 +26,7 @@ import numpy as np
 
 from snn_compile.compiler.contract.contract import Contract
 from snn_compile.compiler.linear_maps import LinearMap, convolution_map, pair, pool_map, scale_map
+from snn_compile.compiler.lowering.liquid import Gates
 from snn_compile.compiler.network import Float, Population
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 
@@ -37,10 +38,14 @@ DELAY_MAX = 1 << 14
 
 @dataclass(frozen=True, eq=False)
 class Neuron:
-    """A neuron node lowered: its population and the gain of its synaptic input, (1,) or (size,)."""
+    """A neuron node lowered: its population and the gain of its synaptic input, (1,) or (size,).
+
+    `gates`: those of liquid neurons.
+    """
 
     population: Population
     gain: Float
+    gates: Gates | None = None
 
 
 Linear = Callable[[Shape], LinearMap]

@@ -57,7 +57,7 @@ def broadcast(item: Neuron, shape: Shape) -> Neuron:
 
 def _open(item: Any) -> bool:
     """Whether a neuron node's parameters may have to be repeated over its input's shape."""
-    if not isinstance(item, Neuron) or item.population.kind.matrices:
+    if not isinstance(item, Neuron) or item.gates is not None:
         return False
     return item.population.size == 1 or 1 in item.population.shape
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from snn_compile.targets.devices.record import Overflow
 
@@ -20,12 +21,13 @@ class Arithmetic:
     """Plain float64: nothing is truncated, wrapped or saturated.
 
     `scale`: units of a state per unit of the network's membrane. `unit`: units of a state per unit of
-    synaptic input, and of a threshold register that is shifted as synaptic input is. `overflow` counts the
-    values that left their range.
+    synaptic input, and of a threshold register that is shifted as synaptic input is. `whole`: what stands for
+    an adaptation of 1. `overflow` counts the values that left their range.
     """
 
     scale = 1.0
     unit = 1.0
+    whole = 1.0
     overflow = Overflow()
 
     def kept(self, decay: Float) -> Float:
@@ -35,6 +37,15 @@ class Arithmetic:
     def decayed(self, state: Float, kept: Float) -> Float:
         """Return a state after a decay, truncated toward zero by integers."""
         return kept * state
+
+    def gate(self, x: Float) -> Float:
+        """Return the input of a gate, wrapped to an accumulator by integers."""
+        return x
+
+    def rate(self, gate: Float) -> Float:
+        """Return the logistic function of a gate's input, which integers look up."""
+        rates: Float = expit(gate)
+        return rates
 
     def coefficient(self, register: Float) -> Float:
         """Return a coefficient of a rotation in the units in which products are summed."""

@@ -70,10 +70,11 @@ class Group:
     `u` is the synaptic current, `v` the membrane after the reset, `reached` the membrane that was compared
     with the threshold; a model adds its own states in `begin`. `values` are the tensors of the step
     (`tensors`), in the units of `arithmetic`; None takes them from the population. `watched` groups keep
-    track of their peaks.
+    track of their peaks. A group with several `ports` takes their inputs stacked, (ports, batch, size).
     """
 
     watched = True
+    ports = 1
 
     def __init__(
         self,
@@ -146,8 +147,7 @@ class NeuronModel:
     """What the compiler asks of a neuron model; a file of this folder lists its own in `MODELS`.
 
     `parameters`: the names of a population's per-step parameters; those in `decays` are the share lost per
-    step, from 0 to 1, those in `matrices` hold (size, 2 size) weights within the population, flattened, and
-    `defaults` may be left out. `group(population, batch)` steps the population.
+    step, from 0 to 1, and `defaults` may be left out. `group(population, batch)` steps the population.
 
     `integers(population, scale, latency, chip)` rounds it to a chip's registers; None leaves that to
     `quantization/registers.py`, which knows leaky neurons. `bound(population, drive, formats)` holds the
@@ -157,7 +157,8 @@ class NeuronModel:
 
     A model with `message_units` (units of a message per unit of the threshold register) sends numbers and
     needs a fixed scale; `message_bits` are the bits of a message, and `input_units(population)` the units in
-    which synaptic input is summed, per unit of the threshold register.
+    which synaptic input is summed, per unit of the threshold register. A model that `sends_state` sends a
+    state at every step, whatever its threshold is.
     """
 
     name: str
@@ -167,16 +168,16 @@ class NeuronModel:
     bound: Callable[[Neurons, Float, Formats], Peak] = unbounded
     poles: Callable[[Neurons], list[Poles]] = no_poles
     decays: tuple[str, ...] = ()
-    matrices: tuple[str, ...] = ()
     defaults: Mapping[str, float] = field(default_factory=dict)
     message_units: float | None = None
     message_bits: int = 0
     input_units: Callable[[Neurons], float] | None = None
+    sends_state: bool = False
 
     @property
     def spiking(self) -> bool:
-        """Whether the neurons have a threshold."""
-        return "threshold" in self.parameters
+        """Whether the neurons have a threshold and send what it decides."""
+        return "threshold" in self.parameters and not self.sends_state
 
     @property
     def sends_numbers(self) -> bool:

@@ -31,6 +31,7 @@ from snn_compile.compiler.quantization.inputs import (
     units_per_message,
     whole,
 )
+from snn_compile.compiler.quantization.liquid import add_copies, liquid_scales, liquid_senders, with_shift
 from snn_compile.compiler.quantization.registers import integer_population, register_warnings
 from snn_compile.compiler.quantization.rounding import affordable, moments, reconstructed
 from snn_compile.compiler.quantization.scales import (
@@ -136,37 +137,50 @@ def quantize(
     graded = [port for port in inputs.values() if calibration and port.kind == "graded"]
     errors = [input_error(port, units[port.name], (calibration or {})[port.name]) for port in graded]
     bounds = {name: plan.bound(name, bound) for name, bound in observed.bounds.items()}
-    senders = membrane_senders(network, bounds, chip)
+    scales, senders = _settled(network, bounds, units, chip)
     messages = _messages(network, inputs, units, senders, observed, chip)
-    populations, projections = [], []
-    for population in network.populations:
+    populations: dict[str, IntegerPopulation] = {}
+    projections: dict[str, IntegerProjection] = {}
+    for population in (p for p in network.populations if not p.copies):
         incoming = _incoming(network, population.name, messages.units)
         sender, latency = senders.get(population.name), retimed.latency[population.name]
-        if population.kind.input_units:
-            scale = population.kind.input_units(population)
-        elif sender:
-            scale = sender.scale
-        else:
+        scale = scales.get(population.name)
+        if scale is None:
             scale = _scale(population, incoming, plan, bounds, observed, messages, chip)
         integers, register_errors, remarks = _registers(population, scale, latency, chip, sender)
         if population.fixed_scale is not None:
             refuse_rounding(register_errors, population.name)
-        populations.append(integers)
+        populations[population.name] = integers
         found = _splits(population, incoming, scale, plan, observed, messages)
         for edge, exact, split in found:
             tables, delay = _tables(exact, split, messages.bits[edge.name]), retimed.delay_steps[edge.name]
-            projections.append(IntegerProjection(edge.name, edge.source, edge.target, tables, delay))
+            facts = edge.name, edge.source, edge.target, tables, delay, edge.port
+            projections[edge.name] = IntegerProjection(*facts)
         errors += register_errors
         errors += [_weight_error(edge.name, weight_values(exact), split) for edge, exact, split in found]
         warnings += remarks + _zero_weights(found)
+    add_copies(retimed, populations, projections, senders)
     return QuantizedNetwork(
-        tuple(populations),
-        tuple(projections),
+        tuple(populations[p.name] for p in network.populations),
+        tuple(projections[e.name] for p in network.populations for e in network.incoming(p.name)),
         tuple(inputs.values()),
         tuple(OutputPort(p.name, p.population, **asdict(p.readout)) for p in network.outputs),
         tuple(errors),
         tuple(warnings),
     )
+
+
+def _settled(
+    network: Network, bounds: Mapping[str, Peak], units: Mapping[str, float], chip: Chip
+) -> tuple[dict[str, float], dict[str, Sender]]:
+    """Return the scales that no search has to find, by population, and how states are sent."""
+    senders = membrane_senders(network, bounds, chip)
+    known = {**units, **{name: sender.unit for name, sender in senders.items()}}
+    liquid = liquid_scales(network, bounds, known, chip)
+    senders |= liquid_senders(network, bounds, liquid, chip)
+    units_of = {p.name: p.kind.input_units for p in network.populations}
+    fixed = {p.name: of(p) for p in network.populations if (of := units_of[p.name])}
+    return {n: s.scale for n, s in senders.items()} | liquid | fixed, senders
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +231,8 @@ def _registers(
 ) -> tuple[IntegerPopulation, list[TensorError], list[str]]:
     """Return a population in integers, the rounding error of each register, and warnings."""
     if population.kind.integers:
-        return population.kind.integers(population, scale, latency, chip)
+        made, errors, remarks = population.kind.integers(population, scale, latency, chip)
+        return with_shift(made, sender), errors, remarks
     integers, errors = integer_population(population, scale, latency, chip, sender.shift if sender else 0)
     return integers, errors, register_warnings(population, integers, chip)
 
@@ -285,7 +300,7 @@ def _message_bits(network: Network, inputs: Mapping[str, InputPort], edge: Proje
 
 def _incoming(network: Network, name: str, units: Mapping[str, float]) -> list[tuple[Projection, Weight]]:
     """Return a population's projections with their weights per unit of message."""
-    return [(e, e.weight / units.get(e.source, 1.0)) for e in network.projections if e.target == name]
+    return [(e, e.weight / units.get(e.source, 1.0)) for e in network.incoming(name)]
 
 
 def _splits(
@@ -320,9 +335,13 @@ def _splits(
         (split.values() == weight_values(exact)).all() for _, exact, split in found
     ):
         return found
-    moment = moments(population, [edge for edge, _ in incoming], observed.messages, messages.units)
-    splits = reconstructed([(exact, split) for _, exact, split in found], moment)
-    return [(edge, exact, split) for (edge, exact, _), split in zip(found, splits, strict=True)]
+    made: dict[str, SplitWeights] = {}
+    for port in sorted({edge.port for edge, _ in incoming}):
+        own = [(edge, exact, split) for edge, exact, split in found if edge.port == port]
+        moment = moments(population, [edge for edge, _, _ in own], observed.messages, messages.units)
+        splits = reconstructed([(exact, split) for _, exact, split in own], moment)
+        made |= {edge.name: split for (edge, _, _), split in zip(own, splits, strict=True)}
+    return [(edge, exact, made[edge.name]) for edge, exact, _ in found]
 
 
 def _tables(exact: Weight, split: SplitWeights, message_bits: int) -> tuple[WeightTable, ...]:

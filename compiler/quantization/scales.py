@@ -120,7 +120,7 @@ def _worst_case(network: Network, formats: Formats) -> dict[str, Peak]:
         drive = np.zeros(p.size) + np.abs(p.parameters["input_bias"])
         with np.errstate(over="ignore"):
             for edge in network.projections:
-                if edge.target == p.name:
+                if edge.target == p.name and edge.port == 0:
                     drive = drive + abs(edge.weight).sum(axis=1)
         peaks[p.name] = p.kind.bound(p, drive, formats)
     return peaks
@@ -157,7 +157,7 @@ def membrane_senders(network: Network, bounds: Mapping[str, Peak], chip: Chip) -
     sources = {e.source for e in network.projections}
     unit, found = chip.formats.threshold_unit, {}
     for p in network.populations:
-        if not p.spiking and p.name in sources:
+        if not p.spiking and p.name in sources and not p.kind.sends_state:
             scale = 2.0 ** floor(log2(min(largest_scales(p, bounds[p.name], chip), default=1.0)))
             top = scale * unit * bounds[p.name].v
             # A membrane that stayed 0 on the data may still be sent: then every value has to fit a message.
@@ -269,7 +269,7 @@ def largest_scales(p: Population, bound: Peak, chip: Chip) -> list[float]:
     unit = chip.formats.threshold_unit
     bias, v_init = (float(np.abs(p.parameters.get(key, 0.0)).max()) for key in ("bias", "v_init"))
     limits = [chip.formats.state_max / (unit * x) for x in (bound.u, bound.v, v_init) if x > 0]
-    if p.spiking and p.parameters["threshold"].max() > 0:
+    if "threshold" in p.parameters and p.parameters["threshold"].max() > 0:
         limits.append(chip.formats.threshold_max / float(p.parameters["threshold"].max()))
     if bias > 0:
         limits.append(chip.formats.bias_mantissa_max * 2.0 ** chip.formats.bias_exponent[1] / (unit * bias))

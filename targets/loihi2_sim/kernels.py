@@ -48,13 +48,14 @@ class Layout:
     which `sends` says that its messages are read. `registers`: the rows that these take, each of length 1
     or one value per neuron. `initial`: the register that a state begins at, where it is not 0.
     `more_states`: rows of state beyond those that the model describes, which begin at 0. `options`: at most
-    OPTIONS integers.
+    OPTIONS integers. `table`: the register, itself a table, that follows the rows.
     """
 
     steps: tuple[Callable[..., Any], ...]
     registers: Callable[[Population, Formats], Rows]
     initial: Mapping[str, str] = field(default_factory=dict)
     more_states: int = 0
+    table: str = ""
     options: Callable[[Population], tuple[int, ...]] = _none
     choose: Callable[[Population, bool], int] = _first
 

@@ -17,7 +17,8 @@ from snn_compile.targets.program.population import Population
 class NeuronTables:
     """States and registers of all populations, int32; population p's begin at `state_at[p]`.
 
-    Each is a row of one value per neuron, padded; rows follow each other in the kernel's order.
+    Each is a row of one value per neuron, padded; rows follow each other in the kernel's order, and a table
+    follows the rows of registers.
     """
 
     state_at: npt.NDArray[np.int64]
@@ -33,7 +34,10 @@ def neuron_tables(
     states, registers = [], []
     for p, width in zip(populations, pad, strict=True):
         states.append(_laid_out(_initial_states(p), p.size, int(width)))
-        registers.append(_laid_out(LAYOUTS[p.model].registers(p, formats), p.size, int(width)))
+        layout = LAYOUTS[p.model]
+        registers.append(_laid_out(layout.registers(p, formats), p.size, int(width)))
+        if layout.table:
+            registers[-1] = np.concatenate([registers[-1], p.parameters[layout.table]])
     return NeuronTables(
         np.concatenate([[0], np.cumsum([rows.size for rows in states])]).astype(np.int64),
         np.concatenate([[0], np.cumsum([rows.size for rows in registers])]).astype(np.int64),

@@ -62,6 +62,8 @@ def chip_violations(program: Program, chip: Chip) -> list[str]:
         "damping": decay,
         "damping_exp": (0, DAMPING_EXPONENT_MAX),
         "reset_exp": (0, 1),
+        "rates": (0, formats.decay_one),
+        "rate_shift": (0, formats.state_bits - 1),
     }
     found = []
     for population in program.populations:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from snn_compile.targets.errors import SnnCompileError, WrongProgram
 from snn_compile.targets.integer import M, effective_bias
-from snn_compile.targets.program.models import MODELS, Model
+from snn_compile.targets.program.models import MODELS, TABLE_MAX, Model
 from snn_compile.targets.program.rule import Rule
 
 IntArray = npt.NDArray[np.integer[Any]]
@@ -67,9 +67,11 @@ class Population:
             )
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         given: dict[str, Any] = {**defaults, **self.parameters}
-        frozen = {key: frozen_integers(np.atleast_1d(given[key]), np.int32) for key in model}
+        frozen = {key: self._frozen(key, given[key]) for key in model}
         for key, array in frozen.items():
-            if array.shape not in ((1,), (self.size,)):
+            if model[key].table:
+                self._check_table(key, array)
+            elif array.shape not in ((1,), (self.size,)):
                 raise WrongProgram(
                     f"population {self.name!r}: {key} has shape {array.shape}; "
                     f"expected (1,) or ({self.size},)"
@@ -83,6 +85,19 @@ class Population:
             raise WrongProgram(f"population {self.name!r}: {self.model} neurons share {', '.join(several)}")
         if self.spikes_per_step == "floor" and self.model == "lif" and (frozen["vth"] < 1).any():
             raise WrongProgram(f"population {self.name!r}: floor(v / threshold) needs thresholds from 1 on")
+
+    def _frozen(self, key: str, value: npt.ArrayLike) -> IntArray:
+        try:
+            return frozen_integers(np.atleast_1d(np.asarray(value)), np.int32)
+        except WrongProgram as error:
+            raise WrongProgram(f"population {self.name!r}: {key}: {error}") from error
+
+    def _check_table(self, key: str, array: IntArray) -> None:
+        if array.ndim != 1 or array.size not in (1 << k for k in range(1, TABLE_MAX.bit_length())):
+            raise WrongProgram(
+                f"population {self.name!r}: {key} has shape {array.shape}; a table has 2, 4, 8 .. "
+                f"{TABLE_MAX} values"
+            )
 
     @property
     def size(self) -> int:
@@ -107,8 +122,8 @@ class Population:
     @cached_property
     def largest_message(self) -> int:
         """The largest magnitude of a message."""
-        if self.model == "li":
-            return -((1 - M) >> int(self.parameters["message_shift"].min()))
+        if "message_shift" in self.parameters:
+            return -(-self.kind.largest >> int(self.parameters["message_shift"].min()))
         if self.spikes_per_step != "one":
             return (M - 1) // (int(self.parameters["vth"].min()) << 6)
         shift = int(self.parameters["state_exp"][0]) if self.graded and "state_exp" in self.parameters else 0

@@ -131,7 +131,7 @@ def test_targets_and_stages_are_checked(build):
     graph, _ = feed_forward(build)
     with pytest.raises(ChipError, match="loihi1-sim, loihi2-sim"):
         compile_graph(graph, "loihi9")
-    with pytest.raises(CompileError, match="lower, freeze_rates, release_fixed_integers, simplify, retime"):
+    with pytest.raises(CompileError, match="lower, release_fixed_integers, simplify, retime"):
         compile_stages(graph, stop_after="polish")
     with pytest.raises(WrongInput, match=r"\(2, 8, 5\)"):
         compile_graph(graph, calibration=np.zeros((2, 8, 5)))

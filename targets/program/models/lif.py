@@ -53,6 +53,7 @@ register_model(
         {**_LEAKS, **_BIAS, "v_init": Register(0), "message_shift": Register(0)},
         ("u", "v"),
         _integrator_operations,
+        largest=M - 1,
         graded=True,
         spiking=False,
         ruled=True,

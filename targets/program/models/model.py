@@ -21,13 +21,20 @@ Operations = tuple[float, float]
 MODELS: dict[str, Model] = {}
 """All neuron models by name."""
 
+TABLE_MAX = 1 << 12
+"""Most values of a register that is a table."""
+
 
 @dataclass(frozen=True)
 class Register:
-    """An integer parameter; a default of None: it must be given. `shared`: one value for all neurons."""
+    """An integer parameter; a default of None: it must be given. `shared`: one value for all neurons.
+
+    A `table` holds a power of two of values, TABLE_MAX at most, that all neurons look up.
+    """
 
     default: int | None = None
     shared: bool = False
+    table: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,10 +43,11 @@ class Model:
 
     `states`: every state that a step changes; all can be probed. `membrane`: the state that an output port of
     signal "membrane" reads, "" if the model has none. `ports`: its input ports by name, in the order of
-    `Projection.port`. `largest`: the largest magnitude of a message, before a right shift by state_exp if the
-    model has it. `graded`: messages carry a number or a sign. `spiking`: it sends messages by itself;
-    other models send a state to the projections that read it. `ruled`: the step follows the population's rule
-    (`rule.py`); other models have one meaning. `programmable`: only chips with programmable neurons hold it.
+    `Projection.port`. `largest`: the largest magnitude of a message, before a right shift by state_exp or
+    message_shift if the model has it. `graded`: messages carry a number or a sign. `spiking`: it sends
+    messages by itself; other models send a state to the projections that read it. `ruled`: the step follows
+    the population's rule (`rule.py`); other models have one meaning. `programmable`: only chips with
+    programmable neurons hold it.
 
     `operations(parameters, one)` counts the multiplications and additions of a neuron update, averaged over
     the neurons; a decay register of `one` loses all of a state. `spike_additions`: additions per spike beyond

@@ -44,6 +44,7 @@ def _narrowed(p: Population, formats: Formats) -> Population:
         "cos_decay",
         "sin_decay",
         "damping",
+        "rates",
     ):
         if key in found:
             found[key] = np.sign(found[key]) * (np.abs(found[key]) >> fewer)
@@ -55,11 +56,13 @@ def _narrowed(p: Population, formats: Formats) -> Population:
         threshold = top
     high = formats.threshold_max << formats.synaptic_shift
     spans = dict.fromkeys(("vth", "vth_hi"), (0, threshold)) | {"vth_lo": (-threshold, 0)}
-    spans |= dict.fromkeys(("v_init", "bias"), (-top, top)) | dict.fromkeys(
+    gates = ("membrane_bias", "adaptation_bias")
+    spans |= dict.fromkeys(("v_init", "bias", *gates), (-top, top)) | dict.fromkeys(
         ("cos_decay", "sin_decay"), (-turn, turn)
     )
     spans |= dict.fromkeys(("theta_0", "theta_step", "r_step"), (0, high))
-    spans |= {"message_shift": (0, formats.state_bits - 1), "v_min": (-LOIHI.state_max, top)}
+    shifts = dict.fromkeys(("message_shift", "rate_shift"), (0, formats.state_bits - 1))
+    spans |= {**shifts, "v_min": (-LOIHI.state_max, top)}
     for key, (least, most) in spans.items():
         if key in found:
             found[key] = np.clip(found[key], least, most)

@@ -150,6 +150,40 @@ def adaptive_leaky(pick: Picker, size: int) -> dict[str, Ints]:
     }
 
 
+def rates(pick: Picker) -> dict[str, Ints]:
+    """Make a table of rates, of the logistic function or of anything, and the width of its steps."""
+    size, shift = pick.choice((64, 256, 8, 2, 1024)), pick.choice((5, 9, 0, 12, 23))
+    if pick.choice((True, True, False)):
+        table = np.rint(4096 / (1 + np.exp(-16 * (np.arange(size) + 0.5 - size / 2) / size))).astype(np.int64)
+    else:
+        table = pick.integers(*pick.choice(((0, 4096), (4000, 4096), (0, 9))), (size,))
+    return {"rates": table, "rate_shift": np.array([shift])}
+
+
+def liquid(pick: Picker, size: int) -> dict[str, Ints]:
+    """Make registers of liquid neurons."""
+    gates = ((0, 0), (-9999, 9999), (-300, 300), (-(2**23) + 1, 2**23 - 1))
+    biases = ((0, 0), (-900, 900), (0, 6000), (-(2**23) + 1, 2**23 - 1), (2**23 - 9, 2**23 - 1))
+    return {
+        **rates(pick),
+        **registers(pick, size, theta_0=((1, 3000), (0, 0), (320, 320), (0, 8388544))),
+        **registers(pick, size, theta_step=((0, 900), (0, 0), (1, 20000), (0, 8388544))),
+        **registers(pick, size, bias=biases, membrane_bias=gates, adaptation_bias=gates),
+    }
+
+
+def liquid_membrane(pick: Picker, size: int) -> dict[str, Ints]:
+    """Make registers of liquid neurons that send their membranes."""
+    return liquid(pick, size) | registers(pick, 1, message_shift=((0, 0), (3, 12), (10, 23)))
+
+
+def liquid_adaptation(pick: Picker, size: int) -> dict[str, Ints]:
+    """Make registers of the adaptations of liquid neurons."""
+    found = liquid(pick, size)
+    kept = {key: found[key] for key in ("rates", "rate_shift", "adaptation_bias")}
+    return kept | registers(pick, 1, message_shift=((0, 0), (3, 12), (10, 23)))
+
+
 def delta(pick: Picker, size: int) -> dict[str, Ints]:
     """Make registers of delta encoders."""
     shifts = registers(pick, 1, spike_exp=((0, 0), (6, 6), (0, 7)), state_exp=((0, 0), (6, 6), (0, 7)))
@@ -177,6 +211,9 @@ _REGISTERS = {
     "atrlif": adaptive,
     "brf": balanced,
     "alif": adaptive_leaky,
+    "lsn": liquid,
+    "lsn_membrane": liquid_membrane,
+    "lsn_adaptation": liquid_adaptation,
     "sigma_delta": sigma_delta,
     "delta": delta,
     "sigma": lambda pick, size: {},

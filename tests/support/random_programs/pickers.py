@@ -77,6 +77,8 @@ SMALL = Limits(neurons=4, populations=3, channels=3, steps=12, samples=2, tables
 TINY = Limits(neurons=5, populations=3, channels=3, steps=8, samples=3, tables=2, delay=3)
 OTHERS = ("rf", "rf_iz", "atrlif", "sigma_delta", "delta", "sigma", "graded", "graded_relu")
 OWN = ("brf", "alif")
+LIQUID = ("lsn", "lsn", "lsn_membrane", "lsn_adaptation")
 SHORT = Limits(neurons=12, populations=3, channels=10, steps=10, samples=5, tables=2, delay=4)
 SMALL_OTHERS, SHORT_OTHERS, TINY_OTHERS = (replace(each, models=OTHERS) for each in (SMALL, SHORT, TINY))
 SMALL_OWN, SHORT_CUSTOM, TINY_OWN = (replace(each, models=OWN) for each in (SMALL, SHORT, TINY))
+SMALL_LIQUID, SHORT_LIQUID, TINY_LIQUID = (replace(each, models=LIQUID) for each in (SMALL, SHORT, TINY))

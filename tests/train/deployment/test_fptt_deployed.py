@@ -45,7 +45,7 @@ def test_the_accuracy_of_training_is_that_of_the_compiled_float_network(
     )
     trained = fptt.fit(config, path).metrics["test_accuracy"]
     asked = [str(path), "--target", "loihi2-sim", "--check", data, "--json"]
-    assert compile_cli.main([*asked, *(["--approximate"] if neuron == "lsn" else [])]) == 0
+    assert compile_cli.main(asked) == 0
     told = json.loads(capsys.readouterr().out)["accuracy"]
     assert told["float"] == pytest.approx(trained, abs=1.5 / told["samples"])
     graph, test = load_checkpoint(path).graph, load_data(data, "test", partition=True)
