@@ -65,10 +65,13 @@ def parse_conventions(stated: Sequence[str]) -> dict[str, Any]:
                 raise CompileError(f"--convention {item}: write it as delays=SOURCE:TARGET:STEPS")
             found.setdefault("delays", {})[parts[0], parts[1]] = int(parts[2])
             continue
-        key, _, text = item.rpartition("=") if "." in key else (key, equals, text)
+        if "." in (named := item.rpartition("="))[0]:  # a node's name may hold the sign
+            key, _, text = named
         node, _, own = key.rpartition(".")
         if key in _WHOLE:
-            raise CompileError(f"--convention {item}: {key} is stated by node, as NODE.reset=value")
+            raise CompileError(
+                f"--convention {item}: no line states {key}; items of one node are NODE.reset=value"
+            )
         target = found.setdefault("nodes", {}).setdefault(node, {}) if node else found
         value = _value(text)
         if target.get(own, value) != value:

@@ -146,8 +146,8 @@ def _read_snntorch(traits: Traits, stated: Stated) -> Reading:
     late = {n: timing[n] for n in timing if resets[n] == "subtract"}
     cleared = {n: timing[n] for n in timing if resets[n] != "subtract"}
     unheld = _open("reset", dict.fromkeys(spiking, "subtract"), words)
-    unheld += _open("reset_timing", late, {"pending": delay}, bool(cleared))
-    unheld += _open("reset_timing", cleared, {"same_step": delay}, bool(late))
+    unheld += _open("reset_timing", late, {"pending": delay}, len(late) < len(spiking))
+    unheld += _open("reset_timing", cleared, {"same_step": delay}, len(cleared) < len(spiking))
     values = _same_step(">", "subtract", reset_timing="next_after")
     return Reading({"dt": STEP, "rule": "euler", "gain": "as_written", **values}, {}, unheld)
 
@@ -267,7 +267,7 @@ def _check_sinabs(traits: Traits) -> Check:
     evidence += ["sum pooling"] if image else []
     evidence += ["nodes carry the numbers of a Sequential"] if traits.numbered else []
     named = traits.leading or image or traits.numbered
-    sure = traits.extracted and (named if tau else traits.leading or image and traits.numbered)
+    sure = traits.extracted and (named if tau else traits.numbered and (image or traits.leading))
     return Check(tuple(found), tuple(evidence), traits.extracted, sure)
 
 
@@ -330,8 +330,9 @@ def _check_rockpool(traits: Traits) -> Check:
     several = tau.size > 1 and np.ptp(tau) > 1e-3 * tau.max()
     evidence = [f"r = (tau/dt) exp(-dt/tau) with dt = {dt:g}" if dt else "no time constants"]
     evidence += ["v_leak = 0 and w_in = 1"] + (["nodes are named after rockpool's modules"] if named else [])
+    # A single pair of tau and r has such a dt by chance.
     sure = traits.extracted and dt is not None and (named or several or _plain(dt))
-    return Check(tuple(found), tuple(evidence), traits.extracted, sure)
+    return Check(tuple(found), tuple(evidence), sure, sure)
 
 
 def _plain(dt: float) -> bool:

@@ -28,7 +28,8 @@ from snn_compile.compiler.contract.contract import Contract
 from snn_compile.compiler.linear_maps import LinearMap, convolution_map, pair, pool_map, scale_map
 from snn_compile.compiler.lowering.liquid import Gates
 from snn_compile.compiler.network import Float, Population
-from snn_compile.targets.errors import CompileError, UnsupportedNode
+from snn_compile.targets.errors import CompileError, SnnCompileError, UnsupportedNode
+from snn_compile.targets.program.rule import Rule
 
 Shape = tuple[int, ...]
 
@@ -134,6 +135,10 @@ def _population(
     rule: dict[str, Any] = dict(contract.rule_items())
     if model == "li":  # what a spike does has no meaning without spikes
         rule = {item: rule[item] for item in ("update_order", "current_decay")}
+    try:
+        Rule(**rule)
+    except SnnCompileError as error:
+        raise CompileError(f"node {name!r}: {error}", node=name) from error
     return Population(name, shape, model, parameters, **rule)
 
 
