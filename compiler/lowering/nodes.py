@@ -9,14 +9,15 @@ With a = dt/tau (rule "euler") or 1 - exp(-dt/tau) ("exponential"):
     LI, CubaLI, I   as LIF, CubaLIF, IF without a threshold
     Threshold       voltage_decay 1, gain 1, no reset
 
-The contract's `gain` covers exporters that mean something else: "unit" adds the input as it is (not divided
+Binary fractions that a float32 file keeps within its last bit are restored (`binary_fractions.py`). The
+contract's `gain` covers exporters that mean something else: "unit" adds the input as it is (not divided
 by tau_syn in a CubaLIF), "norm" multiplies it by a alone, "decayed" lets a current's input decay once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import singledispatch
 from math import prod
 from typing import Any
@@ -26,6 +27,7 @@ import numpy as np
 
 from snn_compile.compiler.contract.contract import Contract
 from snn_compile.compiler.linear_maps import LinearMap, convolution_map, pair, pool_map, scale_map
+from snn_compile.compiler.lowering.binary_fractions import Fractions
 from snn_compile.compiler.lowering.liquid import Gates
 from snn_compile.compiler.network import Float, Population
 from snn_compile.targets.errors import CompileError, SnnCompileError, UnsupportedNode
@@ -41,12 +43,13 @@ DELAY_MAX = 1 << 14
 class Neuron:
     """A neuron node lowered: its population and the gain of its synaptic input, (1,) or (size,).
 
-    `gates`: those of liquid neurons.
+    `gates`: those of liquid neurons. `restored`: decays and gains that are binary fractions again, by name.
     """
 
     population: Population
     gain: Float
     gates: Gates | None = None
+    restored: Mapping[str, Float] = field(default_factory=dict)
 
 
 Linear = Callable[[Shape], LinearMap]
@@ -79,24 +82,28 @@ def finite(value: Any, what: str, name: str) -> Float:
     return array
 
 
-def share(tau: Any, contract: Contract, name: str) -> Float:
-    """Return the fraction lost per step for a time constant in the contract's unit."""
+def share(tau: Any, contract: Contract, name: str, exact: Fractions | None = None, what: str = "") -> Float:
+    """Return the fraction lost per step for a time constant in the contract's unit.
+
+    `exact` notes under the name `what` if binary fractions were restored.
+    """
     values = finite(tau, "time constant", name).reshape(-1)
     if not (values > 0).all():
         raise CompileError(
             f"node {name!r}: a time constant of {values[~(values > 0)][0]:g}; it must be positive", node=name
         )
     ratio = contract.dt / values
-    return ratio if contract.rule == "euler" else -np.expm1(-ratio)
+    lost = ratio if contract.rule == "euler" else -np.expm1(-ratio)
+    return (exact or Fractions()).restored(what, lost, values)
 
 
-def _gain(choices: Mapping[str, Float], name: str, contract: Contract) -> Float:
+def _gain(choices: Mapping[str, Callable[[], Float]], name: str, contract: Contract) -> Float:
     if contract.gain not in choices:
         raise UnsupportedNode(
             f"node {name!r}: gain {contract.gain!r} has no meaning for it; use one of {', '.join(choices)}",
             node=name,
         )
-    return choices[contract.gain]
+    return choices[contract.gain]()
 
 
 def _population(
@@ -156,35 +163,52 @@ def _without_current(contract: Contract) -> Contract:
 
 
 def _leaky(node: Any, name: str, contract: Contract, model: str) -> Neuron:
-    contract = _without_current(contract)
-    decay = share(node.tau, contract, name)
-    r = finite(node.r, "r", name).reshape(-1)
-    gain = _gain(
-        {"as_written": r * decay, "unit": np.ones(1), "norm": decay, "decayed": 1 - decay}, name, contract
-    )
-    return Neuron(_population(node, name, contract, model, np.ones(1), decay), gain)
+    contract, exact = _without_current(contract), Fractions()
+    decay = share(node.tau, contract, name, exact, "decay")
+    r, tau = (finite(getattr(node, key), key, name).reshape(-1) for key in ("r", "tau"))
+    choices = {
+        "as_written": lambda: exact.restored("gain", r * decay, r, tau),
+        "unit": lambda: np.ones(1),
+        "norm": lambda: decay,
+        "decayed": lambda: 1 - decay,
+    }
+    gain = _gain(choices, name, contract)
+    return Neuron(_population(node, name, contract, model, np.ones(1), decay), gain, restored=exact.found)
 
 
 def _current_based(node: Any, name: str, contract: Contract, model: str) -> Neuron:
-    synapse = share(node.tau_syn, contract, name)
-    membrane = share(node.tau_mem, contract, name)
-    w_in = finite(node.w_in, "w_in", name).reshape(-1)
-    r = finite(node.r, "r", name).reshape(-1)
+    exact = Fractions()
+    synapse = share(node.tau_syn, contract, name, exact, "decay of the current")
+    membrane = share(node.tau_mem, contract, name, exact, "decay")
+    w_in, r, tau_syn, tau_mem = (
+        finite(getattr(node, key), key, name).reshape(-1) for key in ("w_in", "r", "tau_syn", "tau_mem")
+    )
+
+    def unit() -> Float:
+        return exact.restored("gain", r * membrane, r, tau_mem)
+
     choices = {
-        "as_written": w_in * synapse * r * membrane,
-        "unit": r * membrane,
-        "norm": synapse * membrane,
-        "decayed": 1 - synapse,
+        "as_written": lambda: exact.restored("gain of the current", w_in * synapse, w_in, tau_syn) * unit(),
+        "unit": unit,
+        "norm": lambda: synapse * membrane,
+        "decayed": lambda: 1 - synapse,
     }
     gain = _gain(choices, name, contract)
-    return Neuron(_population(node, name, contract, model, synapse, membrane), gain)
+    return Neuron(_population(node, name, contract, model, synapse, membrane), gain, restored=exact.found)
 
 
 def _integrating(node: Any, name: str, contract: Contract, model: str) -> Neuron:
-    contract = _without_current(contract)
+    contract, exact = _without_current(contract), Fractions()
     r = finite(node.r, "r", name).reshape(-1)
-    gain = _gain({"as_written": r * contract.dt, "unit": np.ones(1), "norm": np.ones(1)}, name, contract)
-    return Neuron(_population(node, name, contract, model, np.ones(1), np.zeros(1)), gain)
+    choices = {
+        "as_written": lambda: exact.restored("gain", r * contract.dt, r),
+        "unit": lambda: np.ones(1),
+        "norm": lambda: np.ones(1),
+    }
+    gain = _gain(choices, name, contract)
+    return Neuron(
+        _population(node, name, contract, model, np.ones(1), np.zeros(1)), gain, restored=exact.found
+    )
 
 
 @lower_node.register
