@@ -30,7 +30,7 @@ from snn_compile.compiler.lowering.fixed_integers import ignored_options, releas
 from snn_compile.compiler.lowering.lower import lower
 from snn_compile.compiler.lowering.retime import RetimedNetwork, retime
 from snn_compile.compiler.lowering.simplify import simplify
-from snn_compile.compiler.mapping.partition import Partition, partition
+from snn_compile.compiler.mapping.partition import MAPPERS, Partition, partition
 from snn_compile.compiler.mapping.place import place
 from snn_compile.compiler.mapping.route import route
 from snn_compile.compiler.network import Float, Network
@@ -67,6 +67,7 @@ class Options:
     - `strict`: what the file of a known exporter does not hold is open, instead of taking its defaults.
     - `provenance`: text stored in the program (model file, data set).
     - `conversion`: how an ONNX model is converted to rates (None: the defaults).
+    - `mapper`: "best" lets layers share cores, "vendor" maps as Intel's compiler does.
     - `approximate`: refused for networks with liquid spiking neurons (`lsn`), which compile as they are; it
       once made adaptive neurons of them.
     """
@@ -83,6 +84,7 @@ class Options:
     provenance: Mapping[str, str] = field(default_factory=dict)
     conversion: ConversionOptions | None = None
     approximate: bool = False
+    mapper: str = "best"
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +179,7 @@ def _stages(
     done = replace(done, quantized=quantized, precision=precision)
     yield "quantize", quantized, done
 
-    split = partition(quantized, chip)
+    split = partition(quantized, chip, options.mapper)
     done = replace(done, partition=split)
     yield "partition", split, done
 
@@ -214,6 +216,8 @@ def _check(options: Options, chip: Chip) -> None:
             raise CompileError(f"{form.bits} weight bits; {chip.title} has {low} to {high}")
     if options.c_slow is not None and options.c_slow < 1:
         raise CompileError(f"{options.c_slow} device steps per logical step; use 1 or more")
+    if options.mapper not in MAPPERS:
+        raise CompileError(f"mapper {options.mapper!r}; use one of {', '.join(MAPPERS)}")
     if options.rounding not in METHODS:
         raise CompileError(f"rounding {options.rounding!r}; use one of {', '.join(METHODS)}")
     # A chip without graded messages refuses a graded input itself, by name.

@@ -7,7 +7,7 @@ themselves are the schema. Errors name the file, the key and the reason.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, field, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -38,15 +38,20 @@ def entry(
 
 
 def read_toml(
-    kind: type[T], file: Path, error: type[SnnCompileError], replaced: Mapping[str, Any] | None = None
+    kind: type[T],
+    file: Path,
+    error: type[SnnCompileError],
+    replaced: Mapping[str, Any] | None = None,
+    upgrade: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
 ) -> T:
     """Return the dataclass that a TOML file holds; raises `error`, naming file, key and reason.
 
-    `replaced`: values by field that the file does not hold, or that stand for what it holds.
+    `replaced`: values by field that the file does not hold, or that stand for what it holds. `upgrade` turns
+    the dotted keys of an older file into today's.
     """
     where = file.name
     try:
-        found = dict(_flat(tomllib.loads(file.read_text(encoding="utf-8"))))
+        found = upgrade(dict(_flat(tomllib.loads(file.read_text(encoding="utf-8")))))
     except (OSError, ValueError) as reason:
         raise error(f"{where}: {reason}", file=str(file)) from reason
     except RecursionError as reason:

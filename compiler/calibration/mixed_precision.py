@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import ceil, log2
 
 import numpy as np
 
@@ -255,14 +254,13 @@ def _ladder(weight: Weight, start: TableFormat, chip: Chip, delayed: bool) -> li
 
 
 def _memory(weight: Weight, split: SplitWeights, chip: Chip, delayed: bool) -> int:
-    """Return the synapse memory of tables as the partition counts it, with all targets in one core."""
-    total, n = 0, weight.shape[0]
+    """Return the bits of the synapses of tables, without what rows add to them."""
+    total = 0
     for part in split.parts:
         there = with_values(weight, part.weights) != 0
-        nonzero = np.asarray(there.sum(axis=1)).reshape(-1)
-        word = part.bits + (chip.delay_bits if delayed else 0)
-        dense = int(np.count_nonzero(nonzero)) * weight.shape[1] * word
-        total += min(dense, int(nonzero.sum()) * (word + ceil(log2(max(n, 2)))))
+        word = part.bits + (chip.memory.delay_bits if delayed else 0)
+        named = int(there.sum()) * (word + chip.memory.index_bits)
+        total += min(named, there.shape[0] * there.shape[1] * word) if chip.memory.dense_rows else named
     return total
 
 

@@ -107,6 +107,7 @@ def compile_parser() -> argparse.ArgumentParser:
     _add_gates(parser)
     _add_quantization(parser)
     _add_timing(parser)
+    _add_mapper(parser)
     _add_approximation(parser)
     _add_convention(parser)
     _add_mismatch(parser)
@@ -251,6 +252,16 @@ def _add_timing(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="add delay to cycles that are too short for the chip; this changes the network, and the report "
         "says so",
+    )
+
+
+def _add_mapper(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mapper",
+        choices=("best", "vendor"),
+        default="best",
+        help="how the network is put on cores: best lets layers share them, vendor maps as Intel's compiler "
+        "does (default: best); the choice changes costs, never spikes",
     )
 
 

@@ -147,6 +147,7 @@ def _options(arguments: argparse.Namespace, request: CompileRequest) -> Options:
         c_slow=arguments.c_slow,
         relax_timing=arguments.relax_timing,
         approximate=arguments.approximate,
+        mapper=arguments.mapper,
         conventions=parse_conventions(arguments.convention),
         strict=arguments.strict,
         provenance=request.provenance,

@@ -12,6 +12,7 @@ from typing import Any
 from snn_compile.compiler.calibration.mixed_precision import Search
 from snn_compile.compiler.cli.pareto import front_json
 from snn_compile.compiler.cli.protocols import Report
+from snn_compile.compiler.mapping.core_memory import core_limits
 from snn_compile.compiler.network import Network
 from snn_compile.compiler.pipeline import Compilation
 from snn_compile.targets.program.program import Program
@@ -19,23 +20,15 @@ from snn_compile.targets.program.program import Program
 SCHEMA = {"name": "snn-compile", "version": 1}
 
 
-RESOURCES = ("neurons", "memory_bits", "in_axons", "out_axons")
-
-
 def resources_json(program: Program) -> dict[str, Any]:
     """Return each resource's use against its limit, over the chip and in the fullest core."""
     chip = program.target
-    limits = {
-        "neurons": chip.core_neurons,
-        "memory_bits": chip.core_memory_bits,
-        "in_axons": chip.core_in_axons,
-        "out_axons": chip.core_out_axons,
-    }
     found: dict[str, Any] = {"cores": {"used": len(program.cores), "limit": chip.cores}}
-    for key in RESOURCES:
+    for key, limit in core_limits(chip).items():
         values = [core.use[key] for core in program.cores]
-        found[key] = {"used": sum(values), "fullest_core": max(values), "core_limit": limits[key]}
-    found["synapse_bits"] = {"used": sum(core.use["synapse_bits"] for core in program.cores)}
+        found[key] = {"used": sum(values), "fullest_core": max(values), "core_limit": limit}
+    words = sum(core.use["synapse_words"] for core in program.cores)
+    found["synapse_bits"] = {"used": words * chip.memory.word_bits}
     return found
 
 

@@ -1,160 +1,218 @@
-"""Memory and axons of a neurocore that slices of populations use.
+"""Memory and axons of a neurocore that blocks of populations use, counted as the chip's file says.
 
-The memory of a core (sources are in the chip's file) holds neuron state, synapses and axon entries:
+    neurons   `neuron_words` per neuron, for every state of the model, its bias, and each other register with
+              a value per neuron of a programmable model (microcode reads it from the neuron's memory, so the
+              number of different values is not limited); the chip's figure is for two states and a bias
+    synapses  one row per source neuron with a weight into the block, in whole words: `row_bits`, and per
+              synapse its weight, `delay_bits` where there is a delay, and `index_bits`; or one row per tap
+              and in channel of a convolution, of weights alone, for all positions of the block
+    axons     `in_axon_words` per source neuron; a convolution takes a population axon per phase of its
+              stride, whatever the number of source neurons. `out_axon_words` per neuron with a target; of a
+              convolution's output one per position and phase.
 
-    neurons  n * neuron_state_bits / 3 for every state of the model, for its bias, and for each other register
-             with a value per neuron of a programmable model (microcode reads it from the neuron's memory, so
-             the number of different values is not limited)
-    synapses per table: dense n_in * rows * (bits + delay bits), where rows are the targets that it reaches,
-             or sparse nnz * (bits + delay bits + log2 n) if smaller
-    axons    axon_bits each: one input axon per source neuron with a weight into the core, one output axon per
-             neuron and target core
+What Intel's compiler printed for two networks fixes these rules; `docs/mapping.md` holds them against it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 from math import ceil, log2
 
 import numpy as np
 import numpy.typing as npt
 
+from snn_compile.compiler.mapping.blocks import Block
 from snn_compile.compiler.quantization.quantize import QuantizedNetwork
 from snn_compile.targets.chips.chip import Chip
+from snn_compile.targets.program.kernels import Kernel, shared_kernel
 from snn_compile.targets.program.population import Population
+from snn_compile.targets.program.weights import WeightTable
 
-Slice = tuple[str, int, int]
-Indices = npt.NDArray[np.int64]
-Present = dict[str, npt.NDArray[np.bool_]]
-"""Source neurons, by population or input, for which a core has an input axon."""
+RESOURCES = ("neurons", "groups", "synapse_words", "words", "in_axons", "out_axons")
 
 
-def _words(p: Population) -> int:
-    """Return the words of memory per neuron: its states, its bias and registers with a value per neuron."""
-    own = [key for key, array in p.parameters.items() if array.size > 1 and not key.startswith("bias")]
-    return len(p.kind.states) + 1 + (len(own) if p.kind.programmable else 0)
+def core_limits(chip: Chip) -> dict[str, int]:
+    """Return what one core of a chip has of each resource."""
+    return {
+        "neurons": chip.core_neurons,
+        "groups": chip.core_groups,
+        "synapse_words": chip.memory.synapse_words,
+        "words": chip.memory.words,
+        "in_axons": chip.core_in_axons,
+        "out_axons": chip.core_out_axons,
+    }
+
+
+def weight_bits(table: WeightTable) -> int:
+    """Return the bits of a row's weights: a sign, and what the largest needs in steps of the table.
+
+    Weights of few values take few bits, as rows that Intel's compiler printed show.
+    """
+    stored = table.weights.data if table.sparse else table.weights[table.weights != 0]
+    values = np.abs(stored.astype(np.int64))
+    if not values.size:
+        return 1
+    step = int(np.bitwise_or.reduce(values))
+    step &= -step
+    magnitude = ceil(log2(int(values.max()) // step)) if int(values.max()) > step else 0
+    signed = table.sign_mode == "mixed"
+    return min(magnitude + signed, table.bits) or 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Incoming:
+    """One table of a population's input: where from, its row's widths, and its kernel if it is shared."""
+
+    source: str
+    table: WeightTable
+    bits: int
+    delay_bits: int
+    kernel: Kernel | None
 
 
 class CoreMemory:
-    """Use of a core's resources by slices of populations."""
+    """Use of a core's resources by blocks of populations.
 
-    def __init__(self, network: QuantizedNetwork, chip: Chip) -> None:
-        self.network, self.chip = network, chip
-        self._sizes = {p.name: p.size for p in network.nodes}
-        self._words = {p.name: _words(p) for p in network.populations}
-        self._incoming = {
-            p.name: [edge for edge in network.projections if edge.target == p.name]
-            for p in network.populations
-        }
-        self._bits: dict[Slice, int] = {}
-        self._sources: dict[Slice, dict[str, Indices]] = {}
-        # Cumulative over targets: synapses, and targets that have any.
-        self._nonzero = {
-            (edge.name, i): np.cumsum([[0, 0], *np.stack([table.fan_in, table.fan_in > 0], axis=1)], axis=0)
-            for edge in network.projections
-            for i, table in enumerate(edge.tables)
-        }
-        # Target cores per neuron: at least one if it has targets; updated while packing.
-        self.reach = {p.name: np.zeros(p.size, np.int64) for p in network.populations}
-        for p in network.populations:
-            for source, index in self.sources((p.name, 0, p.size)).items():
-                if source in self.reach:
-                    self.reach[source][index] = 1
+    `dense`: there is a row for every source neuron, of every target on the core, weights of zero included, as
+    Intel's compiler writes dense layers; else rows hold the non-zero ones.
+    """
 
-    def sources(self, piece: Slice) -> dict[str, Indices]:
-        """Return, by source, the indices of the neurons that project to a slice."""
-        if piece not in self._sources:
-            name, start, stop = piece
-            masks: dict[str, npt.NDArray[np.bool_]] = {}
-            for edge in self._incoming[name]:
-                mask = masks.setdefault(edge.source, np.zeros(self._sizes[edge.source], bool))
-                for table in edge.tables:
-                    rows = table.nonzero.indptr
-                    mask[table.nonzero.indices[rows[start] : rows[stop]]] = True
-            self._sources[piece] = {source: np.flatnonzero(mask) for source, mask in masks.items()}
-        return self._sources[piece]
-
-    def forget(self, pieces: list[Slice]) -> None:
-        """Drop cached values of slices that were cut further."""
-        for piece in pieces:
-            self._sources.pop(piece, None)
-            self._bits.pop(piece, None)
-
-    def synapse_bits(self, piece: Slice) -> int:
-        """Memory of the synapses onto a slice, each table dense or sparse, whichever is smaller."""
-        if piece in self._bits:
-            return self._bits[piece]
-        name, start, stop = piece
-        n, total = stop - start, 0
-        for edge in self._incoming[name]:
-            for i, table in enumerate(edge.tables):
-                word = table.bits + (self.chip.delay_bits if edge.delay_steps else 0)
-                upto = self._nonzero[edge.name, i]
-                synapses, reached = (int(count) for count in upto[stop] - upto[start])
-                sparse = synapses * (word + ceil(log2(max(n, 2))))
-                total += min(reached * table.shape[1] * word, sparse)
-        self._bits[piece] = total
-        return total
-
-    def _state_bits(self, name: str, n: int) -> int:
-        # The chip's figure is for two states and a bias.
-        return n * self.chip.neuron_state_bits * self._words[name] // 3
-
-    def least_bits(self, name: str) -> int:
-        """Least memory of a population's state and synapses, however it is cut."""
-        total = self._state_bits(name, self._sizes[name])
-        for edge in self._incoming[name]:
+    def __init__(self, network: QuantizedNetwork, chip: Chip, dense: bool = False) -> None:
+        self.network, self.chip, self.dense = network, chip, dense
+        shapes = {p.name: p.shape for p in network.nodes}
+        self._population = {p.name: p for p in network.populations}
+        self._incoming: dict[str, list[_Incoming]] = {p.name: [] for p in network.populations}
+        for edge in network.projections:
             for table in edge.tables:
-                word = table.bits + (self.chip.delay_bits if edge.delay_steps else 0)
-                total += int(np.minimum(table.shape[1] * word, table.fan_in * (word + 1)).sum())
-        return total
+                kernel = None
+                if chip.memory.shared_kernels:
+                    kernel = shared_kernel(table.weights, shapes[edge.target], shapes[edge.source])
+                delay = chip.memory.delay_bits if edge.delay_steps else 0
+                found = _Incoming(edge.source, table, weight_bits(table), delay, kernel)
+                self._incoming[edge.target].append(found)
+        self._phases = {name: self._own_phases(name) for name in self._incoming}
+        self._sends = {name: self._targets(name) for name in self._incoming}
+        self._used: dict[Block, dict[str, float]] = {}
+        self._sources: dict[Block, dict[str, npt.NDArray[np.int64]]] = {}
 
-    def piece(self, piece: Slice, present: Present) -> dict[str, int]:
-        """Resources that a slice adds to a core that already has the input axons of `present`."""
-        name, start, stop = piece
-        n = stop - start
-        in_axons = 0
-        for source, index in self.sources(piece).items():
-            there = present.get(source)
-            in_axons += len(index) if there is None else int(np.count_nonzero(~there[index]))
-        out_axons = int(self.reach[name][start:stop].sum())
-        bits = self._state_bits(name, n) + self.synapse_bits(piece)
-        bits += (in_axons + out_axons) * self.chip.axon_bits
-        return {"neurons": n, "memory_bits": bits, "in_axons": in_axons, "out_axons": out_axons}
+    def kernel(self, name: str) -> Kernel | None:
+        """Return the kernel of a population's input, if a convolution is all of it."""
+        found = [incoming.kernel for incoming in self._incoming[name]]
+        return found[0] if found and all(kernel is not None for kernel in found) else None
 
-    def add(self, piece: Slice, present: Present) -> None:
-        """Add to `present` the input axons that a slice brings to its core."""
-        for source, index in self.sources(piece).items():
-            present.setdefault(source, np.zeros(self._sizes[source], bool))[index] = True
+    def _own_phases(self, name: str) -> int:
+        kernel = self.kernel(name)
+        return kernel.stride[1] if kernel else 1
 
-    def reached(self, cores: list[list[Slice]]) -> dict[str, npt.NDArray[np.int64]]:
-        """Return the number of target cores of each neuron, by population."""
-        found = {name: np.zeros_like(reach) for name, reach in self.reach.items()}
-        for core in cores:
-            present: Present = {}
-            for piece in core:
-                self.add(piece, present)
-            for source, mask in present.items():
-                if source in found:
-                    found[source] += mask
-        return found
+    def _targets(self, name: str) -> set[bool]:
+        """Return whether the targets of a population hear it through kernels; the host hears every neuron."""
+        found = {
+            incoming.kernel is not None
+            for several in self._incoming.values()
+            for incoming in several
+            if incoming.source == name
+        }
+        return found | {False for port in self.network.outputs if port.population == name}
 
-    def learn(self, reached: Mapping[str, npt.NDArray[np.int64]]) -> None:
-        """Raise the number of target cores of each neuron to that of a packing."""
-        self.reach = {name: np.maximum(reach, reached[name]) for name, reach in self.reach.items()}
+    def sources(self, block: Block) -> dict[str, npt.NDArray[np.int64]]:
+        """Return, by source, the neurons with a weight into a block, but for shared kernels."""
+        if block not in self._sources:
+            found: dict[str, list[npt.NDArray[np.int64]]] = {}
+            for incoming in self._incoming[block.population]:
+                if incoming.kernel is None:
+                    index = np.flatnonzero(self._synapses(incoming, block))
+                    found.setdefault(incoming.source, []).append(index)
+            self._sources[block] = {name: np.unique(np.concatenate(parts)) for name, parts in found.items()}
+        return self._sources[block]
 
-    def core(self, slices: list[Slice], reached: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, int]:
-        """Return the use of one core once all slices are packed."""
-        used = dict.fromkeys(("neurons", "memory_bits", "in_axons", "out_axons", "synapse_bits"), 0)
-        present: Present = {}
-        for piece in slices:
-            for key, value in self.piece(piece, present).items():
-                used[key] += value
-            self.add(piece, present)
-            used["synapse_bits"] += self.synapse_bits(piece)
-            # The packing's assumption is replaced by what came out.
-            name, start, stop = piece
-            surplus = int((self.reach[name] - reached[name])[start:stop].sum())
-            used["out_axons"] -= surplus
-            used["memory_bits"] -= surplus * self.chip.axon_bits
-        return used
+    def alone(self, block: Block) -> dict[str, float]:
+        """Return what a block uses in a core of its own."""
+        if block not in self._used:
+            population = self._population[block.population]
+            incoming = self._incoming[block.population]
+            rows = sum(self._rows(one, block) for one in incoming)
+            phases = sum(one.kernel.stride[1] for one in incoming if one.kernel)
+            own = {"neurons": block.size, "groups": 1, "synapse_words": rows}
+            own["in_axons"] = phases + sum(map(len, self.sources(block).values()))
+            sends = self._sends[block.population]
+            own["out_axons"] = block.size * (False in sends)
+            own["out_axons"] += block.positions * self._phases[block.population] * (True in sends)
+            memory = self.chip.memory
+            self._used[block] = own | {
+                "words": rows
+                + block.size * memory.neuron_words * _registers(population) / 3
+                + own["in_axons"] * memory.in_axon_words
+                + own["out_axons"] * memory.out_axon_words
+            }
+        return self._used[block]
+
+    def _rows(self, incoming: _Incoming, block: Block) -> int:
+        memory = self.chip.memory
+        word = incoming.bits + incoming.delay_bits
+        if incoming.kernel is not None:
+            weights = incoming.kernel.weights[slice(*block.channels)] != 0
+            linked = weights.any(axis=(2, 3)).sum(axis=0)
+            taps = weights.any(axis=0).sum(axis=(1, 2))
+            lengths = -(-(linked * word + memory.row_bits) // memory.word_bits) + memory.kernel_words
+            return int((taps * lengths).sum())
+        synapses = self._synapses(incoming, block)
+        synapses = synapses[synapses > 0]
+        bits = synapses * (word + memory.index_bits)
+        if memory.dense_rows:
+            bits = np.minimum(bits, block.size * word)
+        return int((-(-(bits + memory.row_bits) // memory.word_bits)).sum())
+
+    def _synapses(self, incoming: _Incoming, block: Block) -> npt.NDArray[np.int64]:
+        """Return, by source neuron, the synapses into a block."""
+        if self.dense:
+            return np.full(incoming.table.shape[1], block.size)
+        nonzero = incoming.table.nonzero
+        if len(block.shape) == 1:
+            start, stop = block.ranges[0]
+            reached = nonzero.indices[nonzero.indptr[start] : nonzero.indptr[stop]]
+        else:
+            reached = nonzero[block.indices()].indices
+        return np.bincount(reached, minlength=incoming.table.shape[1])
+
+    def core(self, blocks: Iterable[Block]) -> dict[str, int]:
+        """Return the use of one core by all its blocks; neurons that several hear take one input axon."""
+        used, there = dict.fromkeys(RESOURCES, 0.0), Present()
+        for block in blocks:
+            added = self.added(block, there)
+            used = {key: used[key] + added[key] for key in RESOURCES}
+            there.add(self.sources(block))
+        return {key: ceil(value) for key, value in used.items()}
+
+    def added(self, block: Block, there: Present) -> dict[str, float]:
+        """Return what a block adds to a core that has input axons already."""
+        alone = self.alone(block)
+        shared = there.shared(self.sources(block))
+        words = alone["words"] - shared * self.chip.memory.in_axon_words
+        return alone | {"in_axons": alone["in_axons"] - shared, "words": words}
+
+
+class Present:
+    """Source neurons, by population or input, for which a core has an input axon."""
+
+    def __init__(self) -> None:
+        self._index: dict[str, npt.NDArray[np.int64]] = {}
+
+    def shared(self, sources: dict[str, npt.NDArray[np.int64]]) -> int:
+        """Return how many of some sources are there already."""
+        return sum(
+            int(np.isin(index, self._index[name], assume_unique=True).sum())
+            for name, index in sources.items()
+            if name in self._index
+        )
+
+    def add(self, sources: dict[str, npt.NDArray[np.int64]]) -> None:
+        """Add sources."""
+        for name, index in sources.items():
+            self._index[name] = np.union1d(self._index[name], index) if name in self._index else index
+
+
+def _registers(p: Population) -> int:
+    """Return the registers that a neuron's memory holds: states, bias, and those with a value per neuron."""
+    own = [key for key, array in p.parameters.items() if array.size > 1 and not key.startswith("bias")]
+    return len(p.kind.states) + 1 + (len(own) if p.kind.programmable else 0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_compile.targets.chips.formats import LOIHI, Formats
+from snn_compile.targets.chips.older import upgraded_keys
 from snn_compile.targets.costs.tables import CostTable, load_cost_table
 from snn_compile.targets.errors import ChipError
 from snn_compile.targets.schema import entry, near, read_toml
@@ -22,8 +23,39 @@ _SUFFIX = ".toml"
 
 
 @dataclass(frozen=True)
+class CoreMemory:
+    """Memory of a neurocore, in words of `word_bits`.
+
+    `words` hold neurons, synapses and axons; `synapse_words` caps the synapses among them. A row holds the
+    synapses of one axon: a head of `row_bits`, and per synapse its weight, its delay if it has one, and
+    `index_bits` that name the target; with `dense_rows` a row may hold all targets of the core instead, none
+    of them named. With `shared_kernels` a convolution stores one row per tap and in channel for all positions
+    of a core, of weights alone and `kernel_words` more.
+    """
+
+    words: int = entry("memory.words", 1)
+    synapse_words: int = entry("memory.synapse_words", 1)
+    word_bits: int = entry("memory.word_bits", 1)
+    neuron_words: float = entry("memory.neuron_words", 0)
+    in_axon_words: float = entry("memory.in_axon_words", 0)
+    out_axon_words: float = entry("memory.out_axon_words", 0)
+    index_bits: int = entry("memory.index_bits", 0, 64)
+    row_bits: int = entry("memory.row_bits", 0)
+    kernel_words: int = entry("memory.kernel_words", 0)
+    dense_rows: bool = entry("memory.dense_rows")
+    shared_kernels: bool = entry("memory.shared_kernels")
+    delay_bits: int = entry("memory.delay_bits", 0, 62)
+
+    def __post_init__(self) -> None:
+        if self.synapse_words > self.words:
+            raise ChipError(
+                f"synapse_words is {self.synapse_words}; a core has {self.words} words", key="synapse_words"
+            )
+
+
+@dataclass(frozen=True)
 class Chip:
-    """Limits and formats of one chip; memory in bits, delays in steps. Sources stand in its file.
+    """Limits and formats of one chip; delays in steps. Sources stand in its file.
 
     `costs` is None where `energy_table` names a cost table of this installation.
     """
@@ -34,20 +66,18 @@ class Chip:
     default_device: str = entry()
     cores: int = entry("cores.count", 1, 1 << 20)
     core_neurons: int = entry("cores.neurons", 1)
-    core_memory_bits: int = entry("cores.memory_bits", 1)
+    core_groups: int = entry("cores.groups", 1)
     core_in_axons: int = entry("cores.in_axons", 1)
     core_out_axons: int = entry("cores.out_axons", 1)
     grid: tuple[int, int] = entry("cores.grid", 1, 1 << 20)
     cores_per_tile: int = entry("cores.cores_per_tile", 1)
-    neuron_state_bits: int = entry("memory.neuron_state_bits", 0)
     programmable_neurons: bool = entry("neuron.programmable")
-    axon_bits: int = entry("memory.axon_bits", 0)
-    delay_bits: int = entry("memory.delay_bits", 0, 62)
     voltage_decay_max: int = entry("neuron.voltage_decay_max", 1)
     delay_max: int = entry("synapse.delay_max", 0, 62)
     graded_messages: bool = entry("messages.graded")
     message_bits_max: int = entry("messages.bits_max", 1, 24)
     energy_table: str = entry("energy.table")
+    memory: CoreMemory
     formats: Formats = LOIHI
     costs: CostTable | None = entry(None, default=None)
 
@@ -58,9 +88,10 @@ class Chip:
                 f"cores is {self.cores}; {columns} x {rows} tiles of {self.cores_per_tile} cores hold fewer",
                 key="cores",
             )
-        if self.delay_max >= 1 << self.delay_bits:
+        if self.delay_max >= 1 << self.memory.delay_bits:
             raise ChipError(
-                f"delay_max is {self.delay_max}; {self.delay_bits} bits per delay hold less", key="delay_max"
+                f"delay_max is {self.delay_max}; {self.memory.delay_bits} bits per delay hold less",
+                key="delay_max",
             )
         if self.voltage_decay_max > self.formats.decay_one:
             raise ChipError(
@@ -132,7 +163,7 @@ def _outside(file: Path) -> Chip:
 
 
 def _read(file: Path) -> Chip:
-    chip = read_toml(Chip, file, ChipError)
+    chip = read_toml(Chip, file, ChipError, upgrade=upgraded_keys)
     try:
         table = load_cost_table(chip.energy_table, file.parent)
     except ChipError as error:

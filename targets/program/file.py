@@ -20,6 +20,7 @@ from scipy.sparse import csr_array
 
 from snn_compile.targets.chips.chip import Chip
 from snn_compile.targets.chips.formats import LOIHI, Formats
+from snn_compile.targets.chips.older import upgraded_profile
 from snn_compile.targets.errors import SnnCompileError, WrongProgram
 from snn_compile.targets.output import write_whole
 from snn_compile.targets.program.digest import content_digest, encode
@@ -29,7 +30,7 @@ from snn_compile.targets.program.weights import WeightTable
 from snn_compile.targets.schema import build
 
 SCHEMA = "snn-compile-program"
-VERSION = 3
+VERSION = 4
 HEADER = "program.json"
 SIZE_MAX = 4 << 30
 """Largest content in bytes that is unpacked: far above one chip's memory, far below a machine's."""
@@ -115,8 +116,14 @@ def _version_1(body: dict[str, Any], arrays: list[npt.NDArray[Any]]) -> Program:
     return _program({**body, "period": 1}, arrays)
 
 
+def _version_3(body: dict[str, Any], arrays: list[npt.NDArray[Any]]) -> Program:
+    """Read a program whose chip, where it holds one, states memory in bits."""
+    more = {"profile": upgraded_profile(body["profile"])} if "profile" in body else {}
+    return _program({**body, **more}, arrays)
+
+
 def _program(body: dict[str, Any], arrays: list[npt.NDArray[Any]]) -> Program:
-    """Read a program of version 3, or of version 2, which has no `formats`: those of Loihi."""
+    """Read a program of version 4, or of version 2, which has no `formats`: those of Loihi."""
 
     def population(b: dict[str, Any]) -> Population:
         parameters = {key: arrays[ref["array"]] for key, ref in b["parameters"].items()}
@@ -155,7 +162,7 @@ def _program(body: dict[str, Any], arrays: list[npt.NDArray[Any]]) -> Program:
     )
 
 
-_READERS = {1: _version_1, 2: _program, 3: _program}
+_READERS = {1: _version_1, 2: _program, 3: _version_3, 4: _program}
 
 
 def _check_sparse(parts: tuple[npt.NDArray[Any], ...], shape: list[int]) -> None:

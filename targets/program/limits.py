@@ -133,7 +133,8 @@ def _beyond_the_state(population: Population, state_max: int) -> list[str]:
 def _filled(program: Program, chip: Chip) -> str:
     """Return what the cores are needed for: how many each resource alone would fill, and of whom."""
     limits = {
-        "memory_bits": chip.core_memory_bits,
+        "words": chip.memory.words,
+        "synapse_words": chip.memory.synapse_words,
         "in_axons": chip.core_in_axons,
         "out_axons": chip.core_out_axons,
         "neurons": chip.core_neurons,

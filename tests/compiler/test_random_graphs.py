@@ -140,7 +140,7 @@ def joined(parts):
             together[f"{i}.{name}"] = np.pad(
                 data, [(0, 0), (0, steps - data.shape[1])] + [(0, 0)] * (data.ndim - 2)
             )
-    return Program("loihi2", 1, *map(tuple, fields.values()), period=parts[0][0].period), together
+    return Program("loihi2", 2, *map(tuple, fields.values()), period=parts[0][0].period), together
 
 
 NAMES = ("name", "source", "target", "population")

@@ -49,7 +49,7 @@ def relay(lif: Callable[..., Population]) -> Program:
     routes = (Route("in", 0, 2, -1, (0,)), Route("a", 0, 1, 0, (1, 2)), Route("a", 1, 2, 0, (1,)))
     return Program(
         "loihi2",
-        1,
+        2,
         (lif("a", 2, 1), lif("b", 3, 2)),
         (Projection("in-a", "in", "a", (into,)), Projection("a-b", "a", "b", (onward,))),
         (InputPort("in", (2,)),),
@@ -85,7 +85,7 @@ def chain(lif: Callable[..., Population]) -> Callable[..., Program]:
         port = InputPort("in", (10,), "graded", 32.0, 6) if graded else InputPort("in", (10,))
         return Program(
             "loihi2",
-            1,
+            2,
             tuple(populations),
             tuple(edges),
             (port,),

@@ -86,7 +86,7 @@ def test_graded_synops_multiply(
     table = WeightTable(np.full((2, 3), 2), message_bits=bits)
     program = Program(
         "loihi2",
-        1,
+        2,
         (lif("a", 2, 1, reset="subtract", du=1000, dv=0, vth=0, bias_mant=[1, 0]),),
         (Projection("in-a", "in", "a", (table,)),),
         (InputPort("in", (3,), "graded", 1.0, bits, signed),),

@@ -90,7 +90,7 @@ def _other_ties() -> Case:
     )
     drive = np.array([2, 0, 0, 0, 0, 3, -5, 6, -3, 3, 1, 2, -(1 << 23), 0])
     ports = (InputPort("in0", (1,), kind="graded", bits=24, signed=True),)
-    program = Program("loihi2", 1, tuple(populations), edges, ports, (OutputPort("out", "delta"),))
+    program = Program("loihi2", 2, tuple(populations), edges, ports, (OutputPort("out", "delta"),))
     return Case(program, {"in0": drive[None, :, None]})
 
 
@@ -146,7 +146,7 @@ def _held() -> Case:
     held = np.repeat([[[90, 3, 5]], [[-7, 60, 9]], [[-7, 60, 99]]], 8, axis=1)
     held[:, 5, 2] += 1
     return Case(
-        Program("loihi2", 1, populations, edges, ports, (OutputPort("out", "pop1", "membrane"),)),
+        Program("loihi2", 2, populations, edges, ports, (OutputPort("out", "pop1", "membrane"),)),
         {"in0": np.concatenate([held, held[::-1]])},
     )
 
@@ -220,5 +220,5 @@ def custom_ties() -> Case:
     edges = tuple(Projection(f"to {p.name}", "in0", p.name, (one,)) for p in populations)
     drive = np.array([2, 1, 0, -1, 131071, 131071, 0, -131071, -131071, -131071, 3, 131071, 1 << 22, 2, 0])
     ports = (InputPort("in0", (1,), kind="graded", bits=24, signed=True),)
-    program = Program("loihi2", 1, tuple(populations), edges, ports, (OutputPort("out", "leaky"),))
+    program = Program("loihi2", 2, tuple(populations), edges, ports, (OutputPort("out", "leaky"),))
     return Case(program, {"in0": drive[None, :, None]})

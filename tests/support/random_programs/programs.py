@@ -58,7 +58,7 @@ def build(pick: Picker, limits: Limits) -> Case:
         for source in (first, *(pick.choice(others) for _ in range(pick.integer(0, 2)))):
             projections.append(projection(pick, len(projections), source, target, limits, stock))
     program = Program(
-        "loihi2", 1, tuple(populations), tuple(projections), ports, (output_port(pick, populations),)
+        "loihi2", 2, tuple(populations), tuple(projections), ports, (output_port(pick, populations),)
     )
     inputs = {port.name: data(pick, port, samples, steps) for port in ports}
     return Case(slowed(pick, program, pick.choice((1, 1, 1, 1, 2, 3))), inputs)

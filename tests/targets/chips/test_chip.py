@@ -31,14 +31,14 @@ def test_every_chip_loads(name: str) -> None:
     formats = loaded.formats
     assert formats == LOIHI and loaded.profile is None
     assert loaded.version >= 1 and loaded.title
-    for key in ("cores", "core_neurons", "core_memory_bits", "core_in_axons", "core_out_axons"):
+    for key in ("cores", "core_neurons", "core_groups", "core_in_axons", "core_out_axons"):
         assert getattr(loaded, key) > 0, key
     assert loaded.cores <= loaded.grid[0] * loaded.grid[1] * loaded.cores_per_tile
     for low, high in (formats.bias_exponent, formats.weight_bits, formats.weight_exponent):
         assert low < high
     assert (formats.threshold_max, formats.decay_max, formats.bias_mantissa_max) == (131071, 4095, 4095)
     # Memory for the deepest delay, in the bits a delay takes.
-    assert loaded.delay_max < 1 << loaded.delay_bits
+    assert loaded.delay_max < 1 << loaded.memory.delay_bits
     assert loaded.message_bits_max > 1 or not loaded.graded_messages
     assert loaded.cost_table == load_cost_table(loaded.energy_table)
 
@@ -91,9 +91,9 @@ MISTAKES = {
     "too few": ("neurons = 1024", "neurons = 0", r"cores.neurons is 0; it must be 1 or more"),
     "too wide": ("state_bits = 16", "state_bits = 40", r"neuron.state_bits is 40; it must be from 8 to 24"),
     "far too many": (
-        "1048576",
-        "9" * 400,
-        r"cores.memory_bits is 9+; it must be 1 or more, and below 2\*\*63",
+        "words = 32768",
+        "words = " + "9" * 400,
+        r"memory.words is 9+; it must be 1 or more, and below 2\*\*63",
     ),
     "nested lists": ("version = 1", "version = " + "[" * 5000, r"its keys or lists are nested too deeply"),
     "nested keys": ("version = 1", ".".join("a" * 3000) + " = 1", r"its keys or lists are nested too deeply"),
@@ -109,6 +109,11 @@ MISTAKES = {
         r"neuron.voltage_decay_max is 4096; it must be at most 1024, a decay of 1 in 10 bits",
     ),
     "too deep a delay": ("delay_max = 15", "delay_max = 16", r"synapse.delay_max is 16; 4 bits per delay"),
+    "more words of synapses than words": (
+        "synapse_words = 32768",
+        "synapse_words = 32769",
+        r"memory.synapse_words is 32769; a core has 32768 words",
+    ),
     "too many cores": ("count = 16", "count = 17", r"cores.count is 17; 4 x 4 tiles of 1 cores hold fewer"),
     "no toml": ("[cores]", "[cores", r"Expected"),
     "a name that is taken": ('"chip16"', '"loihi2"', r"name is 'loihi2', which is a chip of this install"),

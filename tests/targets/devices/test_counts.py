@@ -135,7 +135,7 @@ def test_a_program_counted_by_hand() -> None:
     weights = (np.array([[20, 0], [20, 20], [0, 2]]), np.array([[2, 0], [0, 0], [0, 0]]))
     program = Program(
         "loihi2",
-        1,
+        2,
         (
             Population("a", (3,), "lif", values, start_step=1),
             Population("b", (1,), "lif", values, start_step=2),
@@ -169,7 +169,7 @@ def test_active_updates_of_wide_populations(size: int) -> None:
     weights = rng.integers(-1, 2, (size, 3)) * 2
     program = Program(
         "loihi2",
-        1,
+        2,
         (Population("a", (size,), "lif", {k: np.array([v]) for k, v in registers.items()}, start_step=1),),
         (Projection("xa", "x", "a", (WeightTable(weights),)),),
         (InputPort("x", (3,)),),

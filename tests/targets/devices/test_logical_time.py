@@ -101,7 +101,7 @@ def retimed(layers: Layers) -> Program:
     )
     populations = tuple(replace(p, start_step=latency[p.name]) for p in layers.populations)
     output = OutputPort("out", populations[-1].name, "membrane")
-    return Program("loihi2", 1, populations, edges, layers.ports, (output,), period=period)
+    return Program("loihi2", 2, populations, edges, layers.ports, (output,), period=period)
 
 
 def toward_zero(number: int) -> int:

@@ -45,7 +45,7 @@ def table(rng, target, source, mode="mixed", exponent=0, bits=8, message_bits=0)
 def program(populations, projections, inputs, output=None):
     last = populations[-1]
     port = OutputPort("out", output or last.name, "spikes" if last.spiking else "membrane")
-    return Program("loihi2", 1, tuple(populations), tuple(projections), tuple(inputs), (port,))
+    return Program("loihi2", 2, tuple(populations), tuple(projections), tuple(inputs), (port,))
 
 
 def signs_and_delays(rng):

@@ -118,7 +118,7 @@ def sparse_and_delayed() -> Program:
         Projection("relay-out", "relay", "out", heard),
         Projection("out-out", "out", "out", (sparse(5, 5, mode="excitatory"),), 62),
     )
-    return Program("loihi2", 1, populations, projections, (InputPort("in", (6,)),), (OutputPort("y", "out"),))
+    return Program("loihi2", 2, populations, projections, (InputPort("in", (6,)),), (OutputPort("y", "out"),))
 
 
 @pytest.mark.parametrize("device", ["lava", "lava-stepped"])

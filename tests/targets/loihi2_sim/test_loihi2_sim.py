@@ -37,7 +37,7 @@ def dense(sources: int, targets: int, weights: Any, mode: str, **options: Any) -
     table = WeightTable(np.broadcast_to(weights, (targets, sources)), 0, 8, mode, **options)
     return Program(
         "loihi2",
-        1,
+        2,
         (Population("n", (targets,), "lif", registers),),
         (Projection("p", "x", "n", (table,)),),
         (InputPort("x", (sources,)),),
@@ -111,7 +111,7 @@ def test_recording_less_changes_nothing() -> None:
 
 def test_a_population_without_projections_runs() -> None:
     layer = dense(2, 3, 0, "mixed")
-    program = Program("loihi2", 1, layer.populations, (), layer.inputs, layer.outputs)
+    program = Program("loihi2", 2, layer.populations, (), layer.inputs, layer.outputs)
     inputs = {"x": np.ones((2, 4, 2), np.int64)}
     wanted = comparing.run_all(program, inputs, "oracle")
     assert not comparing.first_difference(wanted, comparing.run_all(program, inputs, "loihi2-sim"))

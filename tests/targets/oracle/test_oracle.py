@@ -79,7 +79,7 @@ def one_to_one(
     table = WeightTable(np.hstack([4 * eye, eye]), 0, 8, "excitatory", 24)
     return Program(
         "loihi2",
-        1,
+        2,
         (Population("n", (size,), model, {k: np.atleast_1d(v) for k, v in values.items()}, reset, start),),
         (Projection("p", "x", "n", (table,), delay),),
         (InputPort("x", (2 * size,), kind="graded", bits=24, signed=True),),

@@ -22,7 +22,7 @@ def program(weights: Any = WEIGHTS, **rule: Any) -> Program:
     neurons = Population("n", (2,), "lif", {"du": 1, "dv": 2, "vth": 3}, **rule)
     return Program(
         "loihi2",
-        1,
+        2,
         (neurons,),
         (Projection("e", "x", "n", (WeightTable(weights),)),),
         (InputPort("x", (3,)),),
@@ -32,7 +32,7 @@ def program(weights: Any = WEIGHTS, **rule: Any) -> Program:
 
 def test_text() -> None:
     assert program().describe().split("\n") == [
-        "program for loihi2 version 1, latency 0 steps",
+        "program for loihi2 version 2, latency 0 steps",
         "input x 3 spikes (0 or 1), start 0",
         "population n 2 lif, reset value, start 0, scale 1",
         "    du 1",

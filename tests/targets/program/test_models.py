@@ -166,7 +166,7 @@ def test_lavas_floats_are_these_integers_over_the_whole_register(key: str) -> No
     wire = WeightTable(np.ones((size, 1), np.int64), 0, 8, "excitatory", 24)
     edge = Projection("x-n", "x", "n", (wire,))
     ports = one("atrlif").inputs, one("atrlif").outputs
-    program = Program("loihi2", 1, (neurons,), (edge,), *ports)
+    program = Program("loihi2", 2, (neurons,), (edge,), *ports)
     drive = np.array([131071, -131072, 99999, 77, -65537, 131071, 131071, -9, 100000, 0, 0, 3, 0])
     data = {"x": drive[None, :, None]}
     wanted = comparing.run_all(program, data, "oracle")
@@ -182,7 +182,7 @@ def edges(model: str, **registers: Any) -> tuple[Program, dict[str, Any]]:
     wide = WeightTable(np.full((1, 1), 128), 1, 8, "excitatory", 24)
     first = Projection("x-n", "x", "n", (wide, *program.projections[0].tables))
     program = Program(
-        "loihi2", 1, program.populations, (first, *program.projections[1:]), program.inputs, program.outputs
+        "loihi2", 2, program.populations, (first, *program.projections[1:]), program.inputs, program.outputs
     )
     near = [a * (M >> 8) + b for a in (1, -1, 255, -255) for b in (-1, 0, 1)]
     rows = {"x": [*near, M - 1, 0, 1 - M, M - 1, M - 1, 0, M - 1, -M // 2], "y": [*near[::-1], *range(8)]}
@@ -325,7 +325,7 @@ def test_ports_states_and_membranes() -> None:
         made = one(model)
         edge = Projection("x-n", "x", "n", made.projections[0].tables, port=port)
         with pytest.raises(WrongProgram) as caught:
-            Program("loihi2", 1, made.populations, (edge,), made.inputs[:1], made.outputs)
+            Program("loihi2", 2, made.populations, (edge,), made.inputs[:1], made.outputs)
         assert f"reaches port {port} of 'n'; model {model} has {names}" in str(caught.value)
     with pytest.raises(WrongInput, match=r"probe 'n.v': states are n.real and n.imag"):
         execute(program, {"x": np.zeros((1, 1, 1)), "y": np.zeros((1, 1, 1))}, "oracle", probes=("n.v",))
@@ -345,4 +345,4 @@ def test_messages_have_their_size() -> None:
         wire = WeightTable(np.eye(1, dtype=np.int64), -1, 8, "excitatory", 24)
         made = one("sigma")
         back = Projection("n-n", "n", "n", (wire,), 3)
-        Program("loihi2", 1, made.populations, (*made.projections, back), made.inputs, made.outputs)
+        Program("loihi2", 2, made.populations, (*made.projections, back), made.inputs, made.outputs)

@@ -40,7 +40,7 @@ def edge(**changes: Any) -> Projection:
 def program(**changes: Any) -> Program:
     parts: dict[str, Any] = {
         "chip": "loihi2",
-        "chip_version": 1,
+        "chip_version": 2,
         "populations": (lif(),),
         "projections": (edge(),),
         "inputs": (InputPort("x", (4,)),),
@@ -123,7 +123,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "no input": (lambda: program(inputs=(), projections=()), "at least one input and one output"),
     "no output": (lambda: program(outputs=()), "at least one input and one output"),
-    "version": (lambda: program(chip_version=2), "loihi2 version 2.*has version 1; compile again"),
+    "version": (lambda: program(chip_version=3), "loihi2 version 3.*has version 2; compile again"),
 }
 
 

@@ -99,7 +99,7 @@ def sparse_program(weights: Any) -> Program:
         "after",
     )
     edge = Projection("e", "x", "n", (WeightTable(csr_array(weights), message_bits=3),))
-    return Program("loihi2", 1, (neurons,), (edge,), (InputPort("x", (3,)),), (OutputPort("y", "n"),))
+    return Program("loihi2", 2, (neurons,), (edge,), (InputPort("x", (3,)),), (OutputPort("y", "n"),))
 
 
 WEIGHTS = np.array([[2, 0, 4], [0, 0, 0], [0, -6, 0], [8, 0, 0]])
@@ -241,7 +241,7 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "the digest": (lambda head: head.update(digest="0" * 64), "was changed"),
     "the schema": (lambda head: head.update(schema="other"), "is not a program of snn-compile"),
     "no schema": (lambda head: head.pop("schema"), "is not a program of snn-compile"),
-    "the version": (lambda head: head.update(version=4), "format version 4, this reads versions 1 to 3"),
+    "the version": (lambda head: head.update(version=5), "format version 5, this reads versions 1 to 4"),
     "no version": (lambda head: head.pop("version"), "is damaged .KeyError"),
     "no program": (lambda head: head.pop("program"), "is damaged .KeyError"),
     "no digest": (lambda head: head.pop("digest"), "is damaged .KeyError"),

@@ -47,7 +47,7 @@ def drive(
     wire = WeightTable(np.ones((1, 1), np.int64), 0, 8, "excitatory", 24)
     program = Program(
         "loihi2",
-        1,
+        2,
         (neuron,),
         (Projection("p", "x", "n", (wire,)),),
         (InputPort("x", (1,), "graded", bits=24, signed=True),),
@@ -200,7 +200,7 @@ def test_a_ternary_neuron_by_hand(device: str) -> None:
     wire = WeightTable(np.ones((1, 1), np.int64), 0, 8, "excitatory", 24)
     program = Program(
         "loihi2",
-        1,
+        2,
         (neuron,),
         (Projection("p", "x", "n", (wire,)),),
         (InputPort("x", (1,), "graded", bits=24, signed=True),),
