@@ -98,19 +98,20 @@ def test_a_checkpoint_loads_as_it_did(name: str) -> None:
 def test_a_program_of_an_older_chip_version_runs_and_its_mapping_is_reported_as_old(tmp_path: Path) -> None:
     file = FOLDER / "program-2-compiled.snn"
     program = load_program(file)
-    replace(program, chip_version=program.chip_version - 1).save(tmp_path / "old.snn")
+    program.save(tmp_path / "old.snn")
     old = load_program(tmp_path / "old.snn")
     with np.load(file.with_suffix(".npz")) as archive:
         known = dict(archive)
     for device in ("oracle", "loihi2-sim"):
         check_run(old, known, device)
     note = old.mapping_note
-    assert note.startswith("mapped under loihi2 version 0, and this installation has version 1: ")
-    assert program.mapping_note == "" and "\n" not in note
-    assert old.describe().splitlines()[1] == note and "mapped under" not in program.describe()
+    assert note.startswith("mapped under loihi2 version 1, and this installation has version 2: ")
+    today = replace(program, chip_version=2, cores=(), routes=())
+    assert today.mapping_note == "" and "\n" not in note
+    assert old.describe().splitlines()[1] == note and "mapped under" not in today.describe()
     assert program_json(old, "old.snn")["warnings"] == [note]
     inputs = {key.removeprefix("inputs/"): known[key] for key in known if key.startswith("inputs/")}
     assert note in report(old, execute(old, inputs)).text(300)
-    assert "mapped under" not in report(program, execute(program, inputs)).text(300)
-    with pytest.raises(WrongProgram, match="compiled for loihi2 version 2; this installation has version 1"):
-        replace(program, chip_version=2)
+    assert "mapped under" not in report(today, execute(today, inputs)).text(300)
+    with pytest.raises(WrongProgram, match="compiled for loihi2 version 3; this installation has version 2"):
+        replace(program, chip_version=3)

@@ -123,8 +123,7 @@ def price(quantized: QuantizedNetwork, chip: Chip) -> tuple[int, int | None]:
     except DoesNotFit:
         tables = [t for edge in quantized.projections for t in edge.tables]
         return sum(t.synapses * t.bits for t in tables), None
-    words = sum(use["synapse_words"] for use in split.use)
-    return words * chip.memory.word_bits, len(split.cores)
+    return sum(use["synapse_bits"] for use in split.use), len(split.cores)
 
 
 def clip_changes(

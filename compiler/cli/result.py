@@ -25,10 +25,10 @@ def resources_json(program: Program) -> dict[str, Any]:
     chip = program.target
     found: dict[str, Any] = {"cores": {"used": len(program.cores), "limit": chip.cores}}
     for key, limit in core_limits(chip).items():
-        values = [core.use[key] for core in program.cores]
+        # A program that was mapped under an older version of its chip counts other resources.
+        values = [core.use.get(key, 0) for core in program.cores]
         found[key] = {"used": sum(values), "fullest_core": max(values), "core_limit": limit}
-    words = sum(core.use["synapse_words"] for core in program.cores)
-    found["synapse_bits"] = {"used": words * chip.memory.word_bits}
+    found["synapse_bits"] = {"used": sum(core.use["synapse_bits"] for core in program.cores)}
     return found
 
 

@@ -106,7 +106,7 @@ class CoreMemory:
         return kernel.stride[1] if kernel else 1
 
     def _targets(self, name: str) -> set[bool]:
-        """Return whether the targets of a population hear it through kernels; the host hears every neuron."""
+        """Return whether targets receive through kernels; the host reads every neuron."""
         found = {
             incoming.kernel is not None
             for several in self._incoming.values()
@@ -176,13 +176,17 @@ class CoreMemory:
         return np.bincount(reached, minlength=incoming.table.shape[1])
 
     def core(self, blocks: Iterable[Block]) -> dict[str, int]:
-        """Return the use of one core by all its blocks; neurons that several hear take one input axon."""
+        """Return the use of one core by all its blocks, and the bits of its synapses.
+
+        A source neuron of several blocks takes one input axon.
+        """
         used, there = dict.fromkeys(RESOURCES, 0.0), Present()
         for block in blocks:
             added = self.added(block, there)
             used = {key: used[key] + added[key] for key in RESOURCES}
             there.add(self.sources(block))
-        return {key: ceil(value) for key, value in used.items()}
+        bits = {"synapse_bits": int(used["synapse_words"]) * self.chip.memory.word_bits}
+        return {key: ceil(value) for key, value in used.items()} | bits
 
     def added(self, block: Block, there: Present) -> dict[str, float]:
         """Return what a block adds to a core that has input axons already."""

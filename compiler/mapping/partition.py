@@ -36,6 +36,8 @@ def partition(network: QuantizedNetwork, chip: Chip, mapper: str = "best") -> Pa
     """
     memory, most = CoreMemory(network, chip, dense=mapper == "vendor"), core_limits(chip)
     cut = vendor_blocks if mapper == "vendor" else fewest_blocks
+    if (least := _least_cores(memory, most)) > OVERFLOW * chip.cores:
+        raise _too_small(least, memory, most, chip)
     blocks: list[list[Block]] = []
     for population in network.populations:
         found = cut(population.name, population.shape, memory, chip)
@@ -133,14 +135,29 @@ def _refuse_too_large(blocks: list[Block], memory: CoreMemory, most: Mapping[str
             )
 
 
+FILLING = ("synapse_words", "words", "neurons")
+"""Resources of which a cut never makes less."""
+
+
+def _least_use(memory: CoreMemory) -> dict[str, dict[str, float]]:
+    """Return, by population, what its neurons and synapses take at least, however they are cut."""
+    shapes = {p.name: axes(p.shape) for p in memory.network.populations}
+    return {
+        name: memory.alone(Block(name, shape, tuple((0, n) for n in shape))) for name, shape in shapes.items()
+    }
+
+
+def _least_cores(memory: CoreMemory, most: Mapping[str, int]) -> int:
+    """Return a lower bound of the cores that a network needs."""
+    used = _least_use(memory).values()
+    return max(ceil(sum(use[key] for use in used) / most[key]) for key in FILLING)
+
+
 def _too_small(count: int, memory: CoreMemory, most: Mapping[str, int], chip: Chip) -> DoesNotFit:
     """Return the error for a chip with too few cores, with lower bounds that hold for any cut."""
     lines = [f"cores: {count} needed for {chip.cores} cores"]
-    least = {
-        p.name: memory.alone(Block(p.name, axes(p.shape), tuple((0, n) for n in axes(p.shape))))
-        for p in memory.network.populations
-    }
-    for key in ("synapse_words", "words", "neurons"):
+    least = _least_use(memory)
+    for key in FILLING:
         shares = {name: use[key] / most[key] for name, use in least.items()}
         if (cores := ceil(sum(shares.values()))) > chip.cores:
             largest = sorted(shares, key=lambda name: -shares[name])[:4]

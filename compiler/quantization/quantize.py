@@ -48,6 +48,7 @@ from snn_compile.compiler.quantization.weight_tables import SplitWeights, TableF
 from snn_compile.targets.chips.chip import Chip
 from snn_compile.targets.chips.rounding import TensorError, refuse_rounding, tensor_error
 from snn_compile.targets.errors import CompileError
+from snn_compile.targets.program.kernels import shared_kernel
 from snn_compile.targets.program.population import Population as IntegerPopulation
 from snn_compile.targets.program.program import InputPort, OutputPort
 from snn_compile.targets.program.program import Projection as IntegerProjection
@@ -151,7 +152,8 @@ def quantize(
         if population.fixed_scale is not None:
             refuse_rounding(register_errors, population.name)
         populations[population.name] = integers
-        found = _splits(population, incoming, scale, plan, observed, messages)
+        rounded_apart = plan.rounding == "reconstruct" and not _share_kernels(network, population, chip)
+        found = _splits(population, incoming, scale, plan, observed, messages, rounded_apart)
         for edge, exact, split in found:
             tables, delay = _tables(exact, split, messages.bits[edge.name]), retimed.delay_steps[edge.name]
             facts = edge.name, edge.source, edge.target, tables, delay, edge.port
@@ -303,6 +305,16 @@ def _incoming(network: Network, name: str, units: Mapping[str, float]) -> list[t
     return [(e, e.weight / units.get(e.source, 1.0)) for e in network.incoming(name)]
 
 
+def _share_kernels(network: Network, population: Population, chip: Chip) -> bool:
+    """Whether the chip stores a kernel into a population once, so that its weights must stay equal."""
+    shapes = {node.name: node.shape for node in network.nodes}
+    return chip.memory.shared_kernels and any(
+        shared_kernel(edge.weight, population.shape, shapes[edge.source])
+        for edge in network.projections
+        if edge.target == population.name
+    )
+
+
 def _splits(
     population: Population,
     incoming: list[tuple[Projection, Weight]],
@@ -310,8 +322,12 @@ def _splits(
     plan: Plan,
     observed: Observation,
     messages: _Messages,
+    rounded_apart: bool,
 ) -> list[tuple[Projection, Weight, SplitWeights]]:
-    """Return each projection with its exact weights in the chip's units and the tables they become."""
+    """Return each projection with its exact weights in the chip's units and the tables they become.
+
+    `rounded_apart`: each weight may be rounded by itself, equal ones differently.
+    """
     fixed = population.fixed_scale is not None
     found = []
     for edge, weight in incoming:
@@ -329,7 +345,7 @@ def _splits(
             split = split_weights(weight_values(exact), how, exponents, weighs, targets)
             refuse_rounding([_weight_error(edge.name, weight_values(exact), split)], population.name)
         found.append((edge, exact, split))
-    if plan.rounding != "reconstruct" or observed.messages is None or fixed or not found:
+    if not rounded_apart or observed.messages is None or fixed or not found:
         return found
     if not affordable([weight for _, weight in incoming]) or all(
         (split.values() == weight_values(exact)).all() for _, exact, split in found

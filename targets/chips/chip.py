@@ -77,7 +77,7 @@ class Chip:
     graded_messages: bool = entry("messages.graded")
     message_bits_max: int = entry("messages.bits_max", 1, 24)
     energy_table: str = entry("energy.table")
-    memory: CoreMemory
+    memory: CoreMemory = entry()
     formats: Formats = LOIHI
     costs: CostTable | None = entry(None, default=None)
 

@@ -30,12 +30,13 @@ def memory_of_bits(
 def upgraded_keys(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the dotted keys of a chip's file in today's form; a file of today's form as it is."""
     old = ("cores.memory_bits", "memory.neuron_state_bits", "memory.axon_bits")
-    present = [found.get(key) for key in (*old, "memory.delay_bits", "cores.neurons")]
+    present: list[Any] = [found.get(key) for key in (*old, "memory.delay_bits", "cores.neurons")]
+    bits, state_bits, axon_bits, delay_bits, neurons = present
     if not all(type(value) is int and value >= 0 for value in present):
         return dict(found)
     kept = {key: value for key, value in found.items() if key not in old}
-    memory = {f"memory.{key}": value for key, value in memory_of_bits(*present).items()}  # type: ignore[arg-type]
-    return {**kept, "cores.groups": found["cores.neurons"], **memory}
+    memory = memory_of_bits(bits, state_bits, axon_bits, delay_bits, neurons)
+    return {**kept, "cores.groups": neurons} | {f"memory.{key}": value for key, value in memory.items()}
 
 
 def upgraded_profile(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,5 +45,6 @@ def upgraded_profile(values: Mapping[str, Any]) -> dict[str, Any]:
     if not all(key in values for key in (*old, "core_neurons")):
         return dict(values)
     kept = {key: value for key, value in values.items() if key not in old}
-    memory = memory_of_bits(*(values[key] for key in old), values["core_neurons"])
+    bits, state_bits, axon_bits, delay_bits = (values[key] for key in old)
+    memory = memory_of_bits(bits, state_bits, axon_bits, delay_bits, values["core_neurons"])
     return {**kept, "core_groups": values["core_neurons"], "memory": memory}

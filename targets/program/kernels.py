@@ -16,8 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import issparse
 
-from snn_compile.targets.integer import Int
-
 TAPS_MAX = 8
 """Entries of a kernel per synapse beyond which a table is no convolution."""
 
@@ -33,7 +31,7 @@ class Kernel:
     column of the first tap from the target's (y * stride, x * stride), negative with padding.
     """
 
-    weights: Int
+    weights: npt.NDArray[Any]
     stride: tuple[int, int]
     origin: tuple[int, int]
 
@@ -66,7 +64,7 @@ def shared_kernel(table: Any, target: tuple[int, ...], source: tuple[int, ...]) 
         if prod(size) > TAPS_MAX * values.size:
             continue
         at = np.ravel_multi_index((o, i, dy - top, dx - left), size)
-        weights = np.zeros(size, np.int64)
+        weights = np.zeros(size, values.dtype)
         weights.reshape(-1)[at] = values
         if (weights.reshape(-1)[at] != values).any():
             continue

@@ -124,8 +124,8 @@ def test_targets_that_do_not_exist_or_do_not_fit(refuses, model, data, tmp_path)
     assert "loihi9" in line and "loihi1-sim, loihi2-sim" in line
     assert "payload" in refuses(model, "--target", "loihi1-sim", "--calibrate", data)
     nodes = {
-        "input": nir.Input({"input": np.array([5000])}),
-        "fc": nir.Linear(np.ones((2, 5000))),
+        "input": nir.Input({"input": np.array([20000])}),
+        "fc": nir.Linear(np.ones((2, 20000))),
         "cell": nir.LIF(*[np.full(2, x) for x in (4.0, 1.0, 0.0, 1.0)]),
         "output": nir.Output({"output": np.array([2])}),
     }
@@ -134,7 +134,7 @@ def test_targets_that_do_not_exist_or_do_not_fit(refuses, model, data, tmp_path)
     attach(graph, Contract(dt=1.0))
     nir.write(tmp_path / "wide.nir", graph)
     line = refuses(tmp_path / "wide.nir", "-o", tmp_path / "out.snn")
-    assert "'cell'" in line and "in_axons 5000 of 4096" in line
+    assert "'cell'" in line and "in_axons 20000 of 16000" in line
 
 
 def test_outputs_that_cannot_be_written(refuses, model, tmp_path):

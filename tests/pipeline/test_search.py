@@ -115,7 +115,7 @@ def test_cores_are_a_gate_without_a_search(command, model, both, monkeypatch):
     from snn_compile.compiler import pipeline
     from snn_compile.targets.chips import chip
 
-    small = replace(chip.load_chip("loihi2"), core_memory_bits=3000, core_neurons=6)
+    small = replace(chip.load_chip("loihi2"), core_neurons=6)
     monkeypatch.setattr(pipeline, "load_chip", lambda name: small)
     code, out, err = command(model, *both, "--max-cores", 1, "--json")
     result = json.loads(out)

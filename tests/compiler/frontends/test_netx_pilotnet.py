@@ -23,7 +23,6 @@ from snn_compile.compiler.pipeline import compile_graph
 from snn_compile.compiler.quantization.quantize import quantize
 from snn_compile.targets.chips.chip import load_chip
 from snn_compile.targets.devices.device import execute
-from snn_compile.targets.errors import DoesNotFit
 from snn_compile.targets.program.program import Program
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data" / "netx-pilotnet-lif"
@@ -63,7 +62,7 @@ def part(network: Network, first: str, last: str) -> Network:
 
 
 def integers(network: Network) -> Program:
-    """Return the program without cores: the chip's model counts no shared kernels yet."""
+    """Return the program without cores: the integers alone."""
     chip = load_chip("loihi2-sim")
     made = quantize(retime(network, chip.delay_max), chip)
     assert not any(error.max_lsb for error in made.errors)
@@ -115,10 +114,10 @@ def test_the_whole_network_gives_every_recording_from_the_input(network: Network
     assert compared == {name: COLUMNS - layer for layer, name in enumerate(RECORDED[1:], 1)}
 
 
-def test_a_network_that_the_chip_does_not_hold_is_refused(network: Network) -> None:
+def test_the_network_fits_one_chip_and_mapping_changes_nothing(network: Network) -> None:
     assert [p.shape for p in network.populations[:3]] == [(3, 66, 200), (24, 32, 99), (36, 15, 49)]
     assert (network.outputs[0].readout.signal, network.outputs[0].readout.task) == ("membrane", "regress")
-    with pytest.raises(
-        DoesNotFit, match="needed, 120 available .each resource alone would fill: memory_bits 1"
-    ):
-        compile_graph(network)
+    program = compile_graph(network)
+    # Intel's compiler takes 74 cores.
+    assert len(program.cores) <= 66
+    assert replace(program, cores=(), routes=(), provenance={}).digest() == integers(network).digest()

@@ -5,51 +5,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from math import ceil
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse import csr_array
+from support.cores import LOIHI2, check, chip, network, population, projection, used
 
 from snn_compile.compiler import QuantizedNetwork, compile_graph
-from snn_compile.compiler.linear_maps import convolution_map
 from snn_compile.compiler.mapping.core_memory import RESOURCES, core_limits
 from snn_compile.compiler.mapping.partition import MAPPERS, partition
 from snn_compile.compiler.mapping.place import place
-from snn_compile.compiler.mapping.route import HOST, route
-from snn_compile.targets import InputPort, OutputPort, Population, Program, Projection, WeightTable, load_chip
+from snn_compile.compiler.mapping.route import route
+from snn_compile.targets import InputPort, Program, Projection, load_chip
 from snn_compile.targets.devices.device import execute
 from snn_compile.targets.errors import DoesNotFit
-from snn_compile.targets.program.kernels import shared_kernel
-
-LOIHI2 = load_chip("loihi2")
-
-
-def population(name: str, size: int, start: int = 1) -> Population:
-    registers = {"du": 4095, "dv": 1000, "vth": 90, "bias_mant": 0, "bias_exp": 0, "v_init": 0}
-    values = {key: np.array([value]) for key, value in registers.items()}
-    return Population(name, (size,), "lif", values, start_step=start)
-
-
-def projection(rng, source: str, target: str, shape: tuple[int, int], density=0.5, tables=1, delay=0):
-    def table() -> WeightTable:
-        return WeightTable((rng.random(shape) < density) * rng.integers(1, 100, shape) * 2, bits=8)
-
-    return Projection(f"{source}-{target}", source, target, tuple(table() for _ in range(tables)), delay)
-
-
-def network(populations, projections, inputs) -> QuantizedNetwork:
-    outputs = (OutputPort("out", populations[-1].name),)
-    return QuantizedNetwork(tuple(populations), tuple(projections), tuple(inputs), outputs, (), ())
-
-
-def chip(**limits: int):
-    """Loihi 2 with other limits, and rows that keep their shape: no kernel is shared."""
-    words = {key: limits.pop(key) for key in ("words", "synapse_words") if key in limits}
-    memory = replace(LOIHI2.memory, shared_kernels=False, **words)
-    return replace(LOIHI2, memory=memory, **{f"core_{key}": value for key, value in limits.items()})
 
 
 @st.composite
@@ -78,97 +48,6 @@ def cases(draw: st.DrawFn):
     return made, chip(**limits)
 
 
-def sources_of(made: QuantizedNetwork, core) -> set[tuple[str, int]]:
-    """Count by brute force the source neurons that a core has a weight from."""
-    found = set()
-    for name, start, stop in core:
-        for e in made.projections:
-            if e.target == name:
-                for t in e.tables:
-                    found |= {(e.source, int(i)) for i in np.nonzero(t.dense()[start:stop].any(axis=0))[0]}
-    return found
-
-
-def row_bits(table: WeightTable) -> int:
-    """Bits of a weight: a sign, and what the largest needs in the table's steps of a power of two."""
-    values = np.abs(table.dense().astype(int))
-    while values.any() and not (values % 2).any():
-        values = values // 2
-    largest = int(values.max(initial=0))
-    return max(min(int(np.ceil(np.log2(largest))) + 1 if largest > 1 else 1, table.bits), 1)
-
-
-def used(made: QuantizedNetwork, target, core, dense=False) -> dict[str, int]:
-    """Recompute what one core uses, row by row; a population's slices on it share the rows of its sources."""
-    total = dict.fromkeys(("neurons", "synapse_words", "out_axons"), 0)
-    sending = {e.source for e in made.projections} | {port.population for port in made.outputs}
-    heard, held = set(), {}
-    for name, start, stop in core:
-        held.setdefault(name, []).extend(range(start, stop))
-    for name, neurons in held.items():
-        total["neurons"] += len(neurons)
-        total["out_axons"] += len(neurons) * (name in sending)
-        for e in (e for e in made.projections if e.target == name):
-            for t in e.tables:
-                word = row_bits(t) + target.memory.index_bits
-                word += target.memory.delay_bits if e.delay_steps else 0
-                for i, row in enumerate(t.dense()[neurons].T):
-                    synapses = len(row) if dense else np.count_nonzero(row)
-                    if synapses:
-                        heard.add((e.source, i))
-                        total["synapse_words"] += ceil((synapses * word + target.memory.row_bits) / 64)
-    axons = len(heard) + total["out_axons"]
-    words = total["synapse_words"] + 0.75 * (total["neurons"] + axons)
-    return total | {"in_axons": len(heard), "words": ceil(words), "groups": len(held)}
-
-
-def agrees(made: QuantizedNetwork, target, core, use, mapper) -> bool:
-    """Whether a core's use is the recomputed one; blocks of one population on it have rows of their own."""
-    found = used(made, target, core, mapper == "vendor")
-    if mapper == "vendor" or use["groups"] == found["groups"]:
-        return dict(use) == found
-    merged = {"neurons", "in_axons", "out_axons"}
-    return all(use[key] == found[key] if key in merged else use[key] >= found[key] for key in found)
-
-
-def check(made: QuantizedNetwork, target, mapper="best") -> int:
-    """Assert every property of a partition and return its number of cores."""
-    split = partition(made, target, mapper)
-    for p in made.populations:
-        pieces = sorted((a, b) for core in split.cores for name, a, b in core if name == p.name)
-        assert pieces[0][0] == 0 and pieces[-1][1] == p.size
-        assert all(a < b for a, b in pieces)
-        assert all(a[1] == b[0] for a, b in zip(pieces, pieces[1:], strict=False))
-    limits = core_limits(target)
-    assert split.limits == limits and tuple(limits) == RESOURCES
-    for core, use in zip(split.cores, split.use, strict=True):
-        assert core and agrees(made, target, core, use, mapper)
-        assert all(use[key] <= limits[key] for key in RESOURCES)
-    cores = place(split, target)
-    assert [c.index for c in cores] == list(range(len(split.cores)))
-    for c in cores[: target.cores]:
-        assert c.slices == split.cores[c.index]
-        assert 0 <= c.tile[0] < target.grid[0]
-    tiles = [c.tile for c in cores]
-    assert max(map(tiles.count, tiles)) <= target.cores_per_tile
-    check_routes(made, cores)
-    return len(cores)
-
-
-def check_routes(made: QuantizedNetwork, cores) -> None:
-    routes = route(made, cores)
-    held = {c.index: {name for name, _, _ in c.slices} for c in cores}
-    found = {(r.source, r.start, r.stop, r.core): set(r.destinations) for r in routes}
-    assert len(found) == len(routes)
-    pieces = [(p.name, 0, p.size, HOST) for p in made.inputs]
-    pieces += [(name, a, b, c.index) for c in cores for name, a, b in c.slices]
-    for piece in pieces:
-        targets = {e.target for e in made.projections if e.source == piece[0]}
-        wanted = {index for index, names in held.items() if names & targets}
-        assert found.pop(piece, set()) == wanted
-    assert not found
-
-
 @settings(max_examples=150, deadline=None)
 @given(cases(), st.sampled_from(MAPPERS))
 def test_every_partition_is_whole_within_limits_and_routed(case, mapper):
@@ -190,92 +69,6 @@ def test_every_partition_is_whole_within_limits_and_routed(case, mapper):
 
 def size(made: QuantizedNetwork, name: str) -> int:
     return next(p.size for p in made.populations if p.name == name)
-
-
-def convolution(rng, shape, channels: int, size: int, stride: int) -> tuple[WeightTable, tuple[int, ...]]:
-    """A table of a random kernel with zeros, and the shape that it makes."""
-    kernel = rng.integers(1, 100, (channels, shape[0], size, size)) * (
-        rng.random((channels, shape[0], 1, 1)) < 0.7
-    )
-    made = convolution_map(2.0 * kernel, shape, (stride, stride), (0, 0), (1, 1), 1, None, "conv")
-    return WeightTable(csr_array(made.weight).astype(np.int16), bits=8), made.shape
-
-
-@settings(max_examples=12, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 2), st.integers(40, 120), st.sampled_from([30, 120]))
-def test_axons_of_convolutions_are_those_a_brute_force_count_finds(seed, stride, in_axons, cores):
-    rng = np.random.default_rng(seed)
-    shapes = [(2, 9, 8)]
-    tables = []
-    for channels in (3, 4):
-        table, shape = convolution(rng, shapes[-1], channels, 3, stride)
-        tables.append(table)
-        shapes.append(shape)
-    names = ["in", "a", "b"]
-    made = network(
-        [
-            replace(population(n, int(np.prod(s))), shape=s)
-            for n, s in zip(names[1:], shapes[1:], strict=True)
-        ],
-        [Projection(f"{s}-{t}", s, t, (w,)) for s, t, w in zip(names, names[1:], tables, strict=False)],
-        [InputPort("in", shapes[0])],
-    )
-    target = replace(chip(in_axons=in_axons, out_axons=150, words=700, synapse_words=600), cores=cores)
-    whole = [(p.name, 0, p.size) for p in made.populations]
-    assert check(made, target) > 1 or len(sources_of(made, whole)) <= in_axons
-
-
-def test_convolutions_are_cut_where_they_share_axons():
-    """Layers whose rows receive a few rows: cutting by channels would bring every core the whole image."""
-    rng = np.random.default_rng(0)
-    first, shape = convolution(rng, (3, 20, 20), 4, 3, 1)
-    second, last = convolution(rng, shape, 4, 3, 1)
-    made = network(
-        [
-            replace(population("a", int(np.prod(shape))), shape=shape),
-            replace(population("b", int(np.prod(last))), shape=last),
-        ],
-        [Projection("in-a", "in", "a", (first,)), Projection("a-b", "a", "b", (second,))],
-        [InputPort("in", (3, 20, 20))],
-    )
-    target = chip(in_axons=420)
-    cores = partition(made, target).cores
-    assert check(made, target) == len(cores)
-    # A row of b receives 3 rows of 18 in 4 channels, 216 neurons: 3 rows of b fit 420 entries, so 6 cores do.
-    assert 6 <= len([core for core in cores if any(name == "b" for name, _, _ in core)]) <= 9
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    st.integers(0, 2**32),
-    st.integers(1, 2),
-    st.integers(20, 300),
-    st.integers(30, 200),
-    st.sampled_from(MAPPERS),
-)
-def test_positions_of_a_core_share_the_rows_of_a_kernel(seed, stride, neurons, words, mapper):
-    rng = np.random.default_rng(seed)
-    table, shape = convolution(rng, (2, 9, 8), 5, 3, stride)
-    made = network(
-        [replace(population("a", int(np.prod(shape))), shape=shape)],
-        [Projection("in-a", "in", "a", (table,))],
-        [InputPort("in", (2, 9, 8))],
-    )
-    memory = replace(LOIHI2.memory, words=neurons + 4 * words, synapse_words=words)
-    target = replace(LOIHI2, memory=memory, core_neurons=neurons)
-    kernel = shared_kernel(table.weights, shape, (2, 9, 8))
-    try:
-        split = partition(made, target, mapper)
-    except DoesNotFit as error:
-        assert error.violations[0].startswith("synapse_words") and words < kernel.rows * 2
-        return
-    for core, use in zip(split.cores, split.use, strict=True):
-        held = np.concatenate([np.arange(start, stop) for _, start, stop in core])
-        channels = np.unique(np.unravel_index(held, shape)[0])
-        taps = kernel.weights[channels].any(axis=0).sum()
-        lengths = (kernel.weights[channels].any(axis=(2, 3)).sum(axis=0) * row_bits(table) + 8) / 64
-        assert taps * 2 <= use["synapse_words"] <= taps * (1 + np.ceil(lengths.max())) <= 2 * taps
-        assert (use["in_axons"], use["neurons"]) == (stride, len(held))
 
 
 def test_a_chip_with_too_few_cores_says_what_fills_them():
