@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
-from support.cores import LOIHI2, check, chip, network, population, row_bits
+from support.mapping.cores import LOIHI2, check, chip, network, population, row_bits
 
 from snn_compile.compiler import QuantizedNetwork
 from snn_compile.compiler.linear_maps import convolution_map

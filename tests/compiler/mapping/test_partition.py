@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.cores import LOIHI2, check, chip, network, population, projection, used
+from support.mapping.cores import LOIHI2, check, chip, network, population, projection, used
 
 from snn_compile.compiler import QuantizedNetwork, compile_graph
 from snn_compile.compiler.mapping.core_memory import RESOURCES, core_limits

@@ -1,0 +1,1 @@
+"""Networks of integers to map, and what their cores use."""
