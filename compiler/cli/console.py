@@ -22,6 +22,14 @@ def deferred_warnings() -> Iterator[None]:
     handler.setFormatter(logging.Formatter("snn-compile: %(message)s"))
     buffer = MemoryHandler(1 << 10, flushLevel=logging.CRITICAL, target=handler, flushOnClose=False)
     buffer.setLevel(logging.WARNING)
+    said: set[str] = set()
+
+    def once(record: logging.LogRecord) -> bool:
+        text, known = record.getMessage(), len(said)
+        said.add(text)
+        return len(said) > known
+
+    buffer.addFilter(once)  # a graph is lowered more than once
     logging.getLogger().addHandler(buffer)
     try:
         yield

@@ -54,7 +54,7 @@ def inspection_json(graph: Any, name: str, stated: dict[str, Any], strict: bool 
         "differences": [item.json() for item in apart],
         "assumed": assumed_items(assumptions),
         "assumptions": [item.text for item in assumptions],
-        "warnings": [item.text() for item in apart],
+        "warnings": [*resolved.warnings, *(item.text() for item in apart)],
     }
 
 

@@ -95,9 +95,10 @@ def _as_written_by(name: str, graph: Any, seen: Traits | None, stated: Mapping[s
         return _detection(name, ("stated",), Traits(dict(walk(graph))), stated)
     with np.errstate(all="ignore"):
         objections = EXPORTERS[name].check(seen).objections
-    warnings = [f"maker={name} is stated, and {text}" for text in objections[:WARNINGS_MAX]]
+    warnings = [f"maker={name} is stated, but {text}" for text in objections[:WARNINGS_MAX]]
     if len(objections) > WARNINGS_MAX:
-        warnings.append(f"maker={name} is stated, and {len(objections) - WARNINGS_MAX} more contradict it")
+        more = len(objections) - WARNINGS_MAX
+        warnings.append(f"maker={name} is stated, but {more} more nodes or numbers contradict it")
     found = _detection(name, ("stated",), seen, stated)
     return Detection(name, found.values, found.evidence, found.unheld, warnings=tuple(warnings))
 

@@ -90,7 +90,7 @@ def _zero(traits: Traits, *keys: str) -> list[str]:
         line
         for name, node in traits.neurons.items()
         for key in keys
-        for line in unequal(name, key, flat(node, key), 0.0, "and 0 is what is written")
+        for line in unequal(name, key, flat(node, key), 0.0, "what its exporter writes")
     ]
 
 
@@ -99,7 +99,7 @@ def _one(traits: Traits, *keys: str) -> list[str]:
         line
         for name, node in traits.neurons.items()
         for key in keys
-        for line in unequal(name, key, flat(node, key), 1.0, "which")
+        for line in unequal(name, key, flat(node, key), 1.0, "what its exporter writes")
     ]
 
 
@@ -180,14 +180,16 @@ def _check_spikingjelly(traits: Traits) -> Check:
     for name, node in traits.neurons.items():
         for key in ("tau", "tau_mem", "tau_syn", "r", "w_in", "v_leak", "v_threshold", "v_reset"):
             values = flat(node, key)
-            found += unequal(name, key, values, values[:1], "and one number per layer, which")
+            found += unequal(
+                name, key, values, values[:1], "that of the first neuron, as of all in spikingjelly,"
+            )
         if kind(node) == "LIF":
             leak, reset = _wide(flat(node, "v_leak"), flat(node, "v_reset"))
-            found += unequal(name, "v_leak", leak, reset, "v_reset, which it equals,")
+            found += unequal(name, "v_leak", leak, reset, "v_reset, which spikingjelly writes as v_leak,")
         if kind(node) == "CubaLIF":
-            found += unequal(name, "v_leak", flat(node, "v_leak"), 0.0, "and 0 is what is written")
+            found += unequal(name, "v_leak", flat(node, "v_leak"), 0.0, "what its exporter writes")
         if dt is not None:
-            found += unequal(name, "dt in r and w_in", _steps(node), dt, "and that of the other nodes")
+            found += unequal(name, "dt in r and w_in", _steps(node), dt, "that of the other nodes")
     nodes = traits.of("LIF").values()
     short = all((1 < flat(n, "tau") / STEP).all() and (flat(n, "tau") / STEP < 10).all() for n in nodes)
     port = next(iter(traits.inputs), "")
@@ -373,7 +375,7 @@ def _check_spyx(traits: Traits) -> Check:
     dt = _spyx_dt(traits)
     for name, node in traits.of("LIF").items():
         if dt is not None:
-            found += unequal(name, "dt in r", _spyx_steps(node), dt, "and that of the other nodes")
+            found += unequal(name, "dt in r", _spyx_steps(node), dt, "that of the other nodes")
     if dt is None:
         found.append(f"nodes {', '.join(list(traits.neurons)[:4])!r}: r is not 1 - dt/tau for a dt above 0")
     named = all(name.startswith("layer_") for name in traits.inner) and "." not in "".join(traits.inner)

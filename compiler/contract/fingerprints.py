@@ -127,8 +127,7 @@ def unequal(name: str, what: str, values: Float, wanted: float | Float, says: st
     if not off.any():
         return []
     first = int(np.argmax(off))
-    text = f"{what} is {values[first]:.6g}, {says}"
-    text += f" would be {wanted[first]:.6g}" if wanted[first] else ""
+    text = f"{what} is {values[first]:.6g}; {says} is {wanted[first]:.6g}"
     count = f" ({int(off.sum())} of {values.size} values)" if values.size > 1 else ""
     return [f"node {name!r}: {text}{count}"]
 

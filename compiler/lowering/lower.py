@@ -69,7 +69,12 @@ def lower(graph_or_path: Any, conventions: Mapping[str, Any] | None = None, stri
             )
         return graph
     found = resolution(graph, conventions, strict)
-    network = _Lowering(graph, found.contract, found.decided).network()
+    try:
+        network = _Lowering(graph, found.contract, found.decided).network()
+    except CompileError as error:
+        if not found.warnings:
+            raise
+        raise type(error)(f"{error}; {found.warnings[0]}", **error.facts) from error
     return replace(network, assumptions=found.assumptions)
 
 

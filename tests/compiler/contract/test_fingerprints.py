@@ -77,7 +77,7 @@ def test_a_file_is_nobody_elses_and_the_users_word_holds_with_a_warning(name):
             assert not found.warnings
             continue
         assert found.exporter == other and found.warnings, other
-        assert all(f"maker={other} is stated, and " in text for text in found.warnings)
+        assert all(f"maker={other} is stated, but " in text for text in found.warnings)
         assert found.values["comparison"] == resolve(read(name), {"maker": other})[0].comparison
         assert any(re.search("nodes? '", text) for text in found.warnings), found.warnings
 
