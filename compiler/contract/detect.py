@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from snn_compile.compiler.contract.exporters import EXPORTERS, Check, Reading
+from snn_compile.compiler.contract.exporters import EXPORTERS
 from snn_compile.compiler.contract.fingerprints import SPIKING, Traits, flat, kind, traits, walk
+from snn_compile.compiler.contract.readings import Check, Reading
 from snn_compile.compiler.contract.unheld import PSEUDO, Unheld
 from snn_compile.targets.errors import CompileError
 

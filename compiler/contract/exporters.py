@@ -9,8 +9,6 @@ was run as well, but no file kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,91 +23,22 @@ from snn_compile.compiler.contract.fingerprints import (
     kind,
     unequal,
 )
+from snn_compile.compiler.contract.readings import (
+    Check,
+    Exporter,
+    Reading,
+    Stated,
+    constant,
+    open_by_node,
+    paired,
+    same_step,
+    stated_of,
+    tau_of,
+)
 from snn_compile.compiler.contract.unheld import Unheld
 
 STEP = 1e-4
 """dt of snnTorch, and the default of spikingjelly's exporter."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """Relations of an exporter's files that a graph breaks, and what speaks for it.
-
-    `sure`: whether that is enough to name the exporter, if nothing else could have written the file.
-    """
-
-    objections: tuple[str, ...]
-    evidence: tuple[str, ...] = ()
-    named: bool = False
-    sure: bool = False
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a graph means as an exporter's file: items of the contract, by node where they differ."""
-
-    values: Mapping[str, Any]
-    nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    unheld: tuple[Unheld, ...] = ()
-
-
-Stated = Mapping[str, Any]
-"""Items that the user states; under `nodes` by node."""
-
-
-@dataclass(frozen=True)
-class Exporter:
-    """An exporter: its name, and the two functions that the docstring of this file describes."""
-
-    name: str
-    check: Callable[[Traits], Check]
-    read: Callable[[Traits, Stated], Reading]
-
-
-def _stated(stated: Stated, node: str, item: str, default: Any) -> Any:
-    own = stated.get("nodes", {}).get(node, {})
-    return own.get(item, stated.get(item, default))
-
-
-def _same_step(comparison: str, reset: str, **more: Any) -> dict[str, Any]:
-    values = {"comparison": comparison, "reset": reset, "reset_timing": "same_step", "v_init": 0.0}
-    settled = {"update_order": "synapse_first", "current_decay": "before", "spikes_per_step": "one"}
-    return {**values, **settled, **more}
-
-
-def _open(
-    item: str, nodes: Mapping[str, Any], others: Mapping[Any, str], alone: bool = False
-) -> tuple[Unheld, ...]:
-    """Return the item, open of nodes with a default each; nothing if there are none."""
-    values = list(nodes.values())
-    return (Unheld(item, max(values, key=values.count), others, dict(nodes), alone),) if values else ()
-
-
-def _zero(traits: Traits, *keys: str) -> list[str]:
-    return [
-        line
-        for name, node in traits.neurons.items()
-        for key in keys
-        for line in unequal(name, key, flat(node, key), 0.0, "what its exporter writes")
-    ]
-
-
-def _one(traits: Traits, *keys: str) -> list[str]:
-    return [
-        line
-        for name, node in traits.neurons.items()
-        for key in keys
-        for line in unequal(name, key, flat(node, key), 1.0, "what its exporter writes")
-    ]
-
-
-def _tau(node: Any) -> Float:
-    return flat(node, "tau") if hasattr(node, "tau") else flat(node, "tau_mem")
-
-
-def _wide(a: Float, b: Float) -> tuple[Float, Float]:
-    first, second = np.broadcast_arrays(a, b)
-    return first, second
 
 
 # snnTorch: r = tau/dt and w_in = tau_syn/dt with dt = 1e-4; v_reset is 0 whatever the reset is.
@@ -118,11 +47,11 @@ def _wide(a: Float, b: Float) -> tuple[Float, Float]:
 def _check_snntorch(traits: Traits) -> Check:
     found = foreign(traits, "Affine Linear Conv2d AvgPool2d Flatten LIF CubaLIF", "snntorch")
     for name, node in traits.of("LIF", "CubaLIF").items():
-        found += unequal(name, "r", *_wide(flat(node, "r"), _tau(node) / STEP), "tau/dt with dt = 0.0001")
+        found += unequal(name, "r", *paired(flat(node, "r"), tau_of(node) / STEP), "tau/dt with dt = 0.0001")
         if kind(node) == "CubaLIF":
-            w_in, wanted = _wide(flat(node, "w_in"), flat(node, "tau_syn") / STEP)
+            w_in, wanted = paired(flat(node, "w_in"), flat(node, "tau_syn") / STEP)
             found += unequal(name, "w_in", w_in, wanted, "tau_syn/dt with dt = 0.0001")
-    found += _zero(traits, "v_leak", "v_reset")
+    found += constant(traits, 0, "v_leak", "v_reset")
     gains = [*(flat(node, "r") for node in traits.neurons.values())]
     evidence = [
         "r = tau/dt" + (" and w_in = tau_syn/dt" if traits.of("CubaLIF") else "") + " with dt = 0.0001"
@@ -134,7 +63,7 @@ def _check_snntorch(traits: Traits) -> Check:
 
 def _read_snntorch(traits: Traits, stated: Stated) -> Reading:
     spiking = traits.of(*SPIKING)
-    resets = {n: _stated(stated, n, "reset", "subtract") for n in spiking}
+    resets = {n: stated_of(stated, n, "reset", "subtract") for n in spiking}
     timing = {}
     for name, reset in resets.items():
         # Leaky clears v before it integrates; Synaptic and the recurrent layers lose the step's input.
@@ -145,10 +74,10 @@ def _read_snntorch(traits: Traits, stated: Stated) -> Reading:
     delay = "the layers have reset_delay=False"
     late = {n: timing[n] for n in timing if resets[n] == "subtract"}
     cleared = {n: timing[n] for n in timing if resets[n] != "subtract"}
-    unheld = _open("reset", dict.fromkeys(spiking, "subtract"), words)
-    unheld += _open("reset_timing", late, {"pending": delay}, len(late) < len(spiking))
-    unheld += _open("reset_timing", cleared, {"same_step": delay}, len(cleared) < len(spiking))
-    values = _same_step(">", "subtract", reset_timing="next_after")
+    unheld = open_by_node("reset", dict.fromkeys(spiking, "subtract"), words)
+    unheld += open_by_node("reset_timing", late, {"pending": delay}, len(late) < len(spiking))
+    unheld += open_by_node("reset_timing", cleared, {"same_step": delay}, len(cleared) < len(spiking))
+    values = same_step(">", "subtract", reset_timing="next_after")
     return Reading({"dt": STEP, "rule": "euler", "gain": "as_written", **values}, {}, unheld)
 
 
@@ -161,9 +90,9 @@ def _steps(node: Any) -> Float:
     if kind(node) == "IF":
         return 1 / r
     if kind(node) == "CubaLIF":
-        synapse, w_in = _wide(flat(node, "tau_syn"), flat(node, "w_in"))
-        return np.concatenate([np.divide(*_wide(_tau(node), r)), synapse / w_in])
-    return np.zeros(0) if kind(node) != "LIF" or common(r) == 1 else np.divide(*_wide(_tau(node), r))
+        synapse, w_in = paired(flat(node, "tau_syn"), flat(node, "w_in"))
+        return np.concatenate([np.divide(*paired(tau_of(node), r)), synapse / w_in])
+    return np.zeros(0) if kind(node) != "LIF" or common(r) == 1 else np.divide(*paired(tau_of(node), r))
 
 
 def _spikingjelly_dt(traits: Traits) -> float | None:
@@ -184,7 +113,7 @@ def _check_spikingjelly(traits: Traits) -> Check:
                 name, key, values, values[:1], "that of the first neuron, as of all in spikingjelly,"
             )
         if kind(node) == "LIF":
-            leak, reset = _wide(flat(node, "v_leak"), flat(node, "v_reset"))
+            leak, reset = paired(flat(node, "v_leak"), flat(node, "v_reset"))
             found += unequal(name, "v_leak", leak, reset, "v_reset, which spikingjelly writes as v_leak,")
         if kind(node) == "CubaLIF":
             found += unequal(name, "v_leak", flat(node, "v_leak"), 0.0, "what its exporter writes")
@@ -201,7 +130,7 @@ def _check_spikingjelly(traits: Traits) -> Check:
 
 def _read_spikingjelly(traits: Traits, stated: Stated) -> Reading:
     dt = _spikingjelly_dt(traits)
-    values = _same_step(">=", "value", v_init="v_reset")
+    values = same_step(">=", "value", v_init="v_reset")
     values |= {"dt": STEP if dt is None else dt, "rule": "euler", "gain": "as_written"}
     leaky = traits.of("LIF")
     other = {"DT": "export_to_nir was called with dt=DT"}
@@ -213,7 +142,7 @@ def _read_spikingjelly(traits: Traits, stated: Stated) -> Reading:
 
 def _check_norse(traits: Traits) -> Check:
     found = foreign(traits, "Affine Conv2d LIF CubaLIF LI IF", "norse")
-    found += _one(traits, "r", "w_in") + _zero(traits, "v_reset")
+    found += constant(traits, 1, "r", "w_in") + constant(traits, 0, "v_reset")
     taus = np.concatenate([np.zeros(0), *(flat(n, k) for n in traits.neurons.values() for k in _TAUS)])
     for name, node in traits.neurons.items():
         for key in _TAUS:
@@ -227,9 +156,10 @@ def _check_norse(traits: Traits) -> Check:
     evidence += ["the input has a batch dimension"] if traits.leading else []
     evidence += ["nodes carry the numbers of a Sequential"] if traits.numbered else []
     near = bool(taus.size) and taus.min() >= 5e-7 and taus.max() < 1e-4
-    sure = traits.extracted and (
-        near and (traits.leading or traits.numbered) or traits.leading and not taus.size
-    )
+    called = "norse" in traits.inner
+    evidence += ["its node is called norse"] if called else []
+    habit = traits.leading or traits.numbered or called
+    sure = traits.extracted and (near and habit or (traits.leading or called) and not taus.size)
     return Check(tuple(found), tuple(evidence), traits.extracted, sure)
 
 
@@ -240,15 +170,15 @@ def _read_norse(traits: Traits, stated: Stated) -> Reading:
     # A step is 1e-3 s and the file's unit is 1000 s, so a step is 1e-6 of the file's time constants.
     leaky = traits.of("LIF", "CubaLIF", "LI", "CubaLI")
     values = {"dt": 1e-6 if leaky else 1e-3, "rule": "euler", "gain": "as_written"}
-    values |= _same_step(">", "value", v_init="v_leak")
+    values |= same_step(">", "value", v_init="v_leak")
     nodes: dict[str, dict[str, Any]] = {n: {"gain": "unit", "v_init": 0.0} for n in traits.of("IF")}
     nodes |= {n: {"gain": "unit", "current_decay": "after"} for n in traits.of("CubaLIF")}
     step = {"DT": "the cells' dt times that of to_nir (1e-3 each) is DT"}
     spiking, box = traits.of(*SPIKING), traits.of("LIF")
     unheld: tuple[Unheld, ...] = (Unheld("dt", 1e-6, step),) if leaky else ()
     method = {"subtract": "LIFBoxCell has reset_method=reset_subtract"}
-    unheld += _open("reset", dict.fromkeys(box, "value"), method, len(box) < len(spiking))
-    unheld += _open("v_reset", dict.fromkeys(spiking, 0.0), {"V": "the cells have v_reset=V"})
+    unheld += open_by_node("reset", dict.fromkeys(box, "value"), method, len(box) < len(spiking))
+    unheld += open_by_node("v_reset", dict.fromkeys(spiking, 0.0), {"V": "the cells have v_reset=V"})
     return Reading(values, nodes, unheld)
 
 
@@ -257,7 +187,7 @@ def _read_norse(traits: Traits, stated: Stated) -> Reading:
 
 def _check_sinabs(traits: Traits) -> Check:
     found = foreign(traits, "Affine Conv1d Conv2d SumPool2d Flatten LIF LI IF", "sinabs")
-    found += _one(traits, "r") + _zero(traits, "v_leak", "v_reset")
+    found += constant(traits, 1, "r") + constant(traits, 0, "v_leak", "v_reset")
     for name, node in traits.neurons.items():
         if (fast := flat(node, "tau")[flat(node, "tau") < 1]).size:
             found.append(f"node {name!r}: tau is {fast[0]:.6g}; sinabs counts it in steps, 1 and more")
@@ -283,19 +213,19 @@ def _single(traits: Traits, name: str) -> bool:
 
 def _read_sinabs(traits: Traits, stated: Stated) -> Reading:
     spiking = traits.of(*SPIKING)
-    values = _same_step(">=", "subtract", spikes_per_step="floor", gain="unit")
+    values = same_step(">=", "subtract", spikes_per_step="floor", gain="unit")
     values |= {"dt": 1.0, "time_unit": "step", "rule": "exponential"}
     lif, li = traits.of("LIF"), traits.of("LI")
     norm = {"unit": "LIF has norm_input=False"} if lif else {}
     norm |= {"norm": "ExpLeak has norm_input=True"} if li else {}
     gains = dict.fromkeys(lif, "norm") | dict.fromkeys(li, "unit")
-    unheld = _open("gain", gains, norm, bool(lif and li) or len(lif) < len(spiking))
+    unheld = open_by_node("gain", gains, norm, bool(lif and li) or len(lif) < len(spiking))
     single = {"one": "the layers have spike_fn=SingleSpike"}
-    unheld += _open("spikes_per_step", dict.fromkeys(spiking, "floor"), single)
+    unheld += open_by_node("spikes_per_step", dict.fromkeys(spiking, "floor"), single)
     cleared = {"value": "the layers have reset_fn=MembraneReset()"}
-    unheld += _open("reset", dict.fromkeys(spiking, "subtract"), cleared)
+    unheld += open_by_node("reset", dict.fromkeys(spiking, "subtract"), cleared)
     clip = {"V": "the layers have min_v_mem=V"}
-    unheld += _open("v_min", dict.fromkeys(spiking, None), clip)
+    unheld += open_by_node("v_min", dict.fromkeys(spiking, None), clip)
     return Reading(values, {}, (*unheld, *((Unheld("tau_syn", "none"),) if lif or li else ())))
 
 
@@ -306,25 +236,25 @@ def _rockpool_steps(node: Any) -> Float:
     """Return the dt of rockpool by neuron, the root of r = (tau/dt) exp(-dt/tau)."""
     from scipy.special import lambertw
 
-    tau, r = _wide(_tau(node), flat(node, "r"))
+    tau, r = paired(tau_of(node), flat(node, "r"))
     found: Float = tau * lambertw(1 / r).real
     return found
 
 
 def _rockpool_dt(traits: Traits) -> float | None:
-    held = [_rockpool_steps(node) for node in traits.neurons.values() if _tau(node).size]
+    held = [_rockpool_steps(node) for node in traits.neurons.values() if tau_of(node).size]
     values = np.concatenate([np.zeros(0), *held])
     return (common(values) or float(f"{np.median(values):.5g}")) if values.size else None
 
 
 def _check_rockpool(traits: Traits) -> Check:
     found = foreign(traits, "Affine Linear LIF CubaLIF LI", "rockpool")
-    found += _one(traits, "w_in") + _zero(traits, "v_leak", "v_reset")
+    found += constant(traits, 1, "w_in") + constant(traits, 0, "v_leak", "v_reset")
     dt = _rockpool_dt(traits)
-    taus = [_tau(node) for node in traits.neurons.values()]
+    taus = [tau_of(node) for node in traits.neurons.values()]
     for name, node in traits.neurons.items():
-        if dt is not None and _tau(node).size:
-            tau, r = _wide(_tau(node), flat(node, "r"))
+        if dt is not None and tau_of(node).size:
+            tau, r = paired(tau_of(node), flat(node, "r"))
             says = f"(tau/dt) exp(-dt/tau) with dt = {dt:g}"
             found += unequal(name, "r", r, tau / dt * np.exp(-dt / tau), says)
     named = any("Torch" in name for name in traits.inner)
@@ -343,12 +273,12 @@ def _plain(dt: float) -> bool:
 
 
 def _read_rockpool(traits: Traits, stated: Stated) -> Reading:
-    values = _same_step(">=", "subtract", spikes_per_step="floor", gain="decayed")
+    values = same_step(">=", "subtract", spikes_per_step="floor", gain="decayed")
     values |= {"dt": _rockpool_dt(traits) or 1e-3, "rule": "exponential"}
     nodes = {name: {"gain": "unit"} for name in traits.of("LIF", "IF")}
     spiking = traits.of(*SPIKING)
     single = {"one": "the layers have max_spikes_per_dt=1"}
-    unheld = _open("spikes_per_step", dict.fromkeys(spiking, "floor"), single)
+    unheld = open_by_node("spikes_per_step", dict.fromkeys(spiking, "floor"), single)
     dropped = (Unheld("bias", "none"), Unheld("w_rec", "none")) if spiking else ()
     return Reading(values, nodes, (*unheld, *dropped))
 
@@ -359,7 +289,7 @@ def _read_rockpool(traits: Traits, stated: Stated) -> Reading:
 
 
 def _spyx_steps(node: Any) -> Float:
-    r, tau = _wide(flat(node, "r"), _tau(node))
+    r, tau = paired(flat(node, "r"), tau_of(node))
     return (1 - r) * tau
 
 
@@ -371,7 +301,7 @@ def _spyx_dt(traits: Traits) -> float | None:
 
 def _check_spyx(traits: Traits) -> Check:
     found = foreign(traits, "Affine Linear Conv1d Conv2d SumPool2d AvgPool2d Flatten LIF", "spyx")
-    found += _zero(traits, "v_leak", "v_reset")
+    found += constant(traits, 0, "v_leak", "v_reset")
     dt = _spyx_dt(traits)
     for name, node in traits.of("LIF").items():
         if dt is not None:
@@ -385,7 +315,7 @@ def _check_spyx(traits: Traits) -> Check:
 
 def _read_spyx(traits: Traits, stated: Stated) -> Reading:
     values: dict[str, Any] = {"dt": _spyx_dt(traits) or 1.0, "rule": "euler", "gain": "unit"}
-    values |= _same_step(">", "subtract", reset_timing="next_after")
+    values |= same_step(">", "subtract", reset_timing="next_after")
     late = {(a, b) for a, b in traits.edges if a in traits.neurons and b not in traits.outputs}
     return Reading({**values, "delays": dict.fromkeys(sorted(late), 1)})
 
