@@ -24,7 +24,11 @@ MAX_POOL = ("refuse", "rectify", "average")
 
 @dataclass(eq=False)
 class Walk:
-    """The state of the walk while nodes are visited in order."""
+    """The state of the walk while nodes are visited in order.
+
+    `pairs` counts pairs of QuantizeLinear and DequantizeLinear around activations, `clipped` those whose
+    range bounds neurons.
+    """
 
     opset: int
     max_pool: str
@@ -32,9 +36,17 @@ class Walk:
     layers: list[Rectifiers] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
+    bounds: list[tuple[Affine, float]] = field(default_factory=list)
+    """Expressions of quantized activations with their largest value, which a rectifier behind them takes."""
+    pairs: int = 0
+    clipped: int = 0
 
     def rectify(self, name: str, x: Affine, ceiling: float = inf) -> Affine:
         """Add a layer that sends clip(x, 0, ceiling) and return its output."""
+        for known, highest in self.bounds:
+            if known is x:
+                self.clipped += 1
+                ceiling = min(ceiling, highest)
         if not x.terms:
             return Affine(x.shape, {}, np.clip(x.bias, 0.0, ceiling))
         plain = name.strip("/").replace("/", ".") or "rectifier"

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from snn_compile.compiler.onnx import quantized
 from snn_compile.compiler.onnx.context import MAX_POOL, Value, Walk, refuse
 from snn_compile.compiler.onnx.file import Node, OnnxModel, read_model
 from snn_compile.compiler.onnx.operators import OPERATORS
@@ -27,6 +28,9 @@ FOLDED = (
     "Squeeze", "Sub", "Transpose", "Unsqueeze",
 )  # fmt: skip
 """Operators that are evaluated when all their inputs are constant; none of them can grow without bound."""
+
+CONSTANT = {"DequantizeLinear": quantized.dequantized, "QuantizeLinear": quantized.quantized}
+"""Operators of constants that are computed here, since a model may hold what onnx's evaluator mistakes."""
 
 
 def read_onnx(path: str | os.PathLike[str], max_pool: str = "refuse") -> RectifierNetwork:
@@ -60,10 +64,16 @@ def _network(model: OnnxModel, max_pool: str) -> RectifierNetwork:
         if isinstance(value, Affine) and known is not None and known != value.shape:
             raise refuse(node, f"gives {list(value.shape)} here and {list(known)} by onnx's shape inference")
         values[node.outputs[0]] = value
+    walk.notes += quantized.note(walk)
     output = values.get(model.output_name)
     if not isinstance(output, Affine) or not output.terms:
         raise CompileError(
             f"output {model.output_name!r} does not depend on the input", node=model.output_name
+        )
+    if isinstance(output, quantized.Quantized):
+        raise CompileError(
+            f"output {model.output_name!r} is of quantized activations; put DequantizeLinear before it",
+            node=model.output_name,
         )
     return RectifierNetwork(
         model.name, input_name, model.input_shape[1:], pruned(walk.layers, output), output,
@@ -89,8 +99,33 @@ def _value(walk: Walk, node: Node, args: Sequence[Value | None], model: OnnxMode
     dynamic = any(isinstance(x, Affine) for x in args)
     if node.kind == "Shape" and dynamic:
         return None
+    if not dynamic and node.kind in CONSTANT:
+        return CONSTANT[node.kind](node, args)
     if not dynamic:
         return _folded(node, args, model) if node.kind in FOLDED else _unsupported(node)
+    if any(isinstance(x, quantized.Quantized) for x in args):
+        return _between(walk, node, args, model)
+    return _applied(walk, node, args, model)
+
+
+def _between(walk: Walk, node: Node, args: Sequence[Value | None], model: OnnxModel) -> Value:
+    """Return the value of a node that receives quantized activations."""
+    if node.kind == "DequantizeLinear":
+        return _applied(walk, node, args, model)
+    x = args[0]
+    if node.kind not in quantized.PLACES or not isinstance(x, quantized.Quantized):
+        raise UnsupportedNode(
+            f"node {node.name!r}: {node.kind} of quantized activations is not converted; put "
+            f"DequantizeLinear before it ({', '.join(quantized.PLACES)} may stand before that)",
+            node=node.name,
+            type=node.kind,
+        )
+    made = _applied(walk, node, [x.raw, *args[1:]], model)
+    assert isinstance(made, Affine)
+    return x.moved(made)
+
+
+def _applied(walk: Walk, node: Node, args: Sequence[Value | None], model: OnnxModel) -> Value:
     if node.kind in RESHAPING:
         return _reshaped(node, args, model)
     rule = OPERATORS.get(node.kind)

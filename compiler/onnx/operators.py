@@ -16,6 +16,7 @@ from scipy.sparse import csr_array, eye_array, kron
 from snn_compile.compiler.network import Float
 from snn_compile.compiler.onnx.context import Value, Walk, batched, constant, expression, present, refuse
 from snn_compile.compiler.onnx.file import Node
+from snn_compile.compiler.onnx.quantized import dequantize, quantize
 from snn_compile.compiler.onnx.relu_network import ENTRIES_MAX, Affine, places
 from snn_compile.compiler.onnx.spatial import (
     average_pool,
@@ -294,6 +295,7 @@ OPERATORS: dict[str, Rule] = {
     "Clip": clip,
     "Concat": concatenate,
     "Conv": convolution,
+    "DequantizeLinear": dequantize,
     "Div": divide,
     "Dropout": identity,
     "Flatten": flatten,
@@ -307,6 +309,7 @@ OPERATORS: dict[str, Rule] = {
     "Mul": multiply,
     "Neg": negate,
     "Pad": pad,
+    "QuantizeLinear": quantize,
     "ReduceMean": reduce_mean,
     "ReduceSum": reduce_sum,
     "Relu": relu,

@@ -58,6 +58,8 @@ def _onnxruntime(network: RectifierNetwork, inputs: npt.NDArray[np.float64]) -> 
         return "float64 evaluation (onnxruntime is not installed)", network.scores(inputs)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    # Beyond the basic ones, a product with integer weights takes activations of 8 bits.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
         session = onnxruntime.InferenceSession(network.model, options, providers=["CPUExecutionProvider"])
         port = session.get_inputs()[0]

@@ -62,6 +62,8 @@ def onnxruntime_scores(made: onnx.ModelProto, inputs: npt.NDArray[Any]) -> npt.N
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
+    # Beyond the basic ones, a product with integer weights takes activations of 8 bits.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     session = onnxruntime.InferenceSession(
         made.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
