@@ -6,9 +6,10 @@ Weights and biases are constants, so their y is exact: integers of 8, 16 or 32 b
 Activations become rates, which have levels of their own, so a pair around them means y = clip(x, low, high)
 with low = (smallest q - zero) scale and high likewise; its rounding, of at most scale / 2, is left out. The
 clip costs nothing behind a rectifier or before one, where low <= 0 <= high: it is an upper bound of the
-neurons. With low = 0 the clip is a rectifier itself. Elsewhere (the model's input, its output, sums that go
-on as sums) it is folded, that is left out: calibrated ranges hold nearly all values. Sources: ONNX operators
-QuantizeLinear and DequantizeLinear, opsets 10 to 23.
+neurons. With low = 0 the clip of a sum is a rectifier itself. Elsewhere (the model's input, its output, sums
+that go on as sums) it is folded, that is left out: calibrated ranges hold nearly all values.
+
+Source: ONNX operators QuantizeLinear and DequantizeLinear, opsets 10 to 23.
 """
 
 from __future__ import annotations
@@ -59,11 +60,11 @@ def _parameters(
         raise refuse(node, f"has a scale of {_shown(scale)}; positive numbers are expected, one per channel")
     if zero is not None and zero.dtype.name != dtype:
         raise refuse(node, f"has a zero point of {zero.dtype.name} for values of {dtype}")
-    if zero is not None and zero.shape != scale.shape:
+    if zero is not None and zero.shape != scale.shape and not zero.size == scale.size == 1:
         raise refuse(node, f"has zero points of shape {list(zero.shape)} and scales of {list(scale.shape)}")
     if zero is not None and dtype == "int32" and zero.any():
         raise refuse(node, f"has the zero point {zero.reshape(-1)[0]} for values of int32; 0 is expected")
-    wide = np.zeros_like(scale) if zero is None else zero
+    wide = np.zeros_like(scale) if zero is None else zero.reshape(scale.shape)
     if scale.size == 1 and scale.ndim == 0:
         return scale, wide
     axis = int(node.attributes.get("axis", 1))
@@ -155,12 +156,19 @@ def _clipped(walk: Walk, node: Node, x: Affine, low: float, high: float) -> Affi
             return x
         source = walk.rectify(layer.name, layer.value, high)
         return Affine(x.shape, {next(iter(source.terms)): weight}, x.bias)
-    if low == 0:
+    if low == 0 and not _nonnegative(x):
         walk.clipped += 1
         return walk.rectify(node.name, x, high)
     made = Affine(x.shape, x.terms, x.bias)
     walk.bounds.append((made, high))
     return made
+
+
+def _nonnegative(x: Affine) -> bool:
+    """Whether a value is a sum of its sources with no negative weight: of rectifiers it is not negative, and
+    of the input it was not on the data from which a range that begins at 0 comes.
+    """
+    return not (x.bias < 0).any() and not any((weight.data < 0).any() for weight in x.terms.values())
 
 
 def _picks(weight: Weight) -> bool:

@@ -183,6 +183,49 @@ def test_places_may_move_between_the_two(tmp_path: Path) -> None:
     assert [layer.ceiling for layer in network.layers] == [pytest.approx(2.55)]
 
 
+def test_the_files_of_onnxruntimes_quantizer(tmp_path: Path) -> None:
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    rng, node = np.random.default_rng(0), onnx_models.node
+    nodes = [
+        node("Conv", "x k kb", "a", pads=[1] * 4),
+        node("Relu", "a", "r"),
+        node("AveragePool", "r", "p", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Flatten", "p", "f"),
+        node("Gemm", "f w wb", "g"),
+        node("Relu", "g", "h"),
+        node("Gemm", "h v vb", "y"),
+    ]
+    shapes = {"k": (4, 1, 3, 3), "kb": (4,), "w": (36, 7), "wb": (7,), "v": (7, 3), "vb": (3,)}
+    constants = {name: rng.normal(size=shape) / 2 for name, shape in shapes.items()}
+    plain = onnx_models.saved(onnx_models.model(nodes, (None, 1, 6, 6), constants), tmp_path, "plain.onnx")
+    data = rng.uniform(0, 1, (50, 1, 6, 6)).astype(np.float32)
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = iter({"x": data[i : i + 1]} for i in range(len(data)))
+
+        def get_next(self) -> Any:
+            return next(self.left, None)
+
+    wanted = read_onnx(plain).scores(data)
+    for activation, weight, channels in (
+        ("QUInt8", "QInt8", True),
+        ("QInt8", "QInt8", False),
+        ("QUInt8", "QUInt8", False),
+    ):
+        path = tmp_path / f"{activation}-{weight}.onnx"
+        quantize_static(
+            str(plain), str(path), Reader(), quant_format=QuantFormat.QDQ, per_channel=channels,
+            activation_type=getattr(QuantType, activation), weight_type=getattr(QuantType, weight),
+        )  # fmt: skip
+        network = read_onnx(path)
+        assert len(network.layers) == 2  # those of the plain model
+        scores, runtime = network.scores(data), onnx_models.onnxruntime_scores(onnx.load(path), data)
+        spread = wanted.std()
+        assert np.abs(scores - runtime).mean() < 0.03 * spread > np.abs(scores - wanted).mean()
+
+
 def test_constants_that_are_quantized_in_the_file(tmp_path: Path) -> None:
     g, rng = Graph(np.random.default_rng(0)), np.random.default_rng(3)
     form = f"{g.keep(np.full(3, 0.02, np.float32))} {g.keep(np.zeros(3, np.int8))}"
@@ -256,7 +299,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "blocks": (weights(s=np.ones((3, 4), np.float32), z=None, axis=0, block_size=2), "blocks"),
     "zero points of another type": (weights(z=Z.astype(np.uint8)), "zero point of uint8|onnx|infer"),
     "zero points of another shape": (weights(z=Z[:2]), "zero points of shape .2.|infer"),
-    "one zero point for all channels": (weights(z=np.int8(0)), "zero points of shape .. and scales of .4."),
+    "one zero point for all": (weights(z=np.int8(0)), "zero points of shape .. and scales of .4."),
     "a zero point of int32": (
         weights(Q.astype(np.int32), z=np.full(4, 3, np.int32)),
         "zero point 3 for values of int32",
