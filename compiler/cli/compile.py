@@ -40,6 +40,7 @@ def compile_command(arguments: argparse.Namespace) -> int:
     """Run `snn-compile MODEL` and return its exit code."""
     from snn_compile.compiler.cli import gates
     from snn_compile.compiler.cli.result import warnings_of
+    from snn_compile.compiler.contract.unheld import lines_of
     from snn_compile.compiler.frontends.read import naming
     from snn_compile.compiler.pipeline import compile_stages
     from snn_compile.targets.chips.chip import load_chip
@@ -58,8 +59,8 @@ def compile_command(arguments: argparse.Namespace) -> int:
         done = compile_stages(
             request.graph, arguments.target, options, request.calibration, _print_stage, arguments.stop_after
         )
-    for item in done.network.assumptions:
-        print(f"snn-compile: {item.text}", file=sys.stderr)
+    for line in lines_of(done.network.assumptions):
+        print(f"snn-compile: {line}", file=sys.stderr)
     for warning in warnings_of(done):
         print(f"snn-compile: warning: {warning}", file=sys.stderr)
     if done.program is None:

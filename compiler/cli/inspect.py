@@ -11,7 +11,7 @@ from snn_compile.compiler.cli.sensitivity_text import sensitivity_text
 from snn_compile.compiler.cli.text_table import Row, table_text
 from snn_compile.compiler.contract.contract import MEANING, Contract
 from snn_compile.compiler.contract.resolve import resolution
-from snn_compile.compiler.contract.unheld import assumed_items, read_assumptions
+from snn_compile.compiler.contract.unheld import assumed_items, lines_of, read_assumptions
 from snn_compile.compiler.network import Network
 from snn_compile.compiler.onnx.relu_network import RectifierNetwork
 from snn_compile.targets.errors import AmbiguousConvention, WrongProgram
@@ -53,7 +53,7 @@ def inspection_json(graph: Any, name: str, stated: dict[str, Any], strict: bool 
         "contract": _contract_json(contract, decided),
         "differences": [item.json() for item in apart],
         "assumed": assumed_items(assumptions),
-        "assumptions": [item.text for item in assumptions],
+        "assumptions": lines_of(assumptions),
         "warnings": [*resolved.warnings, *(item.text() for item in apart)],
     }
 
@@ -78,7 +78,7 @@ def program_json(program: Program, name: str) -> dict[str, Any]:
             if key not in head
         },
         "assumed": assumed_items(assumptions),
-        "assumptions": [item.text for item in assumptions],
+        "assumptions": lines_of(assumptions),
         "warnings": [program.mapping_note] if program.mapping_note else [],
     }
 

@@ -111,6 +111,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from snn_compile.compiler.cli.model import load_model, torch_source
     from snn_compile.compiler.contract.contract import attach
     from snn_compile.compiler.contract.resolve import resolution
+    from snn_compile.compiler.contract.unheld import lines_of
     from snn_compile.compiler.frontends.read import naming
 
     check_writable(arguments.output, CompileError, arguments.model)
@@ -122,8 +123,8 @@ def _export(arguments: argparse.Namespace) -> int:
         with naming(arguments.model):
             found = resolution(model.graph, parse_conventions(arguments.convention), arguments.strict)
         attach(model.graph, found.contract)
-        for item in found.assumptions:
-            print(f"snn-compile: {item.text}", file=sys.stderr)
+        for line in lines_of(found.assumptions):
+            print(f"snn-compile: {line}", file=sys.stderr)
 
     write_whole(arguments.output, lambda path: nir.write(path, model.graph), CompileError)
     print(f"snn-compile: graph written to {arguments.output}", file=sys.stderr)

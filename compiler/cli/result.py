@@ -12,6 +12,7 @@ from typing import Any
 from snn_compile.compiler.calibration.mixed_precision import Search
 from snn_compile.compiler.cli.pareto import front_json
 from snn_compile.compiler.cli.protocols import Report
+from snn_compile.compiler.contract.unheld import lines_of
 from snn_compile.compiler.mapping.core_memory import core_limits
 from snn_compile.compiler.network import Network
 from snn_compile.compiler.pipeline import Compilation
@@ -59,7 +60,7 @@ def quantization_json(done: Compilation) -> dict[str, Any]:
 
 def assumed_json(network: Network) -> dict[str, Any]:
     """Return what was assumed of the file's exporter, by item, and a line for each with its option."""
-    return {"assumed": network.assumed, "assumptions": [item.text for item in network.assumptions]}
+    return {"assumed": network.assumed, "assumptions": lines_of(network.assumptions)}
 
 
 def warnings_of(done: Compilation) -> list[str]:

@@ -21,7 +21,7 @@ import numpy as np
 from snn_compile.compiler.contract.exporters import EXPORTERS
 from snn_compile.compiler.contract.fingerprints import SPIKING, Traits, flat, kind, traits, walk
 from snn_compile.compiler.contract.readings import Check, Reading
-from snn_compile.compiler.contract.unheld import PSEUDO, Unheld
+from snn_compile.compiler.contract.unheld import DROPPED, Unheld
 from snn_compile.targets.errors import CompileError
 
 WARNINGS_MAX = 4
@@ -121,14 +121,14 @@ def _settled(reading: Reading, seen: Traits, stated: Mapping[str, Any]) -> dict[
         own = {u.item: u.nodes[name] for u in reading.unheld if name in u.nodes}
         nodes[name] = {**{key: values[key] for key in _of_nodes(reading) if key in values}, **items, **own}
     for item in reading.unheld:
-        if item.item not in PSEUDO and not item.nodes:
+        if item.item not in DROPPED and not item.nodes:
             values[item.item] = item.value
     for key in _of_nodes(reading):
         held = [items[key] for name, items in nodes.items() if key in items and _has(seen, name, key)]
         if held and held.count(values.get(key)) < max(map(held.count, held)):
             values[key] = max(held, key=held.count)
         values.setdefault(key, held[0] if held else None)
-    values |= {key: value for key, value in stated.items() if key not in ("nodes", *PSEUDO)}
+    values |= {key: value for key, value in stated.items() if key not in ("nodes", *DROPPED)}
     kept = {
         name: {k: v for k, v in items.items() if k not in stated and _has(seen, name, k) and v != values[k]}
         for name, items in nodes.items()

@@ -78,6 +78,8 @@ def _read_snntorch(traits: Traits, stated: Stated) -> Reading:
     unheld += open_by_node("reset_timing", late, {"pending": delay}, len(late) < len(spiking))
     unheld += open_by_node("reset_timing", cleared, {"same_step": delay}, len(cleared) < len(spiking))
     values = same_step(">", "subtract", reset_timing="next_after")
+    unheld += (Unheld("spike_amplitude", 1.0, {"F": "the layers have graded_spikes_factor=F"}),)
+    unheld += (Unheld("inhibition", "none"), Unheld("state_quant", "none"))
     return Reading({"dt": STEP, "rule": "euler", "gain": "as_written", **values}, {}, unheld)
 
 
@@ -226,7 +228,7 @@ def _read_sinabs(traits: Traits, stated: Stated) -> Reading:
     unheld += open_by_node("reset", dict.fromkeys(spiking, "subtract"), cleared)
     clip = {"V": "the layers have min_v_mem=V"}
     unheld += open_by_node("v_min", dict.fromkeys(spiking, None), clip)
-    return Reading(values, {}, (*unheld, *((Unheld("tau_syn", "none"),) if lif or li else ())))
+    return Reading(values, {}, (*unheld, Unheld("tau_syn", "none")))
 
 
 # rockpool: r = (tau/dt) exp(-dt/tau), which is no gain; w_in = 1.

@@ -28,7 +28,7 @@ from snn_compile.compiler.contract.contract import (
 from snn_compile.compiler.contract.detect import Detection, detect, fitting
 from snn_compile.compiler.contract.exporters import EXPORTERS
 from snn_compile.compiler.contract.fingerprints import LINEAR, walk
-from snn_compile.compiler.contract.unheld import PSEUDO, Assumption
+from snn_compile.compiler.contract.unheld import DROPPED, Assumption, assumptions_of
 from snn_compile.targets.errors import AmbiguousConvention, CompileError
 
 ITEMS = ("dt", "rule", "reset", "reset_timing", "comparison")
@@ -74,7 +74,7 @@ def resolution(graph: Any, stated: Mapping[str, Any] | None = None, strict: bool
     """
     stated = dict(stated or {})
     exporter = {key: stated.pop(key) for key in ("maker",) if key in stated}
-    dropped = {key: stated.pop(key) for key in PSEUDO if key in stated}
+    dropped = {key: stated.pop(key) for key in DROPPED if key in stated}
     stated = _checked(graph, stated, dropped)
     own = exporter.get("maker", "none") != "none"
     from_file = _from_metadata(graph, stated, own)
@@ -97,9 +97,7 @@ def resolution(graph: Any, stated: Mapping[str, Any] | None = None, strict: bool
         raise _open(graph, missing)
     for text in found.warnings if found else ():
         log.warning("%s", text)
-    assumed = (
-        tuple(Assumption(u.item, u.assumed, u.line(found.exporter)) for u in found.unheld) if found else ()
-    )
+    assumed = assumptions_of(found.exporter, found.unheld) if found else ()
     values.setdefault("dt", 1.0)
     return Resolution(_contract(values), decided, assumed, found.warnings if found else ())
 
@@ -109,7 +107,7 @@ def _checked(graph: Any, stated: dict[str, Any], dropped: Mapping[str, Any]) -> 
     for item, value in dropped.items():
         if value != "none":
             raise CompileError(
-                f"convention {item} is {value!r}: an exporter that drops {PSEUDO[item]} leaves a graph "
+                f"convention {item} is {value!r}: an exporter that drops {DROPPED[item]} leaves a graph "
                 f"without it, and only {item}=none can be stated; write the nodes that are missing",
                 item=item,
             )
@@ -117,7 +115,7 @@ def _checked(graph: Any, stated: dict[str, Any], dropped: Mapping[str, Any]) -> 
     if unknown := stated.keys() - known:
         raise CompileError(
             f"unknown convention {', '.join(map(repr, sorted(map(str, unknown))))}; known are "
-            f"{', '.join(sorted(known | {'maker', *PSEUDO}))}"
+            f"{', '.join(sorted(known | {'maker', *DROPPED}))}"
         )
     nodes = stated.get("nodes", {})
     if not isinstance(nodes, Mapping) or not all(isinstance(items, Mapping) for items in nodes.values()):
@@ -199,7 +197,7 @@ def _unheld(found: Detection) -> AmbiguousConvention:
     text = "; ".join(item.question() for item in found.unheld)
     missing: dict[str, tuple[Any, ...]] = {}
     for item in found.unheld:
-        words = ("none",) if item.item in PSEUDO else item.words
+        words = ("none",) if item.item in DROPPED else item.words
         missing[item.item] = tuple(dict.fromkeys((*missing.get(item.item, ()), *words)))
     return AmbiguousConvention(
         f"the graph was {found.describe()}. The file does not state: {text}. Without --strict the "
@@ -234,7 +232,7 @@ def _detected(found: Detection) -> dict[str, str]:
     decided = {item: f"detected ({found.exporter})" for item in found.values}
     if found.evidence == ("stated",):
         decided = {item: f"exporter stated ({found.exporter})" for item in found.values}
-    return decided | {u.item: f"default of {found.exporter}" for u in found.unheld if u.item not in PSEUDO}
+    return decided | {u.item: f"default of {found.exporter}" for u in found.unheld if u.item not in DROPPED}
 
 
 def _typed(values: dict[str, Any]) -> dict[str, Any]:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from shlex import quote
 from typing import Any
 
 NODES_SHOWN = 4
 
-PSEUDO = {"tau_syn": "a synaptic time constant", "bias": "a bias", "w_rec": "recurrent weights"}
+DROPPED = {
+    "tau_syn": "a synaptic time constant",
+    "bias": "a bias of neurons",
+    "w_rec": "recurrent weights",
+    "inhibition": "lateral inhibition",
+    "state_quant": "quantized states",
+}
 """Items that are no items of a contract: exporters drop them, and only `none` can be stated."""
 
 
@@ -70,14 +76,12 @@ class Unheld:
             parts = [f"{self.item}={shown(v)} of {_of(found, v)}" for v in dict.fromkeys(found.values())]
             text = "assumed " + " and ".join(parts)
         ways = "; ".join(f"{self.flags(value)} if {when}" for value, when in self.others.items())
-        if self.item in PSEUDO:
-            ways = f"{exporter} drops {PSEUDO[self.item]} without a word, and no option restores it"
         return f"{text} (the default of {exporter}; the file does not hold it): {ways}"
 
     def question(self) -> str:
         """Return the item, its values with their meaning, and the options that state it."""
-        if self.item in PSEUDO:
-            return f"{self.item} ({PSEUDO[self.item]}, dropped; {self.flags('none')} says there is none)"
+        if self.item in DROPPED:
+            return f"{self.item} ({DROPPED[self.item]}, dropped; {self.flags('none')} says there is none)"
         found = self.assumed
         if isinstance(found, dict):
             usual = " and ".join(f"{shown(v)} of {_of(found, v)}" for v in dict.fromkeys(found.values()))
@@ -117,6 +121,24 @@ class Assumption:
     def json(self) -> dict[str, Any]:
         """Return the fields as plain values."""
         return {"item": self.item, "value": self.value, "text": self.text}
+
+
+def assumptions_of(exporter: str, unheld: Sequence[Unheld]) -> tuple[Assumption, ...]:
+    """Return what is assumed of an exporter; the items that it drops share one line."""
+    lost = [item.item for item in unheld if item.item in DROPPED]
+    text = (
+        f"assumed {', '.join(f'{item}=none' for item in lost)}: {exporter} drops "
+        f"{' and '.join(DROPPED[item] for item in lost)} without a word, and no option restores "
+        f"{'them' if len(lost) > 1 else 'it'}"
+    )
+    return tuple(
+        Assumption(u.item, u.assumed, text if u.item in DROPPED else u.line(exporter)) for u in unheld
+    )
+
+
+def lines_of(assumptions: Sequence[Assumption]) -> list[str]:
+    """Return the lines that say what is assumed, each once."""
+    return list(dict.fromkeys(item.text for item in assumptions))
 
 
 def read_assumptions(text: str) -> tuple[Assumption, ...]:

@@ -185,6 +185,7 @@ _SUBCOMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"diverge": _diverge, 
 def _load_network(options: argparse.Namespace, program: Program) -> Network | RectifierNetwork:
     from snn_compile.compiler.cli.console import parse_conventions
     from snn_compile.compiler.cli.model import load_model, torch_source
+    from snn_compile.compiler.contract.unheld import lines_of
     from snn_compile.compiler.frontends.read import naming
     from snn_compile.compiler.lowering.lower import lower
     from snn_compile.compiler.onnx.relu_network import RectifierNetwork
@@ -207,8 +208,8 @@ def _load_network(options: argparse.Namespace, program: Program) -> Network | Re
     else:
         with naming(file):
             network = lower(model.graph, parse_conventions(options.convention), options.strict)
-        for item in network.assumptions:
-            _message(item.text)
+        for line in lines_of(network.assumptions):
+            _message(line)
         digest, expected = network.digest(), program.provenance.get("network")
     if expected and digest != expected:
         _message(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_compile.compiler.cli.text_table import table_text, wrapped_text
-from snn_compile.compiler.contract.unheld import Assumption, assumed_items, read_assumptions
+from snn_compile.compiler.contract.unheld import Assumption, assumed_items, lines_of, read_assumptions
 from snn_compile.runtime.reports.accuracy import Accuracy
 from snn_compile.runtime.reports.accuracy_tables import Table, accuracy_json, accuracy_tables
 from snn_compile.runtime.reports.energy import Energy, Traffic
@@ -167,7 +167,7 @@ class Report:
     def notes(self) -> list[str]:
         """Return warnings, one line each."""
         found = [self.mapping_note] if self.mapping_note else []
-        found += [item.text for item in self.assumptions]
+        found += lines_of(self.assumptions)
         found += overflow_notes(self.overflows)
         if self.input_clipped:
             found.append(f"{self.input_clipped} input values were clipped to a message's range")

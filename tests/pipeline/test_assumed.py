@@ -19,7 +19,8 @@ from snn_compile.targets.program.file import load_program
 
 FOLDER = Path(__file__).parents[1] / "data" / "frameworks"
 FILE = str(FOLDER / "snntorch-rleaky-zero.nir")
-ASSUMED = {"reset": "subtract", "reset_timing": "next_after"}
+LOST = {"inhibition": "none", "state_quant": "none"}
+ASSUMED = {"reset": "subtract", "reset_timing": "next_after", "spike_amplitude": 1.0, **LOST}
 
 
 @pytest.fixture
@@ -38,7 +39,8 @@ def test_the_command_says_what_it_assumes_and_the_program_keeps_it(
     found = json.loads(out)
     said = [line for line in err.splitlines() if line.startswith("snn-compile: assumed ")]
     assert found["assumed"] == ASSUMED == lower(FILE).assumed
-    assert [line.removeprefix("snn-compile: ") for line in said] == found["assumptions"] and len(said) == 2
+    assert [line.removeprefix("snn-compile: ") for line in said] == found["assumptions"] and len(said) == 4
+    assert said[3].startswith("snn-compile: assumed inhibition=none, state_quant=none: snntorch drops ")
     assert "--convention reset=value if the layers have reset_mechanism='zero'" in said[0]
     assert json.loads(load_program(program).provenance["assumed"])[0]["item"] == "reset"
     reports = [str(tmp_path / f"r.{suffix}") for suffix in ("json", "html")]
@@ -55,14 +57,15 @@ def test_the_command_says_what_it_assumes_and_the_program_keeps_it(
 def test_what_is_stated_is_not_assumed_and_values_may_differ_by_node(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    by_node = {"reset_timing": {"1.lif": "next_after", "3": "next_before"}}
+    by_node = {"reset_timing": {"1.lif": "next_after", "3": "next_before"}, "spike_amplitude": 1.0, **LOST}
     assert lower(FILE, {"reset": "value"}).assumed == by_node
     assert compile_main([FILE, "--convention", "reset=value", "--stop-after", "lower", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["assumed"] == by_node
     one = lower(FILE, {"nodes": {"3": {"reset": "value"}}})
     assert [p.reset for p in one.populations] == ["subtract", "value"]
     assert one.population("3").reset_timing == "next_before" and one.assumed["reset"] == "subtract"
-    assert lower(FILE, {"reset": "value", "reset_timing": "same_step"}).assumed == {}
+    stated = {"reset": "value", "reset_timing": "same_step", "spike_amplitude": 1}
+    assert lower(FILE, stated).assumed == LOST and lower(FILE, {**stated, **LOST}).assumed == {}
 
 
 def test_strict_asks_for_everything(tmp_path: Path, data: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +93,14 @@ def test_strict_asks_for_everything(tmp_path: Path, data: str, capsys: pytest.Ca
     assert not (tmp_path / "b.nir").exists()
     with pytest.raises(SystemExit):
         run_main([program, "--data", data, "--strict"])  # of nothing: there is no --against
-    flags = ["--convention", "reset=value", "--convention", "reset_timing=same_step"]
+    stated = (
+        "reset=value",
+        "reset_timing=same_step",
+        "spike_amplitude=1",
+        "inhibition=none",
+        "state_quant=none",
+    )
+    flags = [word for item in stated for word in ("--convention", item)]
     assert compile_main([FILE, "--strict", *flags]) == 0
 
 

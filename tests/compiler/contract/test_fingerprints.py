@@ -15,7 +15,7 @@ from snn_compile.compiler.contract.contract import CHOICES, Contract, attach
 from snn_compile.compiler.contract.detect import detect
 from snn_compile.compiler.contract.exporters import EXPORTERS
 from snn_compile.compiler.contract.resolve import resolution, resolve
-from snn_compile.compiler.contract.unheld import PSEUDO
+from snn_compile.compiler.contract.unheld import DROPPED
 from snn_compile.compiler.reference import run_reference
 from snn_compile.targets.errors import AmbiguousConvention, CompileError
 
@@ -33,7 +33,7 @@ UNHELD = {
     "norse": {"dt", "reset", "v_reset"},
     "rockpool": {"spikes_per_step", "bias", "w_rec"},
     "sinabs": {"gain", "spikes_per_step", "reset", "v_min", "tau_syn"},
-    "snntorch": {"reset", "reset_timing"},
+    "snntorch": {"reset", "reset_timing", "spike_amplitude", "inhibition", "state_quant"},
     "spikingjelly": {"dt"},
     "spyx": set(),
 }
@@ -90,13 +90,14 @@ def test_what_the_file_does_not_hold_is_assumed_and_with_strict_asked_for(name):
     found = resolution(graph, stated)
     assert {a.item for a in found.assumptions} == unheld
     for one in found.assumptions:
-        assert "\n" not in one.text and one.text.startswith(f"assumed {one.item}=") and exporter in one.text
-        if one.item in PSEUDO:
-            assert one.value == "none" and "no option restores it" in one.text
+        assert "\n" not in one.text and one.text.startswith("assumed ") and exporter in one.text
+        assert f"{one.item}=" in one.text.split(" (")[0].split(": ")[0]
+        if one.item in DROPPED:
+            assert one.value == "none" and "no option restores " in one.text
             continue
         assert f"{one.item}=" in one.text.split("--convention", 1)[1]
         assert found.decided[one.item] == f"default of {exporter}"
-        nodes = spiking(graph) if one.item not in ("dt", "gain") else []
+        nodes = spiking(graph) if one.item not in ("dt", "gain", "spike_amplitude") else []
         for node in [n for n in nodes if not isinstance(one.value, dict)]:
             assert getattr(found.contract.of(node), one.item) == one.value or exporter == "norse"
     assert resolve(graph, stated) == (found.contract, found.decided)
@@ -107,9 +108,9 @@ def test_what_the_file_does_not_hold_is_assumed_and_with_strict_asked_for(name):
     text, missing = str(error.value), error.value.missing
     assert "\n" not in text and set(missing) == unheld
     assert all(f"{item}=" in text for item in missing)
-    answers = {item: "none" if item in PSEUDO else words[0] for item, words in missing.items()}
+    answers = {item: "none" if item in DROPPED else words[0] for item, words in missing.items()}
     told = resolution(graph, {**stated, **answers}, strict=True)
-    assert not told.assumptions and all(told.decided[i] == "stated" for i in unheld - set(PSEUDO))
+    assert not told.assumptions and all(told.decided[i] == "stated" for i in unheld - set(DROPPED))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -178,6 +179,9 @@ def test_snntorchs_zero_reset_depends_on_the_layer():
         ("reset", {"1": "subtract"}),
         ("reset_timing", {"1": "next_after"}),
         ("reset_timing", {"3": "next_before"}),
+        ("spike_amplitude", {}),
+        ("inhibition", {}),
+        ("state_quant", {}),
     ]
 
 
