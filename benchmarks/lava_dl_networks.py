@@ -34,9 +34,11 @@ from snn_compile.targets.devices.device import execute
 from snn_compile.targets.errors import SnnCompileError
 
 STEPS, BATCH = 40, 2
-RIGHT, RESET, REFUSED = "right", "right with each layer's reset", "refused by name"
-OVERFLOW, WRONG = "overflow reported", "wrong"
-"""Verdicts. A layer's reset: its bias acts from the first step of the layer's input on, as in netx."""
+RIGHT, STATED, RESET = "right", "right with delay_shift=1", "right with each layer's reset"
+REFUSED, OVERFLOW, WRONG = "refused by name", "overflow reported", "wrong"
+"""Verdicts. A layer's reset: its bias acts from the first step of the layer's input on, as in netx; what the
+file does not hold, delay_shift, is then assumed aloud, and differs between the layers.
+"""
 
 RATES = (0.03, 0.5)
 """Spikes per neuron and step between which weights are scaled."""
@@ -311,14 +313,28 @@ def judge(made: Drawn, path: Path, seed: int) -> tuple[Outcome, dict[str, np.nda
         overflows = {name: count for name, count in record.overflows.items() if count}
         outcome.verdict = OVERFLOW if overflows else WRONG
         outcome.detail = f"differing entries by layer: {wrong}; {overflows}"
-        if not sum(differing(record, names, aligned)):
+        if not sum(differing(record, names, aligned)) and network.assumed == {"delay_shift": 0}:
             outcome.verdict = RESET
+            if not sum(differing(_stated(path, made, data, names), names, _undelayed(truth))):
+                outcome.verdict = STATED
     return outcome, stored
+
+
+def _stated(path: Path, made: Drawn, data: np.ndarray, names: list[str]) -> Any:
+    """Return a run of the program that delay_shift=1 means."""
+    return execute(
+        compile_stages(read_netx(path, made.shape, 1), calibration=data).program, data, record=names
+    )
+
+
+def _undelayed(truth: list[tuple[np.ndarray, int, np.ndarray]]) -> list[tuple[np.ndarray, int, np.ndarray]]:
+    """Return the truth as a program gives it that has the steps between layers: its own step is left."""
+    return [(spikes, 1, delays) for spikes, _, delays in truth]
 
 
 def table(outcomes: list[Outcome]) -> str:
     """Return the outcomes by what the networks are made of, as Markdown."""
-    verdicts = (RIGHT, RESET, REFUSED, OVERFLOW, WRONG)
+    verdicts = (RIGHT, STATED, RESET, REFUSED, OVERFLOW, WRONG)
     rows = [f"| networks with | all | {' | '.join(verdicts)} |", "|---|" + "---|" * (len(verdicts) + 1)]
     for kind in ["any", *sorted({kind for o in outcomes for kind in o.kinds})]:
         some = [o for o in outcomes if kind == "any" or o.kinds[kind]]

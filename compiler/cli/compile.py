@@ -98,7 +98,8 @@ def _read_request(arguments: argparse.Namespace) -> CompileRequest:
     named = ((arguments.calibrate, "calibration"), (arguments.check, "test"))
     shape = arguments.input_shape or partial(data_shape, *named)
     source = torch_source(arguments, calibration=arguments.calibrate, test=arguments.check)
-    model = load_model(arguments.model, source, arguments.max_pool, shape)
+    stated = parse_conventions(arguments.convention)
+    model = load_model(arguments.model, source, arguments.max_pool, shape, stated)
     if arguments.bits == "auto" and isinstance(model.graph, RectifierNetwork):
         raise CompileError("--bits auto does not search converted models; give --bits N")
     converted, provenance = _convert(model, arguments), {"model": model.name, "undigested": "model"}

@@ -105,6 +105,8 @@ def _network_json(network: Network, name: str) -> dict[str, Any]:
         "open": {},
         "contract": _contract_json(network.contract, network.decided),
         "differences": [],
+        "assumed": network.assumed,
+        "assumptions": [item.text for item in network.assumptions],
         "warnings": [],
     }
 

@@ -92,9 +92,9 @@ def _inspect(arguments: argparse.Namespace) -> int:
     else:
         source = torch_source(arguments, test=arguments.data)
         shape = arguments.input_shape or partial(data_shape, (arguments.data, "test"))
-        model = load_model(arguments.model, source, input_shape=shape)
         with naming(arguments.model):
             stated = parse_conventions(arguments.convention)
+            model = load_model(arguments.model, source, input_shape=shape, stated=stated)
             result = inspection_json(model.graph, model.name, stated, arguments.strict)
             if arguments.data and not result.get("open"):
                 data = (model_data(arguments.data, "test", model.data),)

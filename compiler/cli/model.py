@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,11 +63,13 @@ def load_model(
     source: TorchSource | None = None,
     max_pool: str | None = None,
     input_shape: InputShape = None,
+    stated: Mapping[str, Any] | None = None,
 ) -> LoadedModel:
     """Read a checkpoint (.pt), graph (.nir), lava-dl network (.net) or ONNX model (.onnx).
 
     No code in the file is run. With `source` the file is a state dict of the network that its factory builds.
-    `max_pool` is for ONNX: see `onnx.graph.read_onnx`; `input_shape` for lava-dl: see `netx.read_netx`.
+    `max_pool` is for ONNX: see `onnx.graph.read_onnx`; `input_shape` and `stated` conventions for lava-dl:
+    see `netx.read_netx`.
     """
     from snn_compile.compiler.frontends.netx import read_netx
     from snn_compile.compiler.frontends.read import READERS, read_graph
@@ -87,9 +89,9 @@ def load_model(
             data_shape=source.data_shape,
         )
         return LoadedModel(checkpoint.graph, file.name)
-    found = read_graph(
-        file, {**READERS, ".onnx": onnx, ".net": netx, **dict.fromkeys((".pt", ".pth"), _read_checkpoint)}
-    )
+    readers: dict[str, Callable[..., Any]] = {**READERS, ".onnx": onnx, ".net": netx}
+    readers |= dict.fromkeys((".pt", ".pth"), _read_checkpoint)
+    found = read_graph(file, readers, stated)
     return found if isinstance(found, LoadedModel) else LoadedModel(found, file.name)
 
 

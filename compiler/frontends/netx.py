@@ -7,8 +7,10 @@ nothing is left to round. A layer's neuron steps as lava-dl's trainer and Lava's
     v = trunc(v (4096 - vDecay) / 4096) + u + 64 bias        s = v > 64 vThMant, then v = 0
 
 Spikes of a layer go to the next one, `delay` steps later where it has axonal delays. Every sample starts
-each layer from zero, as netx does with a reset interval: logical delay 0. A file with `concat` layers has
-connections past layers or backwards, and there lava-dl's step per layer counts: every connection takes one.
+each layer from zero, as netx does with a reset interval: logical delay 0. Which blocks of the trainer have
+`delay_shift`, a step per layer during which biases act already, a file does not hold: that is assumed, or
+stated. A file with `concat` layers has connections past layers or backwards, and there every connection takes
+a step.
 An input layer with a neuron turns x into the constant current weight x + bias, of which the host writes
 weight x, a whole number. A dense layer without a neuron integrates, as for netx. `average`, the mean of
 groups of spikes, can only be the last layer.
@@ -18,26 +20,30 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy.sparse import csr_array, diags_array, eye_array, issparse
+from scipy.sparse import csr_array, eye_array, issparse
 
 from snn_compile.compiler.contract.contract import Contract, Readout
+from snn_compile.compiler.contract.unheld import Assumption
 from snn_compile.compiler.frontends.checked import VALUES_MAX, Int
 from snn_compile.compiler.frontends.netx_file import NEVER, NetxLayer, read_layers
-from snn_compile.compiler.frontends.netx_sigma_delta import scaled_weight, sigma_delta_population
+from snn_compile.compiler.frontends.netx_neurons import heard, plain, population_of
+from snn_compile.compiler.frontends.netx_sigma_delta import scaled_weight
 from snn_compile.compiler.frontends.netx_weights import by_delay, layer_weight, recurrent_weight
-from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
+from snn_compile.compiler.network import Network, Population, Port, Projection, Weight
 from snn_compile.targets.errors import CompileError, UnsupportedNode
 from snn_compile.targets.integer import DECAY_ONE
 
 INPUT, OUTPUT = "input", "output"
+DELAY_SHIFT = "delay_shift"
+"""What a file leaves open, as `--convention` states it."""
+
 INPUT_WEIGHT = 64
 """Weight of an input layer that has none in the file."""
 
@@ -49,16 +55,22 @@ InputShape = tuple[int, ...] | Callable[[], tuple[int, ...] | None] | None
 """Shape of a network's input, or a function that finds it, called where a file needs it."""
 
 
-def read_netx(path: str | os.PathLike[str], input_shape: InputShape = None) -> Network:
+def read_netx(
+    path: str | os.PathLike[str], input_shape: InputShape = None, delay_shift: Any = None
+) -> Network:
     """Return the Network in a lava-dl `.net` file; raises CompileError that names file and layer.
 
-    `input_shape`: (channels, height, width) for a file without an input layer.
+    `input_shape`: (channels, height, width) for a file without an input layer. `delay_shift`: 1 where the
+    trainer's blocks have it and all layers start at once, 0 where each starts with its own input, as netx
+    resets it; None assumes 0, and says so if a bias makes a difference.
     """
+    if delay_shift not in (None, 0, 1):
+        raise CompileError(f"delay_shift is {delay_shift!r}; it is 0 or 1", item="delay_shift")
     file = Path(path)
     layers = read_layers(file)
     with file.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    return _Builder(layers, str(file), digest, input_shape).network()
+    return _Builder(layers, str(file), digest, input_shape, delay_shift).network()
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +94,15 @@ class _Builder:
     """One walk over the layers, each of which receives the output of the one before."""
 
     def __init__(
-        self, layers: list[NetxLayer], path: str, digest: str, input_shape: InputShape = None
+        self,
+        layers: list[NetxLayer],
+        path: str,
+        digest: str,
+        input_shape: InputShape = None,
+        delay_shift: int | None = None,
     ) -> None:
         self.layers, self.path, self.digest, self.given = layers, path, digest, input_shape
-        self.step = int(any(layer.kind == "concat" for layer in layers))
+        self.concat, self.delay_shift = any(layer.kind == "concat" for layer in layers), delay_shift
         self.populations: list[Population] = []
         self.projections: list[Projection] = []
         self.connections = 0
@@ -110,15 +127,41 @@ class _Builder:
                     node=edge.target,
                 )
         contract = Contract(dt=1.0, time_unit="step", readouts={OUTPUT: readout})
+        stated = {} if self.delay_shift is None else {DELAY_SHIFT: "stated"}
         return Network(
             tuple(self.populations),
             tuple(self.projections),
             (Port(INPUT, self._input_shape(), host_gain=self.host_gain),),
             (port,),
             contract,
-            {item.name: "lava-dl" for item in fields(Contract)},
+            {item.name: "lava-dl" for item in fields(Contract)} | stated,
             self.digest,
+            () if stated else self._assumptions(),
         )
+
+    def _assumptions(self) -> tuple[Assumption, ...]:
+        """Return what the file does not hold, where that matters: whether biases act before input."""
+        early = [
+            layer.name
+            for layer in self.layers[1:]
+            if not self.concat and layer.neuron is not None and layer.bias is not None and layer.bias.any()
+        ]
+        if not early or all(p.kind.sends_numbers for p in self.populations):
+            return ()
+        names = ", ".join(early[:3]) + ", ..." * (len(early) > 3)
+        text = (
+            f"assumed {DELAY_SHIFT}=0: {names} and every other layer start from rest with their own input, "
+            "as netx resets them; in training with delay_shift biases act from the first step of the run "
+            f"(--convention {DELAY_SHIFT}=1)"
+        )
+        return (Assumption(DELAY_SHIFT, 0, text),)
+
+    def _steps(self, source: str) -> int:
+        """Return the steps that a connection from a source takes."""
+        if source != INPUT or self.concat:
+            return int(self.concat or self.delay_shift or 0)
+        first = self.layers[0]
+        return int(bool(self.delay_shift) and first.kind == "input" and first.neuron is None)
 
     def _add(self, layer: NetxLayer) -> None:
         if layer.kind == "input" and layer.index:
@@ -137,11 +180,11 @@ class _Builder:
             if layer.kind == "average":
                 self._mean(layer)
             else:
-                self.populations.append(_population(layer, self._last(layer)))
+                self.populations.append(population_of(layer, self._last(layer)))
             models = {p.name: p.model for p in self.populations}
             weight = scaled_weight(layer, models, [part.source for part in signal.parts], weight)
             synaptic = layer.delay if layer.synaptic_delay else None
-            self._connect(layer.name, signal, _heard(layer, weight, self._last(layer)), synaptic)
+            self._connect(layer.name, signal, heard(layer, weight, self._last(layer)), synaptic)
             if layer.kind == "dense_rec":
                 self._recur(layer)
         elif prod(layer.shape) != (size := sum(part.size for part in self._signal(layer.index, ()).parts)):
@@ -209,7 +252,7 @@ class _Builder:
             block = weight if len(signal.parts) == 1 else weight[:, own]
             at += part.size
             delays = part.delays if synaptic is None else part.delays + synaptic[:, own]
-            for late, share in by_delay(block, delays + self.step):
+            for late, share in by_delay(block, delays + self._steps(part.source)):
                 self._project(part.source, target, share, late)
 
     def _project(self, source: str, target: str, weight: Weight, delay: int) -> None:
@@ -235,7 +278,7 @@ class _Builder:
                 )
             delays = layer.delay
         if self.populations[-1].spiking:
-            for late, share in by_delay(_heard(layer, weight, self._last(layer)), delays + 1):
+            for late, share in by_delay(heard(layer, weight, self._last(layer)), delays + 1):
                 self._project(layer.name, layer.name, share, late)
 
     def _last(self, layer: NetxLayer) -> bool:
@@ -255,9 +298,9 @@ class _Builder:
                 layer.fail(f"{what!r} has shape {values.shape}; an input layer has one value")
         gain = INPUT_WEIGHT if layer.weight is None else float(layer.weight.reshape(-1)[0])
         self.host_gain = abs(gain)
-        self.populations.append(_population(layer, self._last(layer)))
+        self.populations.append(population_of(layer, self._last(layer)))
         part, each = _Part(INPUT, prod(layer.shape), np.zeros(1, np.int32)), eye_array(prod(layer.shape))
-        weight = _heard(layer, np.sign(gain) * csr_array(each), self._last(layer))
+        weight = heard(layer, np.sign(gain) * csr_array(each), self._last(layer))
         self._connect(layer.name, _Signal(layer.shape, (part,)), weight)
 
     def _mean(self, layer: NetxLayer) -> None:
@@ -266,7 +309,7 @@ class _Builder:
             layer.fail("a layer 'average' sends fractions; it can only be the last", UnsupportedNode)
         group = prod(self._input(layer).shape) // prod(layer.shape)
         values = {"current_decay": 1.0, "voltage_decay": 1.0}
-        self.populations.append(_plain(layer.name, (prod(layer.shape),), "li", values, float(group)))
+        self.populations.append(plain(layer.name, (prod(layer.shape),), "li", values, float(group)))
 
     def _output(self) -> tuple[Port, Readout]:
         last = self.layers[-1]
@@ -292,64 +335,7 @@ class _Builder:
     def _late(self, population: Population, signal: _Signal) -> Population:
         """Add neurons that repeat the last layer's spikes after its axonal delays."""
         values = {"current_decay": 1.0, "voltage_decay": 1.0, "threshold": 0.0}
-        relay = _plain(f"{population.name}.delayed", population.shape, "lif", values)
+        relay = plain(f"{population.name}.delayed", population.shape, "lif", values)
         self.populations.append(relay)
         self._connect(relay.name, signal, csr_array(eye_array(relay.size)))
         return relay
-
-
-def _plain(
-    name: str, shape: tuple[int, ...], model: str, values: Mapping[str, float | Float], scale: float = 1.0
-) -> Population:
-    """Return a population whose other parameters are 0."""
-    given: dict[str, Any] = dict.fromkeys(("bias", "input_bias", "v_init", "offset"), 0.0) | dict(values)
-    parameters = {key: np.atleast_1d(np.asarray(value, np.float64)) for key, value in given.items()}
-    return Population(name, shape, model, parameters, fixed_scale=scale)
-
-
-def _population(layer: NetxLayer, last: bool) -> Population:
-    """Return the neurons of a layer; bias and threshold in units of the threshold register."""
-    shape = (prod(layer.shape),) if layer.dense else layer.shape
-    bias: Float = np.zeros(1) if layer.bias is None else layer.spread(layer.bias, "'bias'").astype(np.float64)
-    neuron = layer.neuron
-    if neuron is not None and neuron.sigma_delta:
-        return sigma_delta_population(layer, neuron, shape, bias, last)
-    if neuron is None:
-        # netx gives it a current that never leaks and a membrane that is the current plus the bias.
-        if not last:
-            layer.fail("a layer without a neuron never spikes; it can only be the last")
-        values = {"current_decay": np.ones(1), "voltage_decay": np.zeros(1), "v_init": bias}
-        return _plain(layer.name, shape, "li", values)
-    threshold = layer.spread(neuron.threshold, "'vThMant'").astype(np.float64)
-    decay = layer.spread(neuron.current_decay, "'iDecay'")
-    deaf, read = _deaf(layer, last), last and bool((threshold >= NEVER).all())
-    if (decay == 0).any():
-        layer.fail(
-            "iDecay 0 is not supported: the chip's current leaks at least 1/4096 per step", UnsupportedNode
-        )
-    values = {
-        "current_decay": decay / DECAY_ONE,
-        "voltage_decay": layer.spread(neuron.voltage_decay, "'vDecay'") / DECAY_ONE,
-        "bias": np.where(deaf, 0.0, bias),
-    }
-    if not read:
-        values["threshold"] = np.minimum(threshold, NEVER - 1)
-    return _plain(layer.name, shape, "li" if read else "lif", values)
-
-
-def _deaf(layer: NetxLayer, last: bool) -> npt.NDArray[np.bool_]:
-    """Return which neurons never spike, one value or one per neuron: they receive nothing, so that no
-    membrane reaches the largest threshold. Of a last layer that never spikes the membrane is read.
-    """
-    if layer.neuron is None or layer.neuron.sigma_delta:
-        return np.zeros(1, np.bool_)
-    never = layer.spread(layer.neuron.threshold, "'vThMant'") >= NEVER
-    return np.zeros(1, np.bool_) if last and never.all() else never
-
-
-def _heard(layer: NetxLayer, weight: Weight, last: bool) -> Weight:
-    """Return a layer's weights, those of neurons that never spike set to zero."""
-    if not (deaf := _deaf(layer, last)).any():
-        return weight
-    keep = np.broadcast_to(~deaf, (weight.shape[0],)).astype(np.float64)
-    return csr_array(diags_array(keep) @ weight) if issparse(weight) else weight * keep[:, None]

@@ -8,19 +8,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from snn_compile.compiler.frontends.netx import read_netx
+from snn_compile.compiler.frontends.netx import DELAY_SHIFT, read_netx
 from snn_compile.compiler.frontends.nir import read_nir
 from snn_compile.compiler.onnx.graph import read_onnx
 from snn_compile.targets.errors import CompileError
 
-Reader = Callable[[Path], Any]
+Reader = Callable[..., Any]
 
 READERS: Mapping[str, Reader] = {".nir": read_nir, ".net": read_netx, ".onnx": read_onnx}
 """Suffix to reader. The commands add `.pt`, whose reader needs torch."""
 
 
-def read_graph(path: str | os.PathLike[str], readers: Mapping[str, Reader] = READERS) -> Any:
-    """Return the model in a file, read by the reader of its suffix.
+def read_graph(
+    path: str | os.PathLike[str],
+    readers: Mapping[str, Reader] = READERS,
+    stated: Mapping[str, Any] | None = None,
+) -> Any:
+    """Return the model in a file, read by the reader of its suffix; `stated` conventions may say how.
 
     With the default `readers` this is a NIR graph (`.nir`), a Network (`.net`, which leaves nothing open) or
     a RectifierNetwork (`.onnx`, which `onnx/rate_coding.py` converts). Raises CompileError for other suffixes
@@ -29,7 +33,8 @@ def read_graph(path: str | os.PathLike[str], readers: Mapping[str, Reader] = REA
     file = Path(path)
     suffix = file.suffix.lower()
     if suffix in readers:
-        return readers[suffix](file)
+        options = {key: value for key, value in (stated or {}).items() if key == DELAY_SHIFT}
+        return readers[suffix](file, **(options if suffix == ".net" else {}))
     hints = {
         ".pt": "; load a checkpoint with train.load_checkpoint(path).graph",
         ".snn": "; snn-run runs a program, snn-compile inspect describes it",

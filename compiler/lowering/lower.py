@@ -30,7 +30,7 @@ from snn_compile.compiler.lowering.nodes import DELAY_MAX, Linear, Neuron, lower
 from snn_compile.compiler.lowering.shapes import Shapes
 from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
 from snn_compile.compiler.onnx.relu_network import RectifierNetwork
-from snn_compile.targets.errors import CompileError
+from snn_compile.targets.errors import AmbiguousConvention, CompileError
 
 Key = tuple[str, int, tuple[str, ...]]
 """Origin of a term: source, delay in steps, the linear nodes on its path."""
@@ -56,17 +56,18 @@ def lower(graph_or_path: Any, conventions: Mapping[str, Any] | None = None, stri
     graph = graph_or_path
     if isinstance(graph, (str, os.PathLike)):
         with naming(graph):
-            return lower(read_graph(graph), conventions, strict)
+            return lower(read_graph(graph, stated=conventions), conventions, strict)
     if isinstance(graph, RectifierNetwork):
         raise CompileError(
             f"{graph.name}: a ReLU network does not spike; convert it on calibration data "
             "(snn-compile MODEL --calibrate DATA, or compiler.convert)"
         )
     if isinstance(graph, Network):
-        if conventions:
-            raise CompileError(
-                f"conventions {', '.join(sorted(conventions))}: this network leaves nothing open to state"
-            )
+        if left := sorted(key for key in conventions or {} if graph.decided.get(key) != "stated"):
+            raise CompileError(f"conventions {', '.join(left)}: this network leaves nothing open to state")
+        if strict and graph.assumptions:
+            missing = {item.item: (str(item.value),) for item in graph.assumptions}
+            raise AmbiguousConvention("; ".join(item.text for item in graph.assumptions), missing=missing)
         return graph
     found = resolution(graph, conventions, strict)
     try:

@@ -195,7 +195,8 @@ def _load_network(options: argparse.Namespace, program: Program) -> Network | Re
     try:
         # The program's input has the shape that the file may leave open.
         shape = options.input_shape or partial(_input_shape, program)
-        model = load_model(file, torch_source(options, test=options.data), input_shape=shape)
+        stated = parse_conventions(options.convention)
+        model = load_model(file, torch_source(options, test=options.data), input_shape=shape, stated=stated)
     except ModuleNotFoundError as error:
         raise WrongInput(
             f"{file}: reading a checkpoint needs {error.name}; install "
@@ -207,7 +208,7 @@ def _load_network(options: argparse.Namespace, program: Program) -> Network | Re
         digest, expected = network.digest, program.provenance.get("graph")
     else:
         with naming(file):
-            network = lower(model.graph, parse_conventions(options.convention), options.strict)
+            network = lower(model.graph, stated, options.strict)
         for line in lines_of(network.assumptions):
             _message(line)
         digest, expected = network.digest(), program.provenance.get("network")

@@ -13,8 +13,9 @@ from snn_compile import runtime
 from snn_compile.compiler import lower
 from snn_compile.compiler.cli.main import main
 from snn_compile.compiler.pipeline import compile_graph
+from snn_compile.runtime.cli.main import main as run
 from snn_compile.targets.devices.device import execute
-from snn_compile.targets.errors import CompileError, UnsupportedNode
+from snn_compile.targets.errors import AmbiguousConvention, CompileError, UnsupportedNode
 
 STEPS = 40
 
@@ -54,8 +55,8 @@ def arrived(spikes: np.ndarray, weight: np.ndarray, delays: np.ndarray, t: int) 
     return total
 
 
-def by_hand(layers: list[Layer], x: np.ndarray) -> list[np.ndarray]:
-    """Return the spikes of each layer before their axonal delays, (steps, size)."""
+def by_hand(layers: list[Layer], x: np.ndarray, shift: int = 0) -> list[np.ndarray]:
+    """Return the spikes of each layer before their axonal delays and before `shift`, (steps, size)."""
     found, axonal = [], np.zeros(x.shape[1], np.int64)
     for layer in layers:
         weight, cell = layer["weight"], layer["neuron"]
@@ -73,7 +74,7 @@ def by_hand(layers: list[Layer], x: np.ndarray) -> list[np.ndarray]:
             spikes[t] = (v > 64 * cell["vThMant"]) & (np.asarray(cell["vThMant"]) >= 0)
             v = np.where(spikes[t], 0, v)
         found.append(spikes)
-        x, axonal = spikes, own if own.ndim == 1 else np.zeros(len(weight), np.int64)
+        x, axonal = spikes, shift + (own if own.ndim == 1 else np.zeros(len(weight), np.int64))
     return found
 
 
@@ -97,6 +98,56 @@ def test_layers_step_as_by_hand(tmp_path: Path, device: str) -> None:
         kinds["silent"] += any((layer["neuron"]["vThMant"] < 0).any() for layer in layers)
         assert record.spikes(names[0]).any() or (layers[0]["neuron"]["vThMant"] < 0).all(), seed
     assert min(kinds.values()) >= 3, kinds
+
+
+def test_delay_shift_lets_biases_act_from_the_first_step(tmp_path: Path) -> None:
+    apart = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        layers = drawn(rng)
+        for layer in layers:
+            layer["bias"] = layer["bias"] + 5
+        data = (rng.random((2, STEPS, layers[0]["weight"].shape[1])) < 0.3).astype(np.int64)
+        path = write(tmp_path / "a.net", layers)
+        names = [f"{layer['type']}{i}" for i, layer in enumerate(layers)]
+        assumed, stated = lower(path), lower(path, {"delay_shift": 1})
+        assert assumed.assumed == {"delay_shift": 0} and not stated.assumed
+        assert "--convention delay_shift=1" in assumed.assumptions[0].text
+        assert lower(path, {"delay_shift": 0}).digest() != stated.digest()
+        record = execute(compile_graph(stated), data, record=names)
+        for sample, x in enumerate(data):
+            for name, wanted in zip(names, by_hand(layers, x, 1), strict=True):
+                assert np.array_equal(record.spikes(name)[sample], wanted), (seed, name)
+            apart += not np.array_equal(by_hand(layers, x)[-1][:-2], by_hand(layers, x, 1)[-1][2:])
+    assert apart > 3
+    with pytest.raises(AmbiguousConvention, match="delay_shift"):
+        lower(path, strict=True)
+    with pytest.raises(CompileError, match="delay_shift is 2; it is 0 or 1"):
+        lower(path, {"delay_shift": 2})
+    with pytest.raises(CompileError, match="conventions dt"):
+        lower(path, {"delay_shift": 1, "dt": 1.0})
+
+
+def test_the_commands_state_delay_shift_and_say_what_is_assumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(1)
+    layers = drawn(rng)
+    for layer in layers:
+        layer["bias"] = layer["bias"] + 5
+    path, out, data = write(tmp_path / "a.net", layers), tmp_path / "a.snn", tmp_path / "a.npz"
+    np.savez(data, inputs=(rng.random((2, STEPS, layers[0]["weight"].shape[1])) < 0.3).astype(float))
+    assert main([str(path), "-o", str(out)]) == 0 and "assumed delay_shift=0" in capsys.readouterr().err
+    assert main(["inspect", str(path)]) == 0 and "assumed delay_shift=0" in capsys.readouterr().out
+    assert main([str(path), "--strict"]) == 1 and "delay_shift" in capsys.readouterr().err
+    stated = ["--convention", "delay_shift=1"]
+    assert main([str(path), *stated, "--strict", "-o", str(out)]) == 0
+    assert main(["inspect", str(path), *stated]) == 0
+    assert "assumed" not in "".join(capsys.readouterr())
+    assert run([str(out), "--data", str(data), "--against", str(path), *stated]) == 0
+    assert "is not the network" not in capsys.readouterr().err
+    assert run([str(out), "--data", str(data), "--against", str(path)]) == 0
+    assert "is not the network" in capsys.readouterr().err
 
 
 def test_a_delay_of_one_column_is_axonal(tmp_path: Path) -> None:
