@@ -33,7 +33,7 @@ from snn_compile.compiler.contract.contract import Contract, Readout
 from snn_compile.compiler.contract.unheld import Assumption
 from snn_compile.compiler.frontends.checked import VALUES_MAX, Int
 from snn_compile.compiler.frontends.netx_file import NEVER, NetxLayer, read_layers
-from snn_compile.compiler.frontends.netx_neurons import heard, plain, population_of
+from snn_compile.compiler.frontends.netx_neurons import received_weight, plain, population_of
 from snn_compile.compiler.frontends.netx_sigma_delta import scaled_weight
 from snn_compile.compiler.frontends.netx_weights import by_delay, layer_weight, recurrent_weight
 from snn_compile.compiler.network import Network, Population, Port, Projection, Weight
@@ -184,7 +184,7 @@ class _Builder:
             models = {p.name: p.model for p in self.populations}
             weight = scaled_weight(layer, models, [part.source for part in signal.parts], weight)
             synaptic = layer.delay if layer.synaptic_delay else None
-            self._connect(layer.name, signal, heard(layer, weight, self._last(layer)), synaptic)
+            self._connect(layer.name, signal, received_weight(layer, weight, self._last(layer)), synaptic)
             if layer.kind == "dense_rec":
                 self._recur(layer)
         elif prod(layer.shape) != (size := sum(part.size for part in self._signal(layer.index, ()).parts)):
@@ -278,7 +278,7 @@ class _Builder:
                 )
             delays = layer.delay
         if self.populations[-1].spiking:
-            for late, share in by_delay(heard(layer, weight, self._last(layer)), delays + 1):
+            for late, share in by_delay(received_weight(layer, weight, self._last(layer)), delays + 1):
                 self._project(layer.name, layer.name, share, late)
 
     def _last(self, layer: NetxLayer) -> bool:
@@ -300,7 +300,7 @@ class _Builder:
         self.host_gain = abs(gain)
         self.populations.append(population_of(layer, self._last(layer)))
         part, each = _Part(INPUT, prod(layer.shape), np.zeros(1, np.int32)), eye_array(prod(layer.shape))
-        weight = heard(layer, np.sign(gain) * csr_array(each), self._last(layer))
+        weight = received_weight(layer, np.sign(gain) * csr_array(each), self._last(layer))
         self._connect(layer.name, _Signal(layer.shape, (part,)), weight)
 
     def _mean(self, layer: NetxLayer) -> None:

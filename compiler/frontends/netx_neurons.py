@@ -66,7 +66,7 @@ def deaf_neurons(layer: NetxLayer, last: bool) -> npt.NDArray[np.bool_]:
     return np.zeros(1, np.bool_) if last and never.all() else never
 
 
-def heard(layer: NetxLayer, weight: Weight, last: bool) -> Weight:
+def received_weight(layer: NetxLayer, weight: Weight, last: bool) -> Weight:
     """Return a layer's weights, those of neurons that never spike set to zero."""
     if not (deaf := deaf_neurons(layer, last)).any():
         return weight
