@@ -33,7 +33,7 @@ from snn_compile.compiler.contract.contract import Contract, Readout
 from snn_compile.compiler.contract.unheld import Assumption
 from snn_compile.compiler.frontends.checked import VALUES_MAX, Int
 from snn_compile.compiler.frontends.netx_file import NEVER, NetxLayer, read_layers
-from snn_compile.compiler.frontends.netx_neurons import received_weight, plain, population_of
+from snn_compile.compiler.frontends.netx_neurons import plain, population_of, received_weight
 from snn_compile.compiler.frontends.netx_sigma_delta import scaled_weight
 from snn_compile.compiler.frontends.netx_weights import by_delay, layer_weight, recurrent_weight
 from snn_compile.compiler.network import Network, Population, Port, Projection, Weight
