@@ -30,6 +30,7 @@ from snn_compile.targets.oracle.device import Oracle
 
 HERE = Path(__file__).parent / "mutants"
 SEEDS, OTHER_SEEDS, CUSTOM_SEEDS = range(5000, 5060), range(6000, 6050), range(7000, 7060)
+LIQUID_SEEDS = range(8000, 8060)
 GROUPS = {
     "oracle": ("targets.integer", "targets.oracle"),
     "loihi2-sim": ("targets.loihi2_sim",),
@@ -93,6 +94,17 @@ def fixed_custom() -> list[Any]:
     return found
 
 
+@pytest.fixture(scope="module")
+def fixed_liquid() -> list[Any]:
+    """As `fixed`, of programs with liquid neurons."""
+    cases = [random_programs.case(seed, random_programs.SHORT_LIQUID) for seed in LIQUID_SEEDS]
+    found = []
+    for case in (random_programs.liquid_ties(), *cases):
+        records = {name: comparing.run_all(case.program, case.inputs, name) for name in DEVICES}
+        found.append(SimpleNamespace(case=case, records=records))
+    return found
+
+
 def ran(device: Any, entry: Any) -> Any:
     """Return the record of a program; numpy's scalars tell where they wrap, as compiled ones do silently."""
     with warnings.catch_warnings():
@@ -109,36 +121,41 @@ def caught(device: Any, other: str, fixed: list[Any], overflows: bool = True) ->
     return ""
 
 
-@pytest.mark.parametrize("name", [*DEVICES, *(f"{name}_custom" for name in (*DEVICES, "lava"))])
+@pytest.mark.parametrize(
+    "name",
+    [*DEVICES, *(f"{name}_liquid" for name in DEVICES), *(f"{name}_custom" for name in (*DEVICES, "lava"))],
+)
 def test_there_are_enough_mutants(name: str) -> None:
     kinds = {mutant.what for mutant in mutants(name)}
     assert len(kinds) == len(mutants(name)) >= 12
 
 
 @pytest.mark.parametrize("name", DEVICES)
-def test_without_a_mutant_nothing_differs(fixed: list[Any], fixed_custom: list[Any], name: str) -> None:
+def test_without_a_mutant_nothing_differs(
+    fixed: list[Any], fixed_custom: list[Any], fixed_liquid: list[Any], name: str
+) -> None:
     with device_with(name) as device:
         assert not isinstance(device, (Oracle, Loihi2Sim))
-        for entry in [*fixed, *fixed_custom]:
+        for entry in [*fixed, *fixed_custom, *fixed_liquid]:
             record = ran(device, entry)
             for other in DEVICES:
                 assert not comparing.first_difference(entry.records[other], record)
 
 
 PLANTED = [
-    pytest.param(device, other, custom, mutant, id=f"{device}{'_custom' * custom}-{mutant.what}")
+    pytest.param(device, other, kind, mutant, id=f"{device}{kind}-{mutant.what}")
     for device, other in (("oracle", "loihi2-sim"), ("loihi2-sim", "oracle"))
-    for custom in (False, True)
-    for mutant in mutants(device + "_custom" * custom)
+    for kind in ("", "_custom", "_liquid")
+    for mutant in mutants(device + kind)
 ]
-"""Mutants of a device, what it is compared with, and whether they are of custom neuron models."""
+"""Mutants of a device, what it is compared with, and the programs that show them."""
 
 
-@pytest.mark.parametrize(("name", "other", "custom", "mutant"), PLANTED)
+@pytest.mark.parametrize(("name", "other", "kind", "mutant"), PLANTED)
 def test_a_mutant_is_caught(
-    request: pytest.FixtureRequest, name: str, other: str, custom: bool, mutant: Mutant
+    request: pytest.FixtureRequest, name: str, other: str, kind: str, mutant: Mutant
 ) -> None:
-    programs = request.getfixturevalue("fixed_custom" if custom else "fixed")
+    programs = request.getfixturevalue(f"fixed{kind}")
     with device_with(name, mutant) as device:
         assert caught(device, other, programs)
 

@@ -65,7 +65,7 @@ def unfold(
     target = f"{name}.adaptation"
     kept = {key: parameters[key] for key in ("adaptation_bias", "input_bias", "offset")}
     states.append(replace(population, name=target, model="lsn_adaptation", parameters=kept))
-    spikes = Projection(f"{name}/{target}", name, target, csr_array(eye_array(population.size)), 1)
+    spikes = Projection(f"{name}|{target}", name, target, csr_array(eye_array(population.size)), 1)
     gated = [replace(e, name=f"{e.name}|{target}", target=target, port=1) for e in adapting]
     return states, [*projections, *copied, spikes, *gated]
 

@@ -14,10 +14,11 @@ from snn_compile.compiler.neurons.arithmetic import Arithmetic, Float
 from snn_compile.targets.chips.formats import Formats
 from snn_compile.targets.devices.record import Overflow
 from snn_compile.targets.program.models.brf import DAMPING_BITS
+from snn_compile.targets.program.models.lsn import adaptation_bits
 
-EFFECTS = ("truncation", "flooring", "v_high", "v_low", "u_wrap", "damping_end")
+EFFECTS = ("truncation", "flooring", "v_high", "v_low", "u_wrap", "damping_end", "rates")
 """Decays that truncate toward zero, messages and sums that are floored, states that saturate at either end,
-currents that wrap around, and the end of the smooth reset's damping."""
+currents that wrap around, the end of the smooth reset's damping, and rates that are looked up in a table."""
 
 WORD_HALF = 1 << 31
 """Half the range of the 32-bit words in which neurons compute."""
@@ -34,16 +35,24 @@ class IntegerArithmetic(Arithmetic):
     """The arithmetic of one population of a program.
 
     `effects`: those of `EFFECTS` that act. `scale`: units of a state per unit of the network's membrane.
-    `message_shift`: bits by which a leaky integrator's membrane is shifted right to become a message.
+    `message_shift`: bits by which a state is shifted right to become a message. `rates`: the table of a
+    population's rates, and the bits by which a gate's input is shifted right to become a place in it.
     """
 
     def __init__(
-        self, effects: Collection[str], scale: float, formats: Formats, message_shift: Float | None = None
+        self,
+        effects: Collection[str],
+        scale: float,
+        formats: Formats,
+        message_shift: Float | None = None,
+        rates: tuple[Float, int] | None = None,
     ) -> None:
         self.scale, self.unit, self.formats = scale, float(formats.threshold_unit), formats
-        self.truncates, self.floors, self.high, self.low, self.wraps, self.damping_ends = (
+        self.truncates, self.floors, self.high, self.low, self.wraps, self.damping_ends, looked_up = (
             effect in effects for effect in EFFECTS
         )
+        self.rates = rates if looked_up else None
+        self.whole = float(1 << adaptation_bits(formats))
         self.one = float(formats.decay_one)
         self.message_unit = 1.0 if message_shift is None else 2.0**-message_shift
         self.overflow = Overflow()
@@ -77,6 +86,19 @@ class IntegerArithmetic(Arithmetic):
     def current(self, x: Float) -> Float:
         """Return synaptic input, wrapped around the range of an accumulator and shifted left."""
         return (_around(x, self.formats.accumulator_half) if self.wraps else x) * self.unit
+
+    def gate(self, x: Float) -> Float:
+        """Return a gate's input, wrapped around the range of an accumulator."""
+        return _around(x, self.formats.accumulator_half) if self.wraps else x
+
+    def rate(self, gate: Float) -> Float:
+        """Return rates in units of a decay register, from the table where it acts."""
+        if self.rates is None:
+            return self.one * super().rate(gate * (self.unit / self.scale))
+        table, shift = self.rates
+        place = np.floor(gate / 2.0**shift) + len(table) // 2
+        found: Float = table[np.clip(place, 0, len(table) - 1).astype(np.int64)]
+        return found
 
     def wrapped_current(self, u: Float) -> Float:
         """Return a current, wrapped to a word and then once around the range of a state."""

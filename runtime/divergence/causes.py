@@ -33,6 +33,7 @@ ROUNDING = (
     "bias rounding",
     "initial state rounding",
     "input coding",
+    "rate rounding",
     "truncation toward zero",
     "floored sums",
 )

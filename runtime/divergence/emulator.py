@@ -172,7 +172,7 @@ def _wire(edge: Edge, side: Pair, chosen: Selection, scaled: bool) -> Wire:
     delay = edge.program_delay if chosen.of("delay", edge.name) else edge.network_delay
     picked = chosen.of("weight", edge.name)
     if picked is False and not scaled:
-        return Wire(edge.source, edge.target, delay, partial(product, edge.network_weight))
+        return Wire(edge.source, edge.target, delay, partial(product, edge.network_weight), edge.port)
     rest = edge.matrix(pick(edge.weight, picked, scaled))
     parts: list[_Part] = []
     if scaled and chosen.of("flooring", edge.name) and any(edge.floors):
@@ -184,7 +184,7 @@ def _wire(edge: Edge, side: Pair, chosen: Selection, scaled: bool) -> Wire:
         parts.append(_Part(rest, edge.floors[-1], width * 2.0 ** edge.exponents[-1]))
     else:
         parts.append(_Part(rest))
-    return Wire(edge.source, edge.target, delay, partial(_delivered, parts))
+    return Wire(edge.source, edge.target, delay, partial(_delivered, parts), edge.port)
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +223,10 @@ def _group(population: Population, side: Pair, chosen: Selection, scaled: bool, 
         shift = (
             made.parameters["message_shift"].astype(np.float64) if made and not population.spiking else None
         )
-        arithmetic = IntegerArithmetic(effects, side.scale[name], side.formats, shift)
+        rates = None
+        if made and "rates" in made.parameters:
+            rates = made.parameters["rates"].astype(np.float64), int(made.parameters["rate_shift"][0])
+        arithmetic = IntegerArithmetic(effects, side.scale[name], side.formats, shift, rates)
     rule = mixed_rule(side, name, chosen)
     group = population.kind.group(population, batch, arithmetic, values, rule)
     group.watched = False

@@ -184,14 +184,14 @@ def rounding_bound(side: Pair, inputs: Mapping[str, Float], ideal: Emulation) ->
     wires = {name: _wires(side, name) for name in bounds}
     for t in range(steps):
         for name in side.network.order:
-            e_a: Any = 0.0
+            e_a: list[Any] = [0.0] * side.network.population(name).kind.group.ports
             for weights, slack, edge, floors in wires[name]:
                 if t >= edge.network_delay:
                     late = t - edge.network_delay
-                    e_a = e_a + _times(np.abs(messages[edge.source][:, late]), slack)
-                    e_a = e_a + _times(errors[edge.source][:, late], weights)
-                    e_a = e_a + floors
-            bounds[name][:, t] = groups[name].step(t, e_a)
+                    off = _times(np.abs(messages[edge.source][:, late]), slack) + floors
+                    off = off + _times(errors[edge.source][:, late], weights)
+                    e_a[edge.port] = e_a[edge.port] + off
+            bounds[name][:, t] = groups[name].step(t, e_a[0] if len(e_a) == 1 else e_a)
             if not side.network.population(name).spiking:
                 errors[name][:, t] = bounds[name][:, t] * side.unit[name] / side.scale[name] + 1
     return bounds

@@ -64,6 +64,7 @@ class Edge:
     bits: tuple[int, ...] = ()
     top: Float | None = None
     made: IntegerProjection | None = None
+    port: int = 0
 
     @property
     def floors(self) -> tuple[bool, ...]:
@@ -124,7 +125,7 @@ class Pair:
 
     @property
     def reported(self) -> list[str]:
-        """Populations that a user knows: those of the network, without always-on neurons and relays."""
+        """Populations that a user knows: those of the network, not always-on neurons, relays or copies."""
         targets = {e.target for e in self.edges.values()}
-        own = [p.name for p in self.network.populations if ".relay" not in p.name]
+        own = [p.name for p in self.network.populations if ".relay" not in p.name and not p.kind.sends_state]
         return [n for n in own if n in targets or not n.endswith(".bias")]

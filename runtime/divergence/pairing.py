@@ -144,6 +144,8 @@ def _edges(
         q = made.get(e.name)
         if q is not None and (q.source, q.target) != (e.source, e.target):
             raise _other(f"projection {e.name!r}", f"it joins {q.source!r} to {q.target!r} in the program")
+        if q is not None and q.port != e.port:
+            raise _other(f"projection {e.name!r}", f"it reaches port {q.port} in the program, not {e.port}")
         found[e.name] = _edge(program, e, q, scale[e.target] / program.formats.threshold_unit, unit[e.source])
     if extra := made.keys() - found.keys():
         raise _other(f"projections {sorted(extra)}", "the network has none of these names")
@@ -187,6 +189,7 @@ def _edge(program: Program, e: Projection, q: IntegerProjection | None, gain: fl
         tuple(table.bits for table in q.tables) if q else (),
         top,
         q,
+        e.port,
     )
 
 

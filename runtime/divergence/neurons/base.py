@@ -50,7 +50,10 @@ class Errors(Protocol):
     """
 
     def step(self, t: int, e_a: Any) -> Float:
-        """Advance to logical step t, whose synaptic input is off by up to `e_a`; return the bound of v."""
+        """Advance to logical step t, whose synaptic input is off by up to `e_a`; return the bound of v.
+
+        Of a model with several ports `e_a` is a list, one per port.
+        """
 
 
 @dataclass(frozen=True)

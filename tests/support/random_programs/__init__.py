@@ -5,7 +5,7 @@ a small program. Ranges are the chip's full ones; the common values are those at
 and saturate within a few steps.
 """
 
-from support.random_programs.edges import EDGE_BIASES, EDGE_SUMS, custom_ties, edge_cases
+from support.random_programs.edges import EDGE_BIASES, EDGE_SUMS, custom_ties, edge_cases, liquid_ties
 from support.random_programs.narrow import narrowed
 from support.random_programs.parts import (
     BIAS_EXPONENTS,
@@ -95,6 +95,7 @@ __all__ = [
     "edge_cases",
     "input_port",
     "liquid",
+    "liquid_ties",
     "narrowed",
     "output_port",
     "population",

@@ -222,3 +222,38 @@ def custom_ties() -> Case:
     ports = (InputPort("in0", (1,), kind="graded", bits=24, signed=True),)
     program = Program("loihi2", 2, tuple(populations), edges, ports, (OutputPort("out", "leaky"),))
     return Case(program, {"in0": drive[None, :, None]})
+
+
+def liquid_ties() -> Case:
+    """Return liquid neurons at their thresholds, at the ends of their tables and of 24 and 32 bits."""
+    rates = {"rate_shift": 2, "rates": [0, 7, 1024, 2048, 4089, 11, 4090, 4096]}
+    base = {"theta_0": 640, "theta_step": 257, "bias": -3, "adaptation_bias": 5, **rates}
+    top = (1 << 23) - 1
+    made = {
+        "plain": ("lsn", base),
+        "slow": ("lsn", base | {"theta_0": 8388544, "theta_step": 8388544}),
+        "open": ("lsn", base | {"membrane_bias": top, "bias": top, "theta_step": 8388544}),
+        "shut": ("lsn", base | {"membrane_bias": -top, "adaptation_bias": -top, "bias": -top}),
+        "sent": ("lsn_membrane", base | {"message_shift": 4}),
+        "kept": ("lsn_adaptation", {**rates, "message_shift": 3, "adaptation_bias": 5}),
+    }
+    populations = [Population(name, (1,), model, registers) for name, (model, registers) in made.items()]
+    populations.append(Population("heard", (1,), "sigma", {}))
+    one = WeightTable(np.array([[1]]), 0, 8, "excitatory", 24)
+    wide = WeightTable(np.array([[128]]), 1, 8, "excitatory", 24)
+    edges = []
+    for p in populations[:-1]:
+        for port in range(len(p.kind.ports)):
+            tables = (one, wide) if p.name in ("open", "shut") and port < 2 else (one,)
+            edges.append(Projection(f"in{port} to {p.name}", f"in{port}", p.name, tables, 0, port))
+    for name in ("sent", "kept"):
+        edges.append(Projection(f"{name} heard", name, "heard", (one,)))
+    ports = tuple(InputPort(f"in{i}", (1,), kind="graded", bits=24, signed=True) for i in range(3))
+    program = Program("loihi2", 1, tuple(populations), tuple(edges), ports, (OutputPort("out", "plain"),))
+    # 257 times 8355000 is next to the end of 32 bits, which a gate's constant takes it beyond.
+    rows = (
+        [20, 20, 21, -20, 20, 131071, -131071, 131071, top, -top, 9000, 9000, 9000, 0, 30, 30, -1, 5, 9, 3],
+        [0, -1, 4, 3, -16, -17, 15, 16, top, -top, 8355000, -8355000, 5, 0, 4, 3, -4, -9, 0, 1],
+        [0, 3, -3, 9, 12, 11, -16, 15, -top, top, -99, -99, -99, 4, 0, 0, 1, -8, 8, 7],
+    )
+    return Case(program, {f"in{i}": np.array(row)[None, :, None] for i, row in enumerate(rows)})
