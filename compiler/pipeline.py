@@ -55,7 +55,8 @@ class Options:
     - `weight_bits`: 1 to 8.
     - `tables`: weight tables per projection, "one", "sign", "group" or "residual" (per-tensor, sign-split,
       row-grouped, residual; see `quantization/weight_tables.py`), or "auto": sign-split where that takes no
-      more cores, residual where calibration data shows that predictions need it.
+      more cores (with liquid layers, else row-grouped where that takes none), residual where calibration data
+      shows that predictions need it.
     - `rounding`: "nearest", "reconstruct" (calibrated rounding, as AdaRound), or "auto": the better of the
       two on calibration data.
     - `plan`: formats per projection, as a search found them; replaces the three above.

@@ -2,7 +2,8 @@
 
 Each trial is an integer network that runs on the data and is compared with the float one (`fidelity.py`).
 
-1. Start: one table per projection, or one per sign where that takes no more cores.
+1. Start: one table per projection, or one per sign where that takes no more cores (of liquid layers, else one
+   per group of targets where that takes no more).
 2. Calibrated rounding is tried, and kept if more spikes agree with the float network.
 3. If predictions still differ from the float network's more often than `TOLERATED`: may membranes saturate on
    the inhibited side? A deeply inhibited neuron does not spike, whatever the exact depth, and a membrane
@@ -200,14 +201,23 @@ def _basis(
     data: Mapping[str, Float] | None,
     observed: Observation,
 ) -> Plan:
-    """Resolve tables "auto": by sign where that takes no more cores."""
+    """Resolve tables "auto": the finest of some splits that take no more cores than one table.
+
+    Liquid layers, whose neurons sum rounding errors in three places, also try tables by target.
+    """
     if plan.format.tables != "auto":
         return plan
-    one, sign = (replace(plan, format=replace(plan.format, tables=kind)) for kind in ("one", "sign"))
+    kinds = ("one", *(("group",) if any(p.copies for p in retimed.network.populations) else ()), "sign")
+    one, *others = (replace(plan, format=replace(plan.format, tables=kind)) for kind in kinds)
     if retimed.network.fixed:
         return one
-    cores = [price(quantize(retimed, chip, p, input_bits, data, observed), chip)[1] for p in (one, sign)]
-    return one if cores[0] is None or cores[1] is None or cores[1] > cores[0] else sign
+
+    def cores(tried: Plan) -> int | None:
+        return price(quantize(retimed, chip, tried, input_bits, data, observed), chip)[1]
+
+    most = cores(one)
+    fits = [p for p in others if most is not None and (found := cores(p)) is not None and found <= most]
+    return fits[-1] if fits else one
 
 
 def _needs_refinement(found: Fidelity) -> bool:

@@ -127,7 +127,9 @@ def _worst_case(network: Network, formats: Formats) -> dict[str, Peak]:
 
 
 def _refuse_unbounded(network: Network, worst: Mapping[str, Peak], formats: Formats) -> None:
-    graded = {p.name for p in network.populations if p.graded and p.fixed_scale is None}
+    # What sends a state of liquid neurons sends a bounded one.
+    open_ended = [p for p in network.populations if p.graded and not p.kind.sends_state]
+    graded = {p.name for p in open_ended if p.fixed_scale is None}
     if senders := graded & {e.source for e in network.projections}:
         raise PrecisionLost(
             f"{', '.join(map(repr, sorted(senders)))}: only data shows how large a membrane or a number of "

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snn_compile import compiler, runtime, train
+from snn_compile.compiler.contract.contract import attach
+from snn_compile.compiler.contract.resolve import resolve
 from snn_compile.compiler.frontends.nir import read_nir
 from snn_compile.compiler.frontends.nir_extensions import LSN
 from snn_compile.compiler.pipeline import Options
@@ -106,6 +108,47 @@ def test_parameters_that_do_not_fit_are_refused(tmp_path):
     nir.write(path, graph)
     with pytest.raises(CompileError, match="'w_adaptation' has shape"):
         read_nir(path)
+
+
+CONVOLUTIONS = {"input_shape": (2, 5, 5), "channels": (3,), "hidden": (4,)}
+DAMAGE = {
+    "square gate": ("hidden2", "w_membrane", lambda w: w[:, : len(w)], "'w_membrane' has shape"),
+    "gate of one neuron less": ("hidden2", "w_adaptation", lambda w: w[:-1], "'w_adaptation' has shape"),
+    "gate with three axes": ("hidden2", "w_membrane", lambda w: w[None], "'w_membrane' has shape"),
+    "one bias": ("hidden2", "b_membrane", lambda b: b[:1], "and b_membrane \\(1,\\)"),
+    "bias not finite": ("hidden2", "b_adaptation", lambda b: b * np.nan, "b_adaptation"),
+    "gate not finite": ("hidden2", "w_membrane", lambda w: w / 0.0, "w_membrane"),
+    "threshold not finite": ("hidden2", "theta", lambda x: x * np.inf, "theta"),
+    "rise below 0": ("hidden2", "rise", lambda x: x - 9, "'hidden2': rise must be 0 or more"),
+    "threshold below 0": ("hidden2", "theta", lambda x: x - 9, "'hidden2': a threshold of -8.9"),
+    "no neurons": ("hidden2", "theta", lambda x: x[:0], "theta"),
+    "text": ("hidden2", "rise", lambda x: np.array(["a"] * len(x), "S1"), "rise"),
+    "even kernel": ("hidden1", "w_membrane", lambda w: w[..., :2, :2], "odd height and width is possible"),
+    "kernel of other channels": ("hidden1", "w_membrane", lambda w: w[:, :2], "'w_membrane' has shape"),
+    "kernel without channels": ("hidden1", "w_adaptation", lambda w: w[0, 0], "'w_adaptation' has shape"),
+    "kernel bias per neuron": ("hidden1", "b_membrane", lambda b: np.tile(b, 9), "'b_membrane' has shape"),
+    "kernel not finite": ("hidden1", "w_adaptation", lambda w: w * np.nan, "w_adaptation"),
+    "flat layer": ("hidden1", "theta", lambda x: x.reshape(-1), "theta"),
+    "rise of another shape": ("hidden1", "rise", lambda x: x[:2], "rise"),
+    "convolution's rise below 0": ("hidden1", "rise", lambda x: x - 9, "'hidden1': rise must be 0 or more"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_node_is_one_clear_line(tmp_path, name):
+    node, key, change, says = DAMAGE[name]
+    net = network(1, **CONVOLUTIONS)
+    inputs = torch.rand(2, 6, 2, 5, 5, dtype=torch.float64)
+    graph, path = train.to_nir(net, inputs), tmp_path / "net.nir"
+    contract, _ = resolve(graph, None)
+    setattr(graph.nodes[node], key, change(getattr(graph.nodes[node], key)))
+    attach(graph, contract)
+    nir.write(path, graph)
+    with pytest.raises(CompileError, match=says) as caught:
+        compiler.compile_graph(path, calibration=inputs.numpy())
+    assert "\n" not in str(caught.value) and node in str(caught.value)
 
 
 def test_the_approximation_is_refused_and_names_the_neurons():
