@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array, eye_array, issparse
 
+from snn_compile.compiler.neurons.models import neuron_model
 from snn_compile.runtime.divergence.neurons.models import MODELS
 from snn_compile.runtime.divergence.pair import Edge, Float, Pair, Tensor
 from snn_compile.targets.errors import WrongInput
@@ -41,7 +42,7 @@ def pair(program: Program, network: Network) -> Pair:
 
     simple = simplify(network)
     if other := [p for p in simple.populations if p.model not in MODELS]:
-        *most, last = sorted(MODELS, key=str.lower)
+        *most, last = sorted(name for name in MODELS if not neuron_model(name).sends_state)
         raise WrongInput(
             f"population {other[0].name!r} is of model {other[0].model}; diverge supports "
             f"{', '.join(most).upper()} and {last.upper()} populations (snn-run --against compares the "

@@ -52,7 +52,9 @@ def test_divergence_does_not_follow_encoders() -> None:
     edge = Projection("x/n", "x", "n", np.ones((1, 1)))
     ports = (Port("x", (1,)),), (Port("y", (1,), "n"),)
     network = Network((encoder,), (edge,), *ports, Contract(dt=1.0, time_unit="step"))
-    with pytest.raises(WrongInput, match="'n' is of model delta; diverge supports ALIF, BRF, LI and LIF"):
+    with pytest.raises(
+        WrongInput, match="'n' is of model delta; diverge supports ALIF, BRF, LI, LIF and LSN"
+    ):
         diverge(compile_graph(network), network, np.ones((1, 3, 1)))
 
 
