@@ -12,6 +12,7 @@ from snn_compile.compiler.cli.text_table import Row, table_text
 from snn_compile.compiler.contract.contract import MEANING, Contract
 from snn_compile.compiler.contract.resolve import resolution
 from snn_compile.compiler.contract.unheld import assumed_items, lines_of, read_assumptions
+from snn_compile.compiler.lowering.explanation import explained
 from snn_compile.compiler.network import Network
 from snn_compile.compiler.onnx.relu_network import RectifierNetwork
 from snn_compile.targets.errors import AmbiguousConvention, WrongProgram
@@ -50,7 +51,7 @@ def inspection_json(graph: Any, name: str, stated: dict[str, Any], strict: bool 
     return {
         **found,
         "open": {},
-        "contract": _contract_json(contract, decided),
+        "contract": _contract_json(contract, explained(graph, contract, decided)),
         "differences": [item.json() for item in apart],
         "assumed": assumed_items(assumptions),
         "assumptions": lines_of(assumptions),

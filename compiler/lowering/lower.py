@@ -22,7 +22,7 @@ from snn_compile.compiler.contract.resolve import resolution
 from snn_compile.compiler.frontends.read import naming, read_graph
 from snn_compile.compiler.linear_maps import LinearMap
 from snn_compile.compiler.lowering import extensions  # noqa: F401 - registers the extension nodes
-from snn_compile.compiler.lowering.binary_fractions import restorations
+from snn_compile.compiler.lowering.explanation import with_fractions
 from snn_compile.compiler.lowering.fixed_integers import apply_fixed_encoding, apply_fixed_scale
 from snn_compile.compiler.lowering.flatten import Identity, flatten_graph
 from snn_compile.compiler.lowering.liquid import unfold
@@ -109,9 +109,7 @@ class _Lowering:
                 self.lowered[name] = LinearMap
             elif name not in self.inputs and name not in self.outputs:
                 self.lowered[name] = lower_node(node, name, contract.of(name))
-        restored = {name: item.restored for name, item in self.lowered.items() if isinstance(item, Neuron)}
-        if lines := restorations(restored):
-            self.decided = {**decided, "rule": "; ".join([decided.get("rule", ""), *lines])}
+        self.decided = with_fractions(self.lowered, decided)
         self.shapes = {name: self._shape(name) for name in self.inputs}
         self.shapes |= {
             name: item.population.shape for name, item in self.lowered.items() if isinstance(item, Neuron)

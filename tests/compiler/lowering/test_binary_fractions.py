@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import nir
@@ -10,6 +11,7 @@ import pytest
 
 from snn_compile import runtime
 from snn_compile.compiler import lower
+from snn_compile.compiler.cli.main import main
 from snn_compile.compiler.lowering.binary_fractions import Fractions
 from snn_compile.compiler.network import Network
 from snn_compile.compiler.pipeline import compile_graph
@@ -114,6 +116,17 @@ def test_decays_and_gains_are_exact_and_the_contract_says_so(beta: float, dt: fl
         assert f"decay {1 - beta:g} of 'n0'" in compile_graph(network).provenance["decided"]
     else:
         assert "fraction" not in network.decided["rule"] or "gain 1 of" in network.decided["rule"]
+
+
+def test_inspect_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tau, r = parameters(np.array([0.75, 0.75]), 1e-4)
+    one, zero = np.ones(2, np.float32), np.zeros(2, np.float32)
+    node = nir.LIF(tau=tau, r=r, v_leak=zero, v_threshold=one, v_reset=zero)
+    nir.write(tmp_path / "a.nir", graph([(np.eye(2, dtype=np.float32), node)]))
+    stated = conventions(1e-4, "value").items()
+    words = [word for key, value in stated for word in ("--convention", f"{key}={value}")]
+    assert main(["inspect", str(tmp_path / "a.nir"), *words]) == 0
+    assert "decay 0.25 of 'n0': an exact binary fraction" in capsys.readouterr().out
 
 
 def decay_of(tau: np.ndarray, dt: float = 1e-4) -> np.ndarray:
