@@ -173,7 +173,7 @@ def _read_norse(traits: Traits, stated: Stated) -> Reading:
     leaky = traits.of("LIF", "CubaLIF", "LI", "CubaLI")
     values = {"dt": 1e-6 if leaky else 1e-3, "rule": "euler", "gain": "as_written"}
     values |= same_step(">", "value", v_init="v_leak")
-    nodes: dict[str, dict[str, Any]] = {n: {"gain": "unit", "v_init": 0.0} for n in traits.of("IF")}
+    nodes: dict[str, dict[str, Any]] = {n: {"gain": "unit", "v_init": "v_reset"} for n in traits.of("IF")}
     nodes |= {n: {"gain": "unit", "current_decay": "after"} for n in traits.of("CubaLIF")}
     step = {"DT": "the cells' dt times that of to_nir (1e-3 each) is DT"}
     spiking, box = traits.of(*SPIKING), traits.of("LIF")

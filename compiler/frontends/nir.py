@@ -161,12 +161,17 @@ def _node(group: Entries, name: str, depth: int) -> Data:
     if kind == "NIRGraph":
         return found | _graph(group, name, depth)
     for key in sorted(needed | optional):
-        if key in group:
+        if key in group and not _empty(group, kind, key):
             found[key] = _entry(group, key)
     if "input_shape" in optional:
         found.setdefault("input_shape", None)  # nir asks for it, and works it out from the edges
     _check_sizes(group, found)
     return found
+
+
+def _empty(group: Entries, kind: str, key: str) -> bool:
+    """Whether a Flatten has an input type without numbers, as sinabs writes one that is not known."""
+    return (kind, key) == ("Flatten", "input_type") and np.size(group.array(key, FEW_MAX)) == 0
 
 
 def _entry(group: Entries, key: str) -> Any:

@@ -114,6 +114,10 @@ def _population(
         for key in ("v_leak", "v_reset", "v_threshold")
         if getattr(node, key, None) is not None
     }
+    sizes = {key: values.size for key, values in flat.items() if values.size != 1}
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{key} {size}" for key, size in sizes.items())
+        raise CompileError(f"node {name!r}: its parameters have different sizes ({told})", node=name)
     if contract.v_reset is not None:
         flat["v_reset"] = np.full(1, float(contract.v_reset))
     leak = flat.get("v_leak", np.zeros(1))

@@ -7,6 +7,7 @@ files and vary everything else.
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import nir
 import numpy as np
@@ -17,7 +18,7 @@ from snn_compile.compiler import lower
 from snn_compile.compiler.cli.console import parse_conventions
 from snn_compile.compiler.contract.detect import detect, fitting
 from snn_compile.compiler.contract.resolve import resolution
-from snn_compile.targets.errors import AmbiguousConvention, CompileError
+from snn_compile.targets.errors import AmbiguousConvention, CompileError, SnnCompileError
 
 SEEDS = 60
 
@@ -97,6 +98,26 @@ def test_a_convolution_before_bare_integrators_is_nobodys_alone() -> None:
     first, second = (lower(graph, {"maker": name}).populations[0] for name in ("norse", "sinabs"))
     assert (first.comparison, first.reset) == (">", "value")
     assert (second.comparison, second.reset) == (">=", "subtract")
+
+
+def test_a_reset_potential_that_norse_drops_can_be_stated_by_node() -> None:
+    """An IAFCell starts at v_reset, a LIFBoxCell at v_leak, and both reset to it."""
+    seed = next(s for s in range(99) if {"IF", "LIF"} <= {type(x).__name__ for x in _norse(s)})
+    graph = drawn("norse", seed)
+    kinds = {n: type(x).__name__ for n, x in graph.nodes.items() if hasattr(x, "v_threshold")}
+    nodes = {name: {"v_reset": 0.25} for name in kinds}
+    network = lower(graph, {"maker": "norse", "nodes": nodes})
+    assert "v_reset" not in network.assumed
+    for name, kind in kinds.items():
+        parameters = network.population(name).parameters
+        start = parameters["offset"] + parameters["v_init"]  # the membrane is kept relative to its reset
+        assert (parameters["offset"] == 0.25).all()
+        leak = np.ravel(getattr(graph.nodes[name], "v_leak", 0.25))
+        np.testing.assert_allclose(start, leak[0] if kind != "IF" else 0.25, atol=1e-12)
+
+
+def _norse(seed: int) -> list:
+    return list(drawn("norse", seed).nodes.values())
 
 
 def test_one_node_of_another_exporter_makes_the_graph_nobodys() -> None:
@@ -180,6 +201,31 @@ def test_what_cannot_be_stated_is_one_line(stated: dict, words: str) -> None:
     with pytest.raises(CompileError) as error:
         lower(TWO_LAYERS, stated)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+BROKEN: dict[str, Any] = {
+    "a time constant of 0": lambda cell: setattr(cell, "tau", np.zeros(4)),
+    "a resistance that is no number": lambda cell: setattr(cell, "r", np.full(4, np.nan)),
+    "a leak of another size": lambda cell: setattr(cell, "v_leak", np.zeros((2, 3))),
+    "thresholds of another size": lambda cell: setattr(cell, "v_threshold", np.ones(3)),
+    "text for a time constant": lambda cell: setattr(cell, "tau", "long"),
+    "a time constant of infinity": lambda cell: setattr(cell, "tau", np.full(4, np.inf)),
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN)
+@pytest.mark.parametrize("maker", [None, *EXPORTERS])
+def test_half_broken_neurons_are_one_line_whoever_is_stated(damage: str, maker: str | None) -> None:
+    one = np.ones(4)
+    cell = nir.LIF(10 * one, one, 0 * one, one, 0 * one)
+    nodes = {"input": nir.Input({"input": np.array([4])}), "cell": cell}
+    nodes["output"] = nir.Output({"output": np.array([4])})
+    graph = nir.NIRGraph(nodes, [("input", "cell"), ("cell", "output")], type_check=False)
+    BROKEN[damage](cell)
+    flags = {"dt": 1.0, "rule": "euler", "reset": "value", "reset_timing": "same_step", "comparison": ">"}
+    with pytest.raises(SnnCompileError) as error:
+        lower(graph, flags if maker is None else {"maker": maker})
+    assert "\n" not in str(error.value) and "cell" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -395,6 +395,17 @@ def test_what_fails_only_the_check_of_types_is_read_and_the_mismatch_told(
         np.testing.assert_array_equal(a.values, b.values)
 
 
+def test_a_flatten_whose_input_type_is_empty_has_none(tmp_path: Path, whole: bytes) -> None:
+    path = tmp_path / "flat.nir"
+    path.write_bytes(whole)
+    plain = lower(path, {"dt": 1, "rule": "euler", **RULE})
+    with h5py.File(path, "a") as file:
+        new("flat/input_type", data=np.zeros(0))(file)  # as sinabs writes a type that it does not know
+    again = lower(path, {"dt": 1, "rule": "euler", **RULE})
+    for a, b in zip(plain.projections, again.projections, strict=True):
+        np.testing.assert_array_equal(a.values, b.values)
+
+
 def test_ports_that_nir_adds_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], whole: bytes
 ) -> None:
