@@ -25,7 +25,10 @@ WINDOW_MAX = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class LinearMap:
-    """y = weight @ x + bias for x of one shape; weight None is the identity. `delays`: steps by element."""
+    """y = weight @ x + bias for x of one shape; weight None is the identity.
+
+    `delays`: steps by element, or with a weight by synapse (target, source).
+    """
 
     shape: tuple[int, ...]
     weight: Weight | None = None

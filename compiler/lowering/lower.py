@@ -28,6 +28,7 @@ from snn_compile.compiler.lowering.flatten import Identity, flatten_graph
 from snn_compile.compiler.lowering.liquid import unfold
 from snn_compile.compiler.lowering.nodes import DELAY_MAX, Linear, Neuron, lower_node
 from snn_compile.compiler.lowering.shapes import Shapes
+from snn_compile.compiler.lowering.synaptic_delays import join_synaptic_delays
 from snn_compile.compiler.network import Float, Network, Population, Port, Projection, Weight
 from snn_compile.compiler.onnx.relu_network import RectifierNetwork
 from snn_compile.targets.errors import AmbiguousConvention, CompileError
@@ -110,6 +111,7 @@ class _Lowering:
             elif name not in self.inputs and name not in self.outputs:
                 self.lowered[name] = lower_node(node, name, contract.of(name))
         self.decided = with_fractions(self.lowered, decided)
+        join_synaptic_delays(self.nodes, self.sources, self.lowered)
         self.shapes = {name: self._shape(name) for name in self.inputs}
         self.shapes |= {
             name: item.population.shape for name, item in self.lowered.items() if isinstance(item, Neuron)
@@ -279,7 +281,7 @@ class _Lowering:
         return self._found[name]
 
     def _through(self, name: str, item: LinearMap, inner: _Sum) -> _Sum:
-        if item.delays is not None:
+        if item.delays is not None and item.weight is None:
             return self._delayed(name, item.delays, inner)
         if item.weight is None:
             terms: dict[Key, Weight | None]
@@ -293,12 +295,15 @@ class _Lowering:
                 node=name,
             )
         self._count(name, item.weight.nnz if issparse(item.weight) else item.weight.size)
-        terms = {
-            (origin, steps, (*path, name)): (
-                item.weight if weight is None else self._product(name, item.weight, weight)
-            )
-            for (origin, steps, path), weight in inner.terms.items()
-        }
+        parts = {0: item.weight}
+        if item.delays is not None:
+            parts = {int(d): item.weight * (item.delays == d) for d in np.unique(item.delays)}
+        terms = {}
+        for (origin, steps, path), weight in inner.terms.items():
+            for late, own in parts.items():
+                key = (origin, steps + late, (*path, name))
+                part = own if weight is None else self._product(name, own, weight)
+                terms[key] = self._add(origin, terms[key], part) if key in terms else part
         constant = None if inner.constant is None else item.weight @ inner.constant
         if item.bias is not None:
             constant = item.bias if constant is None else constant + item.bias
