@@ -161,7 +161,7 @@ def _node(group: Entries, name: str, depth: int) -> Data:
     if kind == "NIRGraph":
         return found | _graph(group, name, depth)
     for key in sorted(needed | optional):
-        if key in group and not _empty(group, kind, key):
+        if key in group and not _empty(group, key):
             found[key] = _entry(group, key)
     if "input_shape" in optional:
         found.setdefault("input_shape", None)  # nir asks for it, and works it out from the edges
@@ -169,9 +169,9 @@ def _node(group: Entries, name: str, depth: int) -> Data:
     return found
 
 
-def _empty(group: Entries, kind: str, key: str) -> bool:
-    """Whether a Flatten has an input type without numbers, as sinabs writes one that is not known."""
-    return (kind, key) == ("Flatten", "input_type") and np.size(group.array(key, FEW_MAX)) == 0
+def _empty(group: Entries, key: str) -> bool:
+    """Whether a shape of a node's input holds no numbers: so does sinabs write one that is not known."""
+    return key in ("input_shape", "input_type") and np.size(group.array(key, FEW_MAX)) == 0
 
 
 def _entry(group: Entries, key: str) -> Any:

@@ -395,12 +395,13 @@ def test_what_fails_only_the_check_of_types_is_read_and_the_mismatch_told(
         np.testing.assert_array_equal(a.values, b.values)
 
 
-def test_a_flatten_whose_input_type_is_empty_has_none(tmp_path: Path, whole: bytes) -> None:
+@pytest.mark.parametrize("key", ["flat/input_type", "conv/input_shape"])
+def test_an_empty_shape_is_one_that_is_not_known(tmp_path: Path, whole: bytes, key: str) -> None:
     path = tmp_path / "flat.nir"
     path.write_bytes(whole)
     plain = lower(path, {"dt": 1, "rule": "euler", **RULE})
     with h5py.File(path, "a") as file:
-        new("flat/input_type", data=np.zeros(0))(file)  # as sinabs writes a type that it does not know
+        new(key, data=np.zeros(0))(file)  # as sinabs writes a shape that it does not know
     again = lower(path, {"dt": 1, "rule": "euler", **RULE})
     for a, b in zip(plain.projections, again.projections, strict=True):
         np.testing.assert_array_equal(a.values, b.values)
