@@ -66,9 +66,11 @@ def detect(graph: Any, stated: Mapping[str, Any] | None = None) -> Detection | N
             names = ", ".join((*EXPORTERS, "none"))
             raise CompileError(f"unknown exporter {wanted!r} (maker); known are {names}", maker=wanted)
         return _as_written_by(wanted, graph, seen, stated)
-    fits = {name: check for name, check in _checks(seen).items() if check.named}
-    if seen is None or not any(check.sure for check in fits.values()):
+    checks = _checks(seen)
+    if seen is None or not any(check.sure for check in checks.values()):
         return None
+    # Ports may have been renamed, unless other names show that they were not.
+    fits = {name: c for name, c in checks.items() if c.likely and (c.named or not seen.telling)}
     found = {name: _detection(name, check.evidence, seen, stated) for name, check in fits.items()}
     first, *rest = found.values()
     meaning = _meaning(seen, first.values)

@@ -58,7 +58,7 @@ def _check_snntorch(traits: Traits) -> Check:
     ]
     evidence += ["v_leak and v_reset are 0", "the ports are named input and output"]
     telling = any((np.abs(r - 1) > 1e-3).any() for r in gains)
-    return Check(tuple(found), tuple(evidence), traits.extracted, traits.extracted and telling)
+    return Check(tuple(found), tuple(evidence), True, traits.extracted, traits.extracted and telling)
 
 
 def _read_snntorch(traits: Traits, stated: Stated) -> Reading:
@@ -126,8 +126,12 @@ def _check_spikingjelly(traits: Traits) -> Check:
     port = next(iter(traits.inputs), "")
     evidence = [f"the input is named {port!r}, as torch.fx names it", "one number per layer"]
     held = f"r and w_in hold dt = {dt:g}" if dt else "r = 1 and v_leak = v_reset (decay_input)"
-    sure = traits.mangled or (traits.traced and (dt == STEP if dt else short))
-    return Check(tuple(found), (*evidence, held), traits.traced, sure)
+    # np.full of a Python number is float64, whatever the weights are.
+    double = all(np.asarray(node.r).dtype == np.float64 for node in traits.neurons.values())
+    likely = double and not traits.leading
+    habit = traits.mangled or port == "input_1" or (dt == STEP if dt else short)
+    sure = likely and traits.traced and habit
+    return Check(tuple(found), (*evidence, held), likely, traits.traced, sure)
 
 
 def _read_spikingjelly(traits: Traits, stated: Stated) -> Reading:
@@ -162,7 +166,7 @@ def _check_norse(traits: Traits) -> Check:
     evidence += ["its node is called norse"] if called else []
     habit = traits.leading or traits.numbered or called
     sure = traits.extracted and (near and habit or (traits.leading or called) and not taus.size)
-    return Check(tuple(found), tuple(evidence), traits.extracted, sure)
+    return Check(tuple(found), tuple(evidence), near or not taus.size, traits.extracted, sure)
 
 
 _TAUS = ("tau", "tau_mem", "tau_syn")
@@ -200,9 +204,9 @@ def _check_sinabs(traits: Traits) -> Check:
     evidence += ["the input has a dimension too many"] if traits.leading else []
     evidence += ["sum pooling"] if image else []
     evidence += ["nodes carry the numbers of a Sequential"] if traits.numbered else []
-    named = traits.leading or image or traits.numbered
-    sure = traits.extracted and (named if tau else traits.numbered and (image or traits.leading))
-    return Check(tuple(found), tuple(evidence), traits.extracted, sure)
+    habit = traits.leading or image or traits.numbered
+    sure = traits.extracted and (habit if tau else traits.numbered and (image or traits.leading))
+    return Check(tuple(found), tuple(evidence), True, traits.extracted, sure)
 
 
 def _single(traits: Traits, name: str) -> bool:
@@ -265,8 +269,8 @@ def _check_rockpool(traits: Traits) -> Check:
     evidence = [f"r = (tau/dt) exp(-dt/tau) with dt = {dt:g}" if dt else "no time constants"]
     evidence += ["v_leak = 0 and w_in = 1"] + (["nodes are named after rockpool's modules"] if named else [])
     # A single pair of tau and r has such a dt by chance.
-    sure = traits.extracted and dt is not None and (named or several or _plain(dt))
-    return Check(tuple(found), tuple(evidence), sure, sure)
+    likely = dt is not None and (named or several or _plain(dt))
+    return Check(tuple(found), tuple(evidence), likely, traits.extracted, traits.extracted and likely)
 
 
 def _plain(dt: float) -> bool:
@@ -312,7 +316,7 @@ def _check_spyx(traits: Traits) -> Check:
         found.append(f"nodes {', '.join(list(traits.neurons)[:4])!r}: r is not 1 - dt/tau for a dt above 0")
     named = all(name.startswith("layer_") for name in traits.inner) and "." not in "".join(traits.inner)
     evidence = (f"r = 1 - dt/tau with dt = {dt:g}" if dt else "", "nodes are named layer_0, layer_1, ...")
-    return Check(tuple(found), evidence, named, named)
+    return Check(tuple(found), evidence, named, named, named)
 
 
 def _read_spyx(traits: Traits, stated: Stated) -> Reading:

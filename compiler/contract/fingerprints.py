@@ -68,9 +68,13 @@ class Traits:
 
     @property
     def mangled(self) -> bool:
-        """Whether names are what the tracer on torch.fx makes of `input` and of a Sequential's numbers."""
-        numbered = any(name[:1] == "_" and name[1:].isdigit() for name in self.inner)
-        return self.traced and (numbered or self.inputs == ["input_1"])
+        """Whether names are what the tracer on torch.fx makes of a Sequential's numbers."""
+        return self.traced and any(name[:1] == "_" and name[1:].isdigit() for name in self.inner)
+
+    @property
+    def telling(self) -> bool:
+        """Whether there is a name that only one of the two ways gives: `0` or `net.0`, or `_0`."""
+        return self.mangled or (self.extracted and not all(name.isidentifier() for name in self.inner))
 
     @property
     def numbered(self) -> bool:

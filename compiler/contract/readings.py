@@ -16,12 +16,14 @@ from snn_compile.compiler.contract.unheld import Unheld
 class Check:
     """Relations of an exporter's files that a graph breaks, and what speaks for it.
 
-    `named`: whether the ports are called as the exporter calls them. `sure`: whether all that is enough to
-    name the exporter, if no other could have written the file.
+    `likely`: whether the relations hold for more than a constant that was fitted to them. `named`: whether
+    the ports are called as the exporter calls them. `sure`: whether all that is enough to name the exporter,
+    if no other is likely.
     """
 
     objections: tuple[str, ...]
     evidence: tuple[str, ...] = ()
+    likely: bool = True
     named: bool = False
     sure: bool = False
 

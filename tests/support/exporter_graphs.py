@@ -102,7 +102,9 @@ class Drawing:
         node = made[self.exporter](kind, shape)
         for key, value in vars(node).items():
             if isinstance(value, np.ndarray) and key not in ("input_type", "output_type"):
-                setattr(node, key, value.astype(self.single))
+                setattr(
+                    node, key, value.astype(np.float64 if self.exporter == "spikingjelly" else self.single)
+                )
         return node
 
     def norse(self, kind: str, shape: tuple[int, ...]) -> Any:
@@ -216,6 +218,15 @@ def renamed(graph: nir.NIRGraph, rng: Rng, ports: bool = True) -> nir.NIRGraph:
     edges = [graph.edges[i] for i in rng.permutation(len(graph.edges))]
     nodes = {new[n]: graph.nodes[n] for n in names}
     return nir.NIRGraph(nodes, [(new[a], new[b]) for a, b in edges], type_check=False)
+
+
+def other_input(graph: nir.NIRGraph, rng: Rng) -> nir.NIRGraph:
+    """Return a graph whose input alone has another name, one that other exporters give."""
+    first = next(n for n, x in graph.nodes.items() if isinstance(x, nir.Input))
+    name = str(rng.choice(["x", "input", "input_1", "data"]))
+    nodes = {name if n == first else n: x for n, x in graph.nodes.items()}
+    edges = [(name if a == first else a, b) for a, b in graph.edges]
+    return nir.NIRGraph(nodes, edges, type_check=False)
 
 
 def padded(graph: nir.NIRGraph, rng: Rng) -> nir.NIRGraph:

@@ -12,7 +12,7 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
-from support.exporter_graphs import EXPORTERS, by_hand, drawn, padded, renamed
+from support.exporter_graphs import EXPORTERS, by_hand, drawn, other_input, padded, renamed
 
 from snn_compile.compiler import lower
 from snn_compile.compiler.cli.console import parse_conventions
@@ -39,7 +39,12 @@ def test_a_graph_is_never_attributed_to_another_exporter(exporter: str) -> None:
         found = verdict(graph)
         assert not found or exporter in found, (seed, found)
         counts["named" if found == {exporter} else "open" if found else "unknown"] += 1
-        for change in (renamed(graph, rng), renamed(graph, rng, ports=False), padded(graph, rng)):
+        for change in (
+            renamed(graph, rng),
+            renamed(graph, rng, ports=False),
+            other_input(graph, rng),
+            padded(graph, rng),
+        ):
             assert not (other := verdict(change)) or exporter in other, (seed, other)
     assert counts["named"] >= SEEDS * 2 // 5, counts  # the rest asks for the exporter, in one line
 
