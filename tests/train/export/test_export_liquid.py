@@ -110,6 +110,42 @@ def test_parameters_that_do_not_fit_are_refused(tmp_path):
         read_nir(path)
 
 
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_a_slow_program_and_delayed_layers_are_the_same_network(adaptive):
+    """Two layers, a delay of 2 steps before the second: at a half of the speed nothing else changes."""
+    net, inputs = network(5, adaptive=adaptive, hidden=(7, 5)), inputs_of(5, 2, 15)
+    graph, data = train.to_nir(net, inputs), inputs.numpy()
+    contract, _ = resolve(graph, None)
+    attach(graph, replace(contract, delays={**contract.delays, ("hidden1", "fc2"): 2}))
+    calibrated = {"calibration": data, "target": "loihi2-sim"}
+    programs = [compiler.compile_graph(graph, options=Options(c_slow=c), **calibrated) for c in (1, 2)]
+    assert [p.period for p in programs] == [1, 2]
+    assert programs[0].start_step("hidden1") != programs[0].start_step("hidden2")
+    records = [
+        runtime.simulate(p, data, device=device, record=("hidden1", "hidden2"))
+        for p in programs
+        for device in ("oracle", "loihi2-sim")
+    ]
+    ideal = runtime.reference(compiler.lower(graph), data, record=("hidden1", "hidden2"))
+    for name in ("hidden1", "hidden2"):
+        for other in records[1:]:
+            np.testing.assert_array_equal(other.spikes(name), records[0].spikes(name))
+        assert (records[0].spikes(name) == ideal.spikes(name)).mean() > 0.8
+    assert records[0].spikes("hidden2").any()
+
+
+def test_neurons_that_feed_themselves_without_a_node_between_compile():
+    """The names of a layer's projections stay apart."""
+    net, inputs = network(6), inputs_of(6, 2, 10)
+    graph = train.to_nir(net, inputs)
+    graph.edges.append(("hidden", "hidden"))
+    contract, _ = resolve(train.to_nir(net, inputs), None)
+    attach(graph, contract)
+    program = compiler.compile_graph(graph, calibration=inputs.numpy())
+    names = {e.name for e in program.projections}
+    assert {"hidden/hidden", "hidden/hidden.adaptation", "hidden|hidden.adaptation"} <= names
+
+
 CONVOLUTIONS = {"input_shape": (2, 5, 5), "channels": (3,), "hidden": (4,)}
 DAMAGE = {
     "square gate": ("hidden2", "w_membrane", lambda w: w[:, : len(w)], "'w_membrane' has shape"),
