@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from math import prod
 from typing import Any
@@ -15,6 +16,8 @@ from snn_compile.compiler.frontends.netx_sigma_delta import sigma_delta_populati
 from snn_compile.compiler.network import Float, Population, Weight
 from snn_compile.targets.errors import UnsupportedNode
 from snn_compile.targets.integer import DECAY_ONE
+
+log = logging.getLogger(__name__)
 
 
 def plain(
@@ -37,6 +40,11 @@ def population_of(layer: NetxLayer, last: bool) -> Population:
         # netx gives it a current that never leaks and a membrane that is the current plus the bias.
         if not last:
             layer.fail("a layer without a neuron never spikes; it can only be the last")
+        log.warning(
+            "%s: no neuron in the file; its input is summed without a leak, as netx does, while the "
+            "trainer's Affine block leaks by decays that the file does not hold, or does not sum at all",
+            layer.where,
+        )
         values = {"current_decay": np.ones(1), "voltage_decay": np.zeros(1), "v_init": bias}
         return plain(layer.name, shape, "li", values)
     threshold = layer.spread(neuron.threshold, "'vThMant'").astype(np.float64)

@@ -212,13 +212,14 @@ def test_axonal_delays_of_the_last_layer(tmp_path: Path, rng: np.random.Generato
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("last", ["threshold 2**17", "threshold 2**17 - 1", "no neuron"])
 def test_last_layers_that_never_spike_are_read_at_the_membrane(
-    tmp_path: Path, rng: np.random.Generator, last: str, device: str
+    tmp_path: Path, rng: np.random.Generator, last: str, device: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     final = dense(rng, 5, 3, odd=True, bias=[4, 0, -9], neuron=neuron(4096, 0, (1 << 17) - ("-" in last)))
     layers = [dense(rng, 6, 5), final]
     if last == "no neuron":
         del final["neuron"]
     program = compile_graph(write_net(tmp_path / "a.net", layers))
+    assert ("layer/1: no neuron in the file" in caplog.text) == (last == "no neuron")
     data = inputs_for(layers)
     found = execute(program, data, device).outputs
     port = program.outputs[0]
