@@ -203,6 +203,8 @@ def _weight_formats(
     """
     lsb, top = np.full(ideal.shape, np.inf), np.zeros(ideal.shape)
     tables = q.tables if q else ()
+    if not tables:
+        return np.ones(ideal.shape), top
     own = np.array([table.fan_in > 0 for table in tables]).reshape(len(tables), -1)
     own = own | ~own.any(axis=0)
     for table, covers in zip(tables, own, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,20 @@ def test_a_wrong_table_of_rates_and_a_wrong_gate_are_named(seed: int) -> None:
         WrongInput, match="projection 'in/h.membrane': it reaches port 2 in the program, not 1"
     ):
         diverge(moved, net, data)
+
+
+def test_a_projection_that_the_program_lacks_is_named() -> None:
+    rng = np.random.default_rng(15)
+    net, data = network(rng)
+    program = compiled(rng, net, data)
+    kept = tuple(e for e in program.projections if e.name != "in/h.membrane")
+    found = diverge(replace(program, projections=kept), net, data).cause
+    assert found is not None and (found.kind, found.place) == ("zeroed projection", "in/h.membrane")
+    assert found.detail == "the program has no such projection"
+    other = Projection("other", "in", "h", np.ones((net.size("h"), net.size("in"))))
+    with pytest.raises(WrongInput, match="projections .*in/h.*the network has none of these names"):
+        less = tuple(e for e in net.projections if e.name != "in/h")
+        diverge(program, replace(net, projections=(*less, other)), data)
 
 
 def test_only_rounding_is_found_where_nothing_was_planted() -> None:
