@@ -76,7 +76,9 @@ def lower(graph_or_path: Any, conventions: Mapping[str, Any] | None = None, stri
     except CompileError as error:
         if not found.warnings:
             raise
-        raise type(error)(f"{error}; {found.warnings[0]}", **error.facts) from error
+        where = repr(error.facts.get("population", error.facts.get("node")))
+        cause = next((text for text in found.warnings if where in text), found.warnings[0])
+        raise type(error)(f"{error}; {cause}", **error.facts) from error
     return replace(network, assumptions=found.assumptions)
 
 

@@ -193,7 +193,10 @@ class Drawing:
 
     def recur(self, nodes: dict[str, Any], edges: list[tuple[str, str]]) -> None:
         """Make one layer recurrent, as snnTorch's exporter flattens RLeaky and RSynaptic."""
-        cells = [n for n, x in nodes.items() if hasattr(x, "v_threshold") and np.ndim(x.v_threshold) == 1]
+        cells = [
+            n for n, x in nodes.items() if hasattr(x, "v_threshold") and np.shape(x.v_threshold)[1:] == ()
+        ]
+        cells = [n for n in cells if np.size(nodes[n].v_threshold) > 1]
         if not cells:
             return
         name = cells[0]
