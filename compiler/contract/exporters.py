@@ -201,12 +201,21 @@ def _check_sinabs(traits: Traits) -> Check:
             found.append(f"node {name!r}: one threshold for all neurons, where sinabs writes one for each")
     tau, image = traits.of("LIF", "LI"), "SumPool2d" in map(kind, traits.inner.values())
     evidence = ["r = 1 and v_leak = 0"] + (["time constants of a step and more"] if tau else [])
-    evidence += ["the input has a dimension too many"] if traits.leading else []
-    evidence += ["sum pooling"] if image else []
-    evidence += ["nodes carry the numbers of a Sequential"] if traits.numbered else []
-    habit = traits.leading or image or traits.numbered
-    sure = traits.extracted and (habit if tau else traits.numbered and (image or traits.leading))
-    return Check(tuple(found), tuple(evidence), True, traits.extracted, sure)
+    # A graph by hand may well have r = 1 and count in steps.
+    habits = {
+        "the input has a dimension too many": traits.leading,
+        "sum pooling": image,
+        "the nodes in a row carry the numbers of a Sequential": traits.sequential,
+        "numbers are float32, as torch's": _single_precision(traits),
+    }
+    seen = [text for text, there in habits.items() if there]
+    enough = traits.sequential or len(seen) > 1 if tau else traits.sequential and (traits.leading or image)
+    sure = traits.extracted and enough
+    return Check(tuple(found), (*evidence, *seen), True, traits.extracted, sure)
+
+
+def _single_precision(traits: Traits) -> bool:
+    return all(np.asarray(node.r).dtype == np.float32 for node in traits.neurons.values())
 
 
 def _single(traits: Traits, name: str) -> bool:

@@ -82,6 +82,13 @@ class Traits:
         return bool(self.inner) and all(n.split(".")[0].isdigit() for n in self.inner)
 
     @property
+    def sequential(self) -> bool:
+        """Whether the nodes are a chain in the order of a Sequential's numbers, without a gap."""
+        names = [str(index) for index in range(len(self.inner))]
+        chain = [*self.inputs, *names, *self.outputs]
+        return bool(names) and self.edges == frozenset(zip(chain, chain[1:], strict=False))
+
+    @property
     def leading(self) -> bool:
         """Whether an Input has more dimensions than the linear node behind it takes (batch or time)."""
         for source, target in self.edges:

@@ -248,7 +248,10 @@ def padded(graph: nir.NIRGraph, rng: Rng) -> nir.NIRGraph:
 
 
 def by_hand(seed: int) -> nir.NIRGraph:
-    """Return a graph as somebody writes it by hand: numbers of no relation, or the textbook's r = 1."""
+    """Return a graph as somebody writes it by hand: numbers of no relation, or the textbook's r = 1.
+
+    Time constants are seconds or, unless the nodes are numbered as in a file of sinabs, steps.
+    """
     rng = np.random.default_rng(seed)
     size = int(rng.integers(1, 6))
     shape = (size,) if rng.random() < 0.8 else (1,)
@@ -261,15 +264,17 @@ def by_hand(seed: int) -> nir.NIRGraph:
     names = [["input", "output"], ["in", "out"], ["x", "y"]][int(rng.integers(3))]
     nodes: dict[str, Any] = {names[0]: nir.Input({"input": np.array([3])})}
     order, width = [names[0]], 3
+    steps, numbered = bool(rng.random() < 0.3), bool(rng.random() < 0.3)
     for index in range(int(rng.integers(1, 4))):
-        style = rng.integers(3)
+        style = 0 if numbered else rng.integers(1, 3)
         label = [str(2 * index), f"fc{index}", f"w{index}"][style]
         cell = [str(2 * index + 1), f"lif{index}", f"n{index}"][style]
         nodes[label] = affine(rng, size, width, bool(rng.random() < 0.5))
         r = np.ones(shape) if textbook else number(0.1, 100)
         leak = np.zeros(shape) if textbook or rng.random() < 0.5 else number(0.01, 1)
         th, zero = number(0.1, 2), np.zeros(shape)
-        tau, syn = number(1e-3, 0.5), number(1e-3, 0.5)
+        low, high = (1.5, 40) if steps and not numbered else (1e-3, 0.5)
+        tau, syn = number(low, high), number(low, high)
         nodes[cell] = [
             nir.LIF(tau, r, leak, th, zero),
             nir.CubaLIF(syn, tau, r, leak, th, zero, np.ones(shape) if textbook else number(0.1, 100)),

@@ -46,7 +46,7 @@ def test_a_graph_is_never_attributed_to_another_exporter(exporter: str) -> None:
             padded(graph, rng),
         ):
             assert not (other := verdict(change)) or exporter in other, (seed, other)
-    assert counts["named"] >= SEEDS * 2 // 5, counts  # the rest asks for the exporter, in one line
+    assert counts["named"] >= SEEDS // 3, counts  # the rest asks for the exporter, in one line
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
