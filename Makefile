@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LAVA := lava-nc==0.10.0
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check clean
+.PHONY: setup demo test check interop clean
 
 setup: $(STAMP)
 
@@ -26,6 +26,13 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/python -m pytest -q -n auto
+
+# Hundreds of networks that five frameworks write, each in an environment of its own, read back; see docs/interop.md.
+INTEROP := build/interop
+interop: setup
+	$(BIN)/python benchmarks/interop.py environments $(INTEROP)
+	$(BIN)/python benchmarks/interop.py draw $(INTEROP) --first 1000 --count 60
+	$(BIN)/python benchmarks/interop.py read $(INTEROP) --page docs/interop.md
 
 clean:
 	rm -rf build dist demo *.egg-info

@@ -6,7 +6,6 @@ shares nothing with the compiler: if it gives the framework's spikes, entry for 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -291,10 +290,3 @@ def test_the_layers_are_alive():
     assert {line["framework"] for line in FILES.values()} == set(MANIFEST["versions"])
     assert {line["framework"] for line in MANIFEST["failures"]} == set(MANIFEST["versions"])
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 1_500_000
-
-
-def test_the_page_is_what_the_script_prints():
-    spec = importlib.util.spec_from_file_location("framework_files", ROOT / "benchmarks/framework_files.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    assert (ROOT / "docs/interop.md").read_text() == script.table(FOLDER) + "\n"
