@@ -231,10 +231,9 @@ def _read_sinabs(traits: Traits, stated: Stated) -> Reading:
     values = same_step(">=", "subtract", spikes_per_step="floor", gain="unit")
     values |= {"dt": 1.0, "time_unit": "step", "rule": "exponential"}
     lif, li = traits.of("LIF"), traits.of("LI")
-    norm = {"unit": "LIF has norm_input=False"} if lif else {}
-    norm |= {"norm": "ExpLeak has norm_input=True"} if li else {}
-    gains = dict.fromkeys(lif, "norm") | dict.fromkeys(li, "unit")
-    unheld = open_by_node("gain", gains, norm, bool(lif and li) or len(lif) < len(spiking))
+    plain, divided = {"unit": "LIF has norm_input=False"}, {"norm": "ExpLeak has norm_input=True"}
+    unheld = open_by_node("gain", dict.fromkeys(lif, "norm"), plain, len(lif) < len(traits.neurons))
+    unheld += open_by_node("gain", dict.fromkeys(li, "unit"), divided, bool(spiking))
     single = {"one": "the layers have spike_fn=SingleSpike"}
     unheld += open_by_node("spikes_per_step", dict.fromkeys(spiking, "floor"), single)
     cleared = {"value": "the layers have reset_fn=MembraneReset()"}
