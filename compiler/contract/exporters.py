@@ -121,6 +121,9 @@ def _check_spikingjelly(traits: Traits) -> Check:
             found += unequal(name, "v_leak", flat(node, "v_leak"), 0.0, "what its exporter writes")
         if dt is not None:
             found += unequal(name, "dt in r and w_in", _steps(node), dt, "that of the other nodes")
+            if kind(node) == "LIF" and (fast := flat(node, "tau") < dt).any():
+                tau = flat(node, "tau")[fast][0]
+                found.append(f"node {name!r}: tau is {tau:.6g}, and a step {dt:.6g}; spikingjelly has more")
     nodes = traits.of("LIF").values()
     short = all((1 < flat(n, "tau") / STEP).all() and (flat(n, "tau") / STEP < 10).all() for n in nodes)
     port = next(iter(traits.inputs), "")
@@ -129,7 +132,8 @@ def _check_spikingjelly(traits: Traits) -> Check:
     # np.full of a Python number is float64, whatever the weights are.
     double = all(np.asarray(node.r).dtype == np.float64 for node in traits.neurons.values())
     likely = double and not traits.leading
-    habit = traits.mangled or port == "input_1" or (dt == STEP if dt else short)
+    usual = dt == STEP or (port == "input_1" and dt <= 0.01 and _plain(dt)) if dt else short
+    habit = traits.mangled or usual
     sure = likely and traits.traced and habit
     return Check(tuple(found), (*evidence, held), likely, traits.traced, sure)
 
