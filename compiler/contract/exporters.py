@@ -188,7 +188,11 @@ def _read_norse(traits: Traits, stated: Stated) -> Reading:
     unheld: tuple[Unheld, ...] = (Unheld("dt", 1e-6, step),) if leaky else ()
     method = {"subtract": "LIFBoxCell has reset_method=reset_subtract"}
     unheld += open_by_node("reset", dict.fromkeys(box, "value"), method, len(box) < len(spiking))
-    unheld += open_by_node("v_reset", dict.fromkeys(spiking, 0.0), {"V": "the cells have v_reset=V"})
+    held = [n for n, node in spiking.items() if flat(node, "v_reset").any()]  # by another version
+    for name in held:
+        nodes.setdefault(name, {})["v_reset"] = None
+    lost = dict.fromkeys([n for n in spiking if n not in held], 0.0)
+    unheld += open_by_node("v_reset", lost, {"V": "the cells have v_reset=V"}, bool(held))
     return Reading(values, nodes, unheld)
 
 
