@@ -5,12 +5,16 @@ Each trial is an integer network that runs on the data and is compared with the 
 1. Start: one table per projection, or one per sign where that takes no more cores (of liquid layers, else one
    per group of targets where that takes no more).
 2. Calibrated rounding is tried, and kept if more spikes agree with the float network.
-3. If predictions still differ from the float network's more often than `TOLERATED`: may membranes saturate on
-   the inhibited side? A deeply inhibited neuron does not spike, whatever the exact depth, and a membrane
-   saturates where a current would wrap. The lowest floor that changes almost no spike in the float network
-   is tried, with two tables per projection, because only then a larger scale shows.
-4. If two tables then improve predictions, they are kept for the projections that need them, and calibrated
-   rounding is tried again.
+3. If spikes, output counts or predictions still differ by more than `SPIKES_TOLERATED`, `ERROR_TOLERATED` or
+   `TOLERATED`: may membranes saturate on the inhibited side? A deeply inhibited neuron does not spike,
+   whatever the exact depth, and a membrane saturates where a current would wrap. The lowest floor that
+   changes almost no spike in the float network is tried, with two tables per projection, because only then a
+   larger scale shows.
+4. If two tables then change clearly fewer spikes, they are kept for the projections that need them, and
+   calibrated rounding is tried again.
+
+Predictions alone would stop too early: a few samples hold few predictions, which may all agree by chance, and
+many spikes, whose share varies little from one set of samples to the next.
 """
 
 from __future__ import annotations
@@ -40,6 +44,13 @@ RETRIES = 6
 TOLERATED = 0.01
 """Fraction of calibration predictions that may differ before finer tables and scales are tried."""
 
+SPIKES_TOLERATED = 0.03
+"""The same for spikes; one that moves by a step counts twice. Rounding to 8 bits changes 1 to 2 % of the
+spikes of a trained feed-forward network, and 5 to 50 % where errors are fed back or weights have outliers."""
+
+ERROR_TOLERATED = 0.02
+"""The same for the relative error of output counts, and of outputs that are numbers."""
+
 HARMLESS = 0.01
 """Fraction of the float network's spikes that may change when membranes are clipped below."""
 
@@ -57,8 +68,6 @@ CLEARLY_FEWER = 2 / 3
 """Finer tables follow the float network better if they change fewer spikes by this factor."""
 
 PROJECTIONS_TRIED = 12
-REGRESSION_TOLERATED = 0.02
-"""As TOLERATED, for outputs that are numbers: their relative error."""
 
 TITLES = {
     "one": "one table",
@@ -221,22 +230,21 @@ def _basis(
 
 
 def _needs_refinement(found: Fidelity) -> bool:
-    """Whether predictions or outputs differ so much that finer tables and scales are tried."""
-    if found.disagreements is None:
-        return found.error > REGRESSION_TOLERATED
-    return found.disagreements > max(1, ceil(TOLERATED * found.predictions))
+    """Whether spikes, outputs or predictions differ so much that finer tables and scales are tried."""
+    if found.changed > SPIKES_TOLERATED:
+        return True
+    if (found.disagreements is None or found.same_counts is not None) and found.error > ERROR_TOLERATED:
+        return True
+    return (found.disagreements or 0) > max(1, ceil(TOLERATED * found.predictions))
 
 
 def _worthwhile(fine: Fidelity, coarse: Fidelity) -> bool:
-    """Whether a finer network improves enough on a coarser one to be worth its cost.
-
-    Predictions are few, spikes many: clearly fewer changed spikes count as well.
-    """
+    """Whether a finer network improves enough on a coarser one to be worth its cost."""
+    if fine.changed < CLEARLY_FEWER * coarse.changed:
+        return True
     if fine.disagreements is None or coarse.disagreements is None:
         return fine.error < coarse.error / 2
-    mended = coarse.disagreements - fine.disagreements
-    closer = fine.changed < CLEARLY_FEWER * coarse.changed
-    return mended >= max(2, ceil(TOLERATED * fine.predictions)) or (mended >= 0 and closer)
+    return coarse.disagreements - fine.disagreements >= max(2, ceil(TOLERATED * fine.predictions))
 
 
 def _refine(evaluator: Evaluator, best: Candidate, auto: bool, rounding: str) -> Candidate:
@@ -270,10 +278,15 @@ def _drop_second_tables(evaluator: Evaluator, fine: Candidate, cheap: TableForma
     for name in sorted(two, key=lambda n: -size[n])[:PROJECTIONS_TRIED]:
         plan = replace(best.plan, formats={**best.plan.formats, name: cheap})
         tried = evaluator.attempt(f"  {TITLES[cheap.tables]} for {name}", plan)
-        mine, kept = tried.fidelity, fine.fidelity
-        if mine.changed <= SPARED * kept.changed and mine.error <= SPARED * kept.error:
+        if _spares(tried.fidelity, fine.fidelity):
             best = tried
     return best
+
+
+def _spares(found: Fidelity, fine: Fidelity) -> bool:
+    """Whether a network with fewer tables follows the float one about as closely as the finest."""
+    counts = (found.same_counts or 0) * SPARED >= (fine.same_counts or 0)
+    return counts and found.changed <= SPARED * fine.changed and found.error <= SPARED * fine.error
 
 
 def _calibrate_rounding(evaluator: Evaluator, best: Candidate, rounding: str) -> Candidate:

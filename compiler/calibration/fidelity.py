@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from snn_compile.targets.devices.record import Overflow, read_out
 from snn_compile.targets.errors import DoesNotFit
 from snn_compile.targets.program.program import Program
 
+Z = 1.959964
+"""Quantile of the normal distribution for intervals of 95 %."""
+
 
 @dataclass(frozen=True)
 class Fidelity:
@@ -27,7 +31,9 @@ class Fidelity:
     `changed`: spikes that only one of the two has, per spike of the float network. `disagreements`:
     predictions that differ, of `predictions`; None for regression. `error`: root mean square difference of
     the outputs (spike counts over time, or the membrane) over that of the float ones. `synapse_bits` and
-    `cores` are the cost; cores are None where the program does not fit.
+    `cores` are the cost; cores are None where the program does not fit. `samples` of calibration data;
+    `same_counts` of them have all output counts of the float network, None where the output is no spikes.
+    `changed_error`: standard error of `changed` for other samples of the same kind.
     """
 
     predictions: int
@@ -37,6 +43,25 @@ class Fidelity:
     synapse_bits: int
     cores: int | None
     overflows: Mapping[str, Overflow]
+    samples: int = 0
+    same_counts: int | None = None
+    changed_error: float = 0.0
+
+    def sureness(self) -> dict[str, Any]:
+        """Return each measure as a fraction with its 95 % interval for other samples of the same kind.
+
+        Shares have Wilson's interval (1927), `changed` that of a ratio of sums over samples. The trials were
+        compared on the same samples, which makes the kept one look slightly better than it is.
+        """
+        found: dict[str, Any] = {"samples": self.samples}
+        if self.disagreements is not None:
+            same = self.predictions - self.disagreements
+            found["same_prediction"] = _share(same, self.predictions)
+        if self.same_counts is not None:
+            found["same_counts"] = _share(self.same_counts, self.samples)
+        half = Z * self.changed_error
+        interval = [max(self.changed - half, 0.0), self.changed + half]
+        return {**found, "spikes_changed": {"value": self.changed, "interval": interval}}
 
     def worse(self, other: Fidelity) -> bool:
         """Whether this follows the float network less closely than `other`."""
@@ -62,11 +87,13 @@ def measure(
     shaped = {p.name: np.reshape(data[p.name], (*data[p.name].shape[:2], *p.shape)) for p in network.inputs}
     spiking = [p.name for p in network.populations if p.spiking and p.fixed_scale is None]
     record = execute(program, shaped, "loihi2-sim", record=spiking)
-    changed = total = 0.0
+    samples = len(record.outputs)
+    changed, total = np.zeros(samples), np.zeros(samples)
     for name in spiking:
         wanted = observed.messages[name].astype(np.int64)
-        changed += float(np.abs(record.spikes(name).reshape(wanted.shape) - wanted).sum())
-        total += float(wanted.sum())
+        changed += np.abs(record.spikes(name).reshape(wanted.shape) - wanted).sum(axis=(1, 2))
+        total += wanted.sum(axis=(1, 2))
+    share, uncertain = _ratio(changed, total)
     outputs = record.outputs.reshape(*record.outputs.shape[:2], -1).astype(np.float64)
     if network.outputs[0].readout.signal == "membrane":
         outputs = outputs / program.population(network.outputs[0].population).scale
@@ -75,11 +102,14 @@ def measure(
     return Fidelity(
         predictions,
         disagreements,
-        changed / max(total, 1.0),
+        share,
         _error(network, outputs, observed),
         bits,
         cores,
         record.overflows,
+        samples,
+        _same_counts(network, outputs, observed),
+        uncertain,
     )
 
 
@@ -106,6 +136,31 @@ def _predictions(network: Network, outputs: Float, observed: Observation) -> tup
     both = (outputs, observed.outputs)
     mine, wanted = (read_out(x, read.readout, read.task, read.skip)[0] for x in both)
     return int(wanted.size), int(np.count_nonzero(mine != wanted))
+
+
+def _ratio(parts: Float, wholes: Float) -> tuple[float, float]:
+    """Return the sum of parts over that of wholes, and its standard error (Cochran 1977, equation 6.13)."""
+    whole, count = max(float(wholes.sum()), 1.0), len(parts)
+    share = float(parts.sum()) / whole
+    spread = float(np.sqrt(np.square(parts - share * wholes).sum()))
+    return share, spread * np.sqrt(count / max(count - 1, 1)) / whole
+
+
+def _share(part: int, whole: int) -> dict[str, Any]:
+    share, count = part / max(whole, 1), max(whole, 1)
+    middle, room = (
+        share + Z**2 / (2 * count),
+        Z * np.sqrt(share * (1 - share) / count + (Z / (2 * count)) ** 2),
+    )
+    ends = [(middle + sign * room) / (1 + Z**2 / count) for sign in (-1, 1)]
+    return {"value": share, "interval": [float(np.clip(end, 0.0, 1.0)) for end in ends]}
+
+
+def _same_counts(network: Network, outputs: Float, observed: Observation) -> int | None:
+    assert observed.outputs is not None
+    if network.outputs[0].readout.signal != "spikes":
+        return None
+    return int((outputs.sum(axis=1) == observed.outputs.sum(axis=1)).all(axis=1).sum())
 
 
 def _error(network: Network, outputs: Float, observed: Observation) -> float:

@@ -37,8 +37,10 @@ def quantization_json(done: Compilation) -> dict[str, Any]:
     """Return the error of every tensor in LSBs of its format, and the trials."""
     quantized, precision = done.quantized, done.precision
     assert quantized is not None and precision is not None
+    kept = next((trial.fidelity for trial in precision.trials if trial.kept), None)
     return {
         "rounding": precision.plan.rounding,
+        "fidelity": None if kept is None else kept.sureness(),
         "too_large_to_reconstruct": list(precision.too_large),
         "trials": [
             {

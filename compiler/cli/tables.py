@@ -81,6 +81,8 @@ def precision_text(found: dict[str, Any]) -> str:
     text = (
         table_text("Trials on the calibration data, against the float network", heads, rows) if rows else ""
     )
+    if found["fidelity"]:
+        text += _sureness_text(found["fidelity"])
     if found["too_large_to_reconstruct"]:
         text += f"Too large for calibrated rounding: {', '.join(found['too_large_to_reconstruct'])}.\n"
     rows = [
@@ -94,6 +96,21 @@ def precision_text(found: dict[str, Any]) -> str:
     ]
     heads = ("population", "scale gain", "float spikes changed", "neuron steps on calibration data")
     return text + (table_text("Membranes that saturate when deeply inhibited", heads, rows) if rows else "")
+
+
+def _sureness_text(found: dict[str, Any]) -> str:
+    """Return how closely the kept program follows the float network, with the interval for other samples."""
+    words = {
+        "same_prediction": "same prediction",
+        "same_counts": "same output counts",
+        "spikes_changed": "spikes changed",
+    }
+    parts = []
+    for key in (key for key in words if key in found):
+        low, high = found[key]["interval"]
+        parts.append(f"{words[key]} {found[key]['value']:.1%} ({low:.1%} to {high:.1%})")
+    text = f"Kept on {found['samples']} calibration sample(s), with 95% intervals: {', '.join(parts)}."
+    return text + " More calibration data narrows them.\n"
 
 
 def stage_text(result: dict[str, Any]) -> str:

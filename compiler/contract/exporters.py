@@ -121,9 +121,6 @@ def _check_spikingjelly(traits: Traits) -> Check:
             found += unequal(name, "v_leak", flat(node, "v_leak"), 0.0, "what its exporter writes")
         if dt is not None:
             found += unequal(name, "dt in r and w_in", _steps(node), dt, "that of the other nodes")
-            if kind(node) == "LIF" and (fast := flat(node, "tau") < dt).any():
-                tau = flat(node, "tau")[fast][0]
-                found.append(f"node {name!r}: tau is {tau:.6g}, and a step {dt:.6g}; spikingjelly has more")
     nodes = traits.of("LIF").values()
     short = all((1 < flat(n, "tau") / STEP).all() and (flat(n, "tau") / STEP < 10).all() for n in nodes)
     port = next(iter(traits.inputs), "")
@@ -132,8 +129,7 @@ def _check_spikingjelly(traits: Traits) -> Check:
     # np.full of a Python number is float64, whatever the weights are.
     double = all(np.asarray(node.r).dtype == np.float64 for node in traits.neurons.values())
     likely = double and not traits.leading
-    usual = dt == STEP or (port == "input_1" and dt <= 0.01 and _plain(dt)) if dt else short
-    habit = traits.mangled or usual
+    habit = traits.mangled or port == "input_1" or (dt == STEP if dt else short)
     sure = likely and traits.traced and habit
     return Check(tuple(found), (*evidence, held), likely, traits.traced, sure)
 
@@ -188,11 +184,7 @@ def _read_norse(traits: Traits, stated: Stated) -> Reading:
     unheld: tuple[Unheld, ...] = (Unheld("dt", 1e-6, step),) if leaky else ()
     method = {"subtract": "LIFBoxCell has reset_method=reset_subtract"}
     unheld += open_by_node("reset", dict.fromkeys(box, "value"), method, len(box) < len(spiking))
-    held = [n for n, node in spiking.items() if flat(node, "v_reset").any()]  # by another version
-    for name in held:
-        nodes.setdefault(name, {})["v_reset"] = None
-    lost = dict.fromkeys([n for n in spiking if n not in held], 0.0)
-    unheld += open_by_node("v_reset", lost, {"V": "the cells have v_reset=V"}, bool(held))
+    unheld += open_by_node("v_reset", dict.fromkeys(spiking, 0.0), {"V": "the cells have v_reset=V"})
     return Reading(values, nodes, unheld)
 
 
@@ -239,9 +231,10 @@ def _read_sinabs(traits: Traits, stated: Stated) -> Reading:
     values = same_step(">=", "subtract", spikes_per_step="floor", gain="unit")
     values |= {"dt": 1.0, "time_unit": "step", "rule": "exponential"}
     lif, li = traits.of("LIF"), traits.of("LI")
-    plain, divided = {"unit": "LIF has norm_input=False"}, {"norm": "ExpLeak has norm_input=True"}
-    unheld = open_by_node("gain", dict.fromkeys(lif, "norm"), plain, len(lif) < len(traits.neurons))
-    unheld += open_by_node("gain", dict.fromkeys(li, "unit"), divided, bool(spiking))
+    norm = {"unit": "LIF has norm_input=False"} if lif else {}
+    norm |= {"norm": "ExpLeak has norm_input=True"} if li else {}
+    gains = dict.fromkeys(lif, "norm") | dict.fromkeys(li, "unit")
+    unheld = open_by_node("gain", gains, norm, bool(lif and li) or len(lif) < len(spiking))
     single = {"one": "the layers have spike_fn=SingleSpike"}
     unheld += open_by_node("spikes_per_step", dict.fromkeys(spiking, "floor"), single)
     cleared = {"value": "the layers have reset_fn=MembraneReset()"}

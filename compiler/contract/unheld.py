@@ -71,12 +71,10 @@ class Unheld:
     def line(self, exporter: str) -> str:
         """Return in one line what is assumed, and the options that change it."""
         found = self.assumed
-        if isinstance(found, dict) or self.alone:
-            nodes = self.nodes
-            parts = [f"{self.item}={shown(v)} of {_of(nodes, v)}" for v in dict.fromkeys(nodes.values())]
+        text = f"assumed {self.item}={shown(found)}" if not isinstance(found, dict) else ""
+        if not text:
+            parts = [f"{self.item}={shown(v)} of {_of(found, v)}" for v in dict.fromkeys(found.values())]
             text = "assumed " + " and ".join(parts)
-        else:
-            text = f"assumed {self.item}={shown(found)}"
         ways = "; ".join(f"{self.flags(value)} if {when}" for value, when in self.others.items())
         return f"{text} (the default of {exporter}; the file does not hold it): {ways}"
 
@@ -133,14 +131,8 @@ def assumptions_of(exporter: str, unheld: Sequence[Unheld]) -> tuple[Assumption,
         f"{' and '.join(DROPPED[item] for item in lost)} without a word, and no option restores "
         f"{'them' if len(lost) > 1 else 'it'}"
     )
-    items = [item.item for item in unheld]
     return tuple(
-        Assumption(
-            u.item,
-            u.assumed if items.count(u.item) == 1 else dict(u.nodes),
-            text if u.item in DROPPED else u.line(exporter),
-        )
-        for u in unheld
+        Assumption(u.item, u.assumed, text if u.item in DROPPED else u.line(exporter)) for u in unheld
     )
 
 

@@ -41,6 +41,9 @@ from snn_compile.targets.integer import weight_step
 HEADROOM = 1.5
 """States may grow to this many times what calibration data showed before they overflow."""
 
+FEW = 8
+"""Samples up to which a membrane keeps all of its headroom; the rest shrinks as their square root."""
+
 WORST_CASE_MARGIN = 1.25
 """The same factor over the worst case, for what rounding adds."""
 
@@ -95,15 +98,27 @@ def observe(network: Network, calibration: Mapping[str, Float] | None, chip: Chi
         for name, sent in {**run.messages, **calibration}.items()
     }
     binary = {name for name, sent in messages.items() if sent.dtype == np.uint8}
-    bounds = {}
+    bounds, samples = {}, len(next(iter(calibration.values())))
     for name, peak in run.peaks.items():
-        seen, sources = _times(peak, HEADROOM), {e.source for e in network.projections if e.target == name}
+        seen, sources = (
+            _seen(network.population(name), peak, samples),
+            {e.source for e in network.projections if e.target == name},
+        )
         most = _times(worst[name], WORST_CASE_MARGIN)
         if sources <= binary:
             seen = Peak(*(min(a, b) for a, b in zip(astuple(seen), astuple(most), strict=True)))
         bounds[name] = seen
     outputs = run.states[membrane[0]] if membrane else run.messages[port.population]
     return Observation(run.peaks, bounds, messages, outputs)
+
+
+def _seen(p: Population, peak: Peak, samples: int) -> Peak:
+    """Return observed peaks with headroom: more samples leave less to be seen, and a membrane saturates."""
+    most = _times(peak, HEADROOM)
+    if not p.spiking:
+        return most
+    room = 1 + (HEADROOM - 1) * min(1.0, (FEW / samples) ** 0.5)
+    return Peak(most.u, peak.v * room, peak.v_high * room)
 
 
 def _times(peak: Peak, factor: float) -> Peak:

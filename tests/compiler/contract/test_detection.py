@@ -121,20 +121,6 @@ def test_a_reset_potential_that_norse_drops_can_be_stated_by_node() -> None:
         np.testing.assert_allclose(start, leak[0] if kind != "IF" else 0.25, atol=1e-12)
 
 
-def test_a_reset_potential_that_a_file_holds_is_its_own() -> None:
-    seed = next(s for s in range(99) if {"IF", "LIF"} <= {type(x).__name__ for x in _norse(s)})
-    graph = drawn("norse", seed)
-    cells = [n for n, x in graph.nodes.items() if hasattr(x, "v_threshold")]
-    graph.nodes[cells[0]].v_reset = np.full(np.shape(graph.nodes[cells[0]].v_threshold), 0.125)
-    network = lower(graph, {"maker": "norse"})
-    assert (network.population(cells[0]).parameters["offset"] == 0.125).all()
-    for name in cells[1:]:
-        assert (network.population(name).parameters["offset"] == 0).all()
-    assert network.assumed["v_reset"] == 0.0 and f"{cells[1]}.v_reset=V" in "".join(
-        item.text for item in network.assumptions
-    )
-
-
 def _norse(seed: int) -> list:
     return list(drawn("norse", seed).nodes.values())
 
