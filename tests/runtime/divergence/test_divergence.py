@@ -272,7 +272,7 @@ def test_advice_is_a_command_that_parses(hits: Any) -> None:
 
 def test_advice_is_never_what_was_done_already() -> None:
     """Tables of 8 bits: by sign, then residual, then nothing finer is left to try."""
-    network, data = planted_faults.chain(np.random.default_rng(4), graded=True)
+    network, data = planted_faults.chain(np.random.default_rng(6), graded=True)
     for tables, said in (("one", "sign"), ("sign", "residual"), ("group", "residual"), ("residual", None)):
         options = Options(tables=tables, rounding="nearest")
         result = diverge(compile_graph(network, options=options, calibration=data), network, data)
