@@ -21,6 +21,9 @@ and as attributes. Commands print the line and exit with 1.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class SnnCompileError(Exception):
     """Base of all errors of this package; `facts` holds what the message was made of."""
@@ -98,3 +101,32 @@ class DeviceError(RunError):
 def one_line(error: BaseException) -> str:
     """Return what a library's exception says, or its class, on one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+EXTRAS = {
+    "torch": "train",
+    "snntorch": "train",
+    "gymnasium": "train",
+    "threadpoolctl": "train",
+    "onnxruntime": "onnx",
+    "lz4": "events",
+    "zstandard": "events",
+    "lava": "lava",
+    "asteval": "lava",
+}
+"""The extra of this distribution that installs a package, by the name that is imported."""
+
+
+@contextmanager
+def naming_extras() -> Iterator[None]:
+    """Turn the lack of a package that an extra installs into an error of one line that names the extra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        extra = f"snn-compile[{EXTRAS[package]}]"
+        raise SnnCompileError(
+            f"this needs {package}, which the extra {EXTRAS[package]} installs: pip install '{extra}'"
+        ) from error

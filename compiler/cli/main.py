@@ -15,7 +15,7 @@ from pathlib import Path
 
 from snn_compile.compiler.cli.arguments import compile_parser, export_parser, inspect_parser
 from snn_compile.compiler.cli.console import closed_pipe, deferred_warnings, is_program, parse_conventions
-from snn_compile.targets.errors import CompileError, SnnCompileError
+from snn_compile.targets.errors import CompileError, SnnCompileError, naming_extras
 from snn_compile.targets.output import check_writable, write_whole
 
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's arguments) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with deferred_warnings():
+        with deferred_warnings(), naming_extras():
             return _run(arguments)
     except SnnCompileError as error:
         print(f"snn-compile: error: {error}", file=sys.stderr)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_compile.runtime.cli.arguments import diverge_parser, loop_parser, run_parser
-from snn_compile.targets.errors import SnnCompileError, WrongInput, WrongProgram
+from snn_compile.targets.errors import SnnCompileError, WrongInput, WrongProgram, naming_extras
 
 if TYPE_CHECKING:
     from snn_compile.compiler.network import Network
@@ -41,17 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if arguments and arguments[0] in _SUBCOMMANDS:
-            code = _SUBCOMMANDS[arguments[0]](arguments[1:])
-            sys.stdout.flush()
-            return code
-        parser = run_parser()
-        options = parser.parse_args(arguments)
-        if options.list_devices:
-            _list_devices(options.json)
-            return 0
-        _check_usage(parser, options)
-        code = _run(parser, options)
+        with naming_extras():
+            code = _command(arguments)
         sys.stdout.flush()  # a closed pipe is noticed here, not at exit
         return code
     except SnnCompileError as error:
@@ -64,6 +55,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         from snn_compile.compiler.cli.console import closed_pipe
 
         return closed_pipe()
+
+
+def _command(arguments: Sequence[str]) -> int:
+    if arguments and arguments[0] in _SUBCOMMANDS:
+        return _SUBCOMMANDS[arguments[0]](arguments[1:])
+    parser = run_parser()
+    options = parser.parse_args(arguments)
+    if options.list_devices:
+        _list_devices(options.json)
+        return 0
+    _check_usage(parser, options)
+    return _run(parser, options)
 
 
 def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snn_compile.targets.errors import SnnCompileError
+from snn_compile.targets.errors import SnnCompileError, naming_extras
 from snn_compile.targets.output import check_writable
 from snn_compile.train.cli.progress import progress_bar, shown
 from snn_compile.train.configs.config import RunConfig
@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _reported(run: Callable[[], int], when: str = "interrupted") -> int:
     """Return the exit code of `run`; errors and interrupts are reported in one line."""
     try:
-        return run()
+        with naming_extras():
+            return run()
     except SnnCompileError as error:
         print(f"snn-train: error: {error}", file=sys.stderr)
         return 1
