@@ -45,7 +45,7 @@ def compiled(tmp_path: Path) -> list[str]:
     attach(graph, Contract(dt=1.0))
     nir.write(tmp_path / "model.nir", graph)
     inputs = (rng.random((30, 12, 6)) < 0.4).astype(float)
-    program = compile_graph(tmp_path / "model.nir", options=Options(), calibration=inputs)
+    program = compile_graph(tmp_path / "model.nir", options=Options(weight_bits=6), calibration=inputs)
     program.save(tmp_path / "model.snn")
     np.savez(tmp_path / "data.npz", inputs=inputs, labels=rng.integers(0, 4, 30))
     return [
