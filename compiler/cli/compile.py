@@ -71,6 +71,8 @@ def compile_command(arguments: argparse.Namespace) -> int:
         report = _measure(done, request.checked)
     else:
         done, report, curve = _measure_steps(done, request.converted, arguments)
+    for warning in report.warnings() if report is not None else ():
+        print(f"snn-compile: warning: {warning}", file=sys.stderr)
     program = done.program
     assert program is not None
     failed = gates.failures(done, report, found, arguments.max_drop, arguments.max_cores)

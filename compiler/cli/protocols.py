@@ -66,6 +66,9 @@ class Report(Protocol):
     def text(self) -> str:
         """Return the report as tables."""
 
+    def warnings(self) -> list[str]:
+        """Return a line for each population whose states left their range."""
+
 
 class Curve(Protocol):
     """Accuracy and energy of a converted model against steps per sample."""

@@ -114,7 +114,9 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         raise WrongInput(f"--max-drop needs labels, and data {dataset.name} has none")
     record, outcome = _execute(program, inputs, options)
     ideal = _reference(network, inputs)
-    made = report(program, record, labels, ideal, {**dataset.spec(), "split": dataset.split})
+    made = report(program, record, labels, ideal, {**dataset.spec(), "split": dataset.split}, inputs)
+    for warning in made.warnings():
+        _message(f"warning: {warning}")
     passed = outcome is None or outcome.difference is None
     gates = {} if outcome is None else {"check": outcome.json()}
     if options.max_drop is not None:

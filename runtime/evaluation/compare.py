@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from snn_compile.runtime.evaluation.overflow import overflow_onsets
 from snn_compile.runtime.execution.run import (
     Inputs,
     Observer,
@@ -55,7 +56,7 @@ def compare(
     check_labels(program, inputs, labels)
     record = simulate_batches(program, inputs, device, threads)
     ideal = None if network is None else reference_batches(network, inputs)
-    return report(program, record, labels, ideal, data)
+    return report(program, record, labels, ideal, data, inputs)
 
 
 def report(
@@ -64,8 +65,12 @@ def report(
     labels: npt.ArrayLike | None = None,
     ideal: RunRecord | None = None,
     data: Mapping[str, Any] | None = None,
+    inputs: Inputs | None = None,
 ) -> Report:
-    """Make the report of a device's record; `ideal` is the float reference's on the same data."""
+    """Make the report of a device's record; `ideal` is the float reference's on the same data.
+
+    `inputs` of the record are needed to tell from which step on states left their range.
+    """
     if record.counts is None:
         raise WrongInput("a record without counts is a reference's; report a device's record")
     classifies = program.outputs[0].task == "classify"
@@ -101,6 +106,7 @@ def report(
         sizes={p.name: p.size for p in program.populations},
         traffic=count_traffic(program, record.counts),
         mapping_note=program.mapping_note,
+        onsets={} if inputs is None else overflow_onsets(program, inputs, record.overflows),
     )
 
 

@@ -13,7 +13,13 @@ from typing import Any
 
 from snn_compile.compiler.cli.model import calibration_and_check
 from snn_compile.compiler.cli.protocols import Division
-from snn_compile.compiler.onnx.rate_coding import Conversion, ConversionOptions, conversion_options, convert
+from snn_compile.compiler.onnx.rate_coding import (
+    Conversion,
+    ConversionOptions,
+    conversion_options,
+    convert,
+    shown,
+)
 from snn_compile.compiler.onnx.relu_network import RectifierNetwork
 from snn_compile.runtime.data.registry import Dataset, load_still
 from snn_compile.runtime.evaluation.compare import check_labels, report
@@ -65,7 +71,7 @@ class Prepared:
         spec = shown_spec(self.checked, curve.chosen)
         program = replace(program, provenance={**program.provenance, **facts})
         record = replace(record, digest=program.digest())
-        return program, report(program, record, labels, ideal, spec), curve
+        return program, report(program, record, labels, ideal, spec, shown(images, curve.chosen)), curve
 
 
 def prepare(

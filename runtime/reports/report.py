@@ -40,7 +40,8 @@ class Report:
     tie for the highest value. `input_clipped`: input values outside the range of their messages. `data`:
     the data set's spec.
     `traffic`: spike messages between cores, None if the program is not placed. `mapping_note`: a warning
-    that the program was mapped under an older version of its chip, or "".
+    that the program was mapped under an older version of its chip, or "". `onsets`: by population, the first
+    step at which states left their range.
     """
 
     device: str
@@ -64,6 +65,7 @@ class Report:
     witness: Mapping[str, str] = field(default_factory=dict)
     traffic: Traffic | None = None
     mapping_note: str = ""
+    onsets: Mapping[str, int] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
         """Return the whole report as plain values, with its schema's name and version."""
@@ -88,6 +90,8 @@ class Report:
             "counts": counts_json(self.counts, self.sizes, self.traffic),
             "energy": energy_json(self.energy),
             "overflows": overflows_json(self.overflows),
+            "overflow_onsets": dict(self.onsets),
+            "warnings": self.warnings(),
             "input_clipped": self.input_clipped,
             "assumed": assumed_items(self.assumptions),
             "wall_s": self.wall_s,
@@ -96,7 +100,7 @@ class Report:
 
     def text(self, width: int = 100) -> str:
         """Return the report as tables of `width` characters."""
-        return render(self.headline(), self.tables(), self.notes(), width)
+        return render(self.headline(), self.tables(), self.notes(), width, self.warnings())
 
     def headline(self) -> str:
         """Return one line: device, chip, samples, steps."""
@@ -164,11 +168,22 @@ class Report:
         """What the program's compilation assumed of the exporter of its file."""
         return read_assumptions(self.provenance.get("assumed", ""))
 
+    def warnings(self) -> list[str]:
+        """Return a line for each population whose states left their range, other than by deep inhibition."""
+        return [
+            f"population {name!r} left its range from step {step} on: u wrapped {found.u_wraps:,} times, v "
+            f"saturated {found.v_high:,} times high and {found.v_low:,} times low in {self.samples} samples "
+            f"x {self.steps} steps; calibrate on data of this length and range (--calibrate DATA), shorten "
+            "the run, or let it leak"
+            for name, step in self.onsets.items()
+            if (found := self.overflows[name])
+        ]
+
     def notes(self) -> list[str]:
         """Return warnings, one line each."""
         found = [self.mapping_note] if self.mapping_note else []
         found += lines_of(self.assumptions)
-        found += overflow_notes(self.overflows)
+        found += overflow_notes({n: o for n, o in self.overflows.items() if n not in self.onsets})
         if self.input_clipped:
             found.append(f"{self.input_clipped} input values were clipped to a message's range")
         if self.ties:
@@ -184,7 +199,7 @@ class Report:
         from snn_compile.runtime.reports.html import compose
 
         caption = ("One sample", "input, spikes of every population, output membrane, mean rates")
-        tables, notes = self.tables(), self.notes()
+        tables, notes = self.tables(), [*(f"warning: {text}" for text in self.warnings()), *self.notes()]
         return compose(self.title(), self.headline(), notes, tables, self.digest, picture, caption)
 
     def save(self, path: str | os.PathLike[str], trace: Trace | None = None) -> None:
@@ -216,9 +231,16 @@ def write_report(file: Path, body: bytes) -> None:
     write_whole(file, write, WrongInput)
 
 
-def render(headline: str, tables: Sequence[Table], notes: Sequence[str], width: int = 100) -> str:
-    """Return a headline, tables and notes as text of `width` characters."""
+def render(
+    headline: str,
+    tables: Sequence[Table],
+    notes: Sequence[str],
+    width: int = 100,
+    warnings: Sequence[str] = (),
+) -> str:
+    """Return a headline, warnings, tables and notes as text of `width` characters."""
     text = wrapped_text(headline, width)
+    text += "".join(wrapped_text(f"warning: {warning}", width) for warning in warnings)
     for title, heads, rows in tables:
         text += table_text(title, heads, rows, width, right=[i > 0 and bool(h) for i, h in enumerate(heads)])
     # A command stays one line.
