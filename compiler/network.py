@@ -273,6 +273,17 @@ class Network:
         """Whether every population's scale is fixed."""
         return all(p.fixed_scale is not None for p in self.populations)
 
+    @cached_property
+    def relays(self) -> tuple[Population, ...]:
+        """Populations without memory that send what they receive, each behind those that it receives from."""
+        found: dict[str, Population] = {}
+        left = {p.name: p for p in self.populations if p.kind.relays}
+        while left:
+            ready = [p for p in left.values() if not any(e.source in left for e in self.incoming(p.name))]
+            found |= {p.name: p for p in ready or left.values()}
+            left = {name: p for name, p in left.items() if name not in found}
+        return tuple(found.values())
+
     def population(self, name: str) -> Population:
         """Return a population by name."""
         return next(p for p in self.populations if p.name == name)

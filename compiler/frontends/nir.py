@@ -220,7 +220,8 @@ def _check_sizes(group: Entries, node: Data) -> None:
             group.fail(
                 f"'bias' has shape {np.shape(node['bias'])} for {shape[0]} rows or channels of 'weight'"
             )
-    for key in sorted({"stride", "padding", "dilation", "kernel_size", "input_shape"} & node.keys()):
+    sizes = {"stride", "padding", "dilation", "kernel_size", "input_shape"} if extension is None else set()
+    for key in sorted(sizes & node.keys()):
         if (
             node[key] is not None
             and not isinstance(node[key], str)

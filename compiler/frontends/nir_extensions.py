@@ -54,6 +54,65 @@ class ExtensionNode(nir.NIRNode):  # type: ignore[misc]
 
 
 @dataclass(eq=False)
+class MaxPool(ExtensionNode):
+    """The largest value of each window of an input (channels, length) or (channels, height, width).
+
+    `kernel_size`, `stride`, `padding` and `dilation` have an entry per axis; padding never wins. `ceil_mode`
+    (0 or 1) adds windows that reach over the edge, as torch does. Values are numbers, not only spikes.
+    """
+
+    input_shape: Any
+    kernel_size: Any
+    stride: Any
+    padding: Any
+    dilation: Any
+    ceil_mode: Any
+
+    @classmethod
+    def per_neuron(cls) -> tuple[str, ...]:
+        """Return no name: no parameter is a neuron's."""
+        return ()
+
+    @classmethod
+    def mismatch(cls, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """Return what is wrong with the shapes of the parameters, "" if nothing is."""
+        axes, whole = shapes["kernel_size"], shapes["input_shape"]
+        each = {key: shapes[key] for key in ("stride", "padding", "dilation")}
+        if axes not in ((1,), (2,)) or set(each.values()) != {axes} or whole != (axes[0] + 1,):
+            return (
+                f"kernel_size of shape {axes}, {each} and input_shape {whole}; (n,) and (n + 1,) with n 1 or "
+                "2 are possible"
+            )
+        return ""
+
+    def __post_init__(self) -> None:
+        if text := self.mismatch({key: np.shape(getattr(self, key)) for key in self.entries()}):
+            raise ValueError(text)
+        self.output_shape = self.after()
+        self.input_type = {"input": np.asarray(self.input_shape)}
+        self.output_type = {"output": self.output_shape}
+
+    def after(self) -> Any:
+        """Return the shape of the output; raises ValueError where a window does not fit."""
+        shape, kernel, stride, padding, dilation = (
+            [int(n) for n in np.asarray(getattr(self, key)).reshape(-1)]
+            for key in ("input_shape", "kernel_size", "stride", "padding", "dilation")
+        )
+        found = shape[:1]
+        for n, k, s, p, d in zip(shape[1:], kernel, stride, padding, dilation, strict=True):
+            if min(n, k, s, d) < 1 or p < 0 or 2 * p > d * (k - 1) + 1:
+                raise ValueError(f"a window of {k}, stride {s}, padding {p} and dilation {d} on {n} values")
+            room = n + 2 * p - d * (k - 1) - 1
+            if room < 0:
+                raise ValueError(f"a window of {k} and dilation {d} on {n} values with padding {p}")
+            count = room // s + 1
+            if int(np.asarray(self.ceil_mode).reshape(-1)[0]) and room % s and count * s < n + p:
+                count += 1
+            found.append(count)
+        return np.array(found)
+
+
+@dataclass(eq=False)
 class BRF(ExtensionNode):
     """Balanced resonate-and-fire neurons (Higuchi et al. 2024, 2025), by their step of `delta` s.
 

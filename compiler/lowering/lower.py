@@ -26,6 +26,7 @@ from snn_compile.compiler.lowering.explanation import with_fractions
 from snn_compile.compiler.lowering.fixed_integers import apply_fixed_encoding, apply_fixed_scale
 from snn_compile.compiler.lowering.flatten import Identity, flatten_graph
 from snn_compile.compiler.lowering.liquid import unfold
+from snn_compile.compiler.lowering.max_pool import unfold_pools
 from snn_compile.compiler.lowering.nodes import DELAY_MAX, Linear, Neuron, lower_node
 from snn_compile.compiler.lowering.shapes import Shapes
 from snn_compile.compiler.lowering.synaptic_delays import join_synaptic_delays
@@ -95,8 +96,9 @@ class _Lowering:
     """One walk over a graph: neurons first, then the inputs of each of them."""
 
     def __init__(self, graph: Any, contract: Contract, decided: Mapping[str, str]) -> None:
-        self.contract, self.decided, self.digest = contract, decided, graph_digest(graph)
-        self.nodes, edges = flatten_graph(graph)
+        self.decided, self.digest = decided, graph_digest(graph)
+        self.nodes, edges, delays = unfold_pools(*flatten_graph(graph), contract)
+        self.contract = contract = replace(contract, delays=delays)
         self.sources: dict[str, list[str]] = {name: [] for name in self.nodes}
         for source, target in edges:
             if source not in self.nodes or target not in self.nodes:

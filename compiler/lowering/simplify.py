@@ -11,6 +11,29 @@ from scipy.sparse import diags_array, eye_array
 from snn_compile.compiler.network import Network, Population, Projection
 
 
+def settle_relays(network: Network) -> Network:
+    """Hand a relay's constant input on to what it reaches, where rectifiers of differences cancel it."""
+    for relay in network.relays:
+        constant = network.population(relay.name).parameters["input_bias"]
+        if relay.model != "relay" or not constant.any():
+            continue
+        whole = np.broadcast_to(constant, (relay.size,))
+        more = {relay.name: np.zeros(1)}
+        for edge in network.projections:
+            if edge.source == relay.name:
+                before = more.get(edge.target, network.population(edge.target).parameters["input_bias"])
+                more[edge.target] = before + edge.weight @ whole
+        more[relay.name] = np.zeros(1)
+        network = replace(
+            network,
+            populations=tuple(
+                replace(p, parameters={**p.parameters, "input_bias": more[p.name]}) if p.name in more else p
+                for p in network.populations
+            ),
+        )
+    return network
+
+
 def settle_input_bias(network: Network) -> Network:
     """Turn constant synaptic input into biases, or into the output of an always-on neuron.
 
@@ -196,7 +219,7 @@ def _always_on(name: str, fixed: bool) -> Population:
     )
 
 
-PASSES = (fuse_resonators, fuse_thresholds, settle_input_bias)
+PASSES = (settle_relays, fuse_resonators, fuse_thresholds, settle_input_bias)
 
 
 def simplify(network: Network) -> Network:

@@ -158,7 +158,8 @@ class NeuronModel:
     A model with `message_units` (units of a message per unit of the threshold register) sends numbers and
     needs a fixed scale; `message_bits` are the bits of a message, and `input_units(population)` the units in
     which synaptic input is summed, per unit of the threshold register. A model that `sends_state` sends a
-    state at every step, whatever its threshold is.
+    state at every step, whatever its threshold is. A model that `relays` sends what it receives, without a
+    state: on the chip undivided sums of integers.
     """
 
     name: str
@@ -173,6 +174,7 @@ class NeuronModel:
     message_bits: int = 0
     input_units: Callable[[Neurons], float] | None = None
     sends_state: bool = False
+    relays: bool = False
 
     @property
     def spiking(self) -> bool:

@@ -9,7 +9,7 @@ give the widths. `scales.py` chooses S.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from snn_compile.compiler.lowering.retime import RetimedNetwork
@@ -23,7 +23,6 @@ from snn_compile.compiler.network import (
     with_values,
 )
 from snn_compile.compiler.neurons.base import Peak
-from snn_compile.compiler.neurons.sigma_delta import MESSAGE_BITS
 from snn_compile.compiler.quantization.inputs import (
     host_warning,
     input_error,
@@ -32,10 +31,17 @@ from snn_compile.compiler.quantization.inputs import (
     whole,
 )
 from snn_compile.compiler.quantization.liquid import add_copies, liquid_scales, liquid_senders, with_shift
+from snn_compile.compiler.quantization.messages import Messages, messages_of
 from snn_compile.compiler.quantization.registers import integer_population, register_warnings
+from snn_compile.compiler.quantization.relays import (
+    EXACT,
+    divided,
+    exact_formats,
+    refuse_overflow,
+    relay_units,
+)
 from snn_compile.compiler.quantization.rounding import affordable, moments, reconstructed
 from snn_compile.compiler.quantization.scales import (
-    MEMBRANE_BITS,
     Observation,
     Sender,
     choose_scale,
@@ -53,9 +59,6 @@ from snn_compile.targets.program.population import Population as IntegerPopulati
 from snn_compile.targets.program.program import InputPort, OutputPort
 from snn_compile.targets.program.program import Projection as IntegerProjection
 from snn_compile.targets.program.weights import WeightTable
-
-COUNT_BITS = 8
-"""Bits of a message that counts several spikes in a step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +141,10 @@ def quantize(
     graded = [port for port in inputs.values() if calibration and port.kind == "graded"]
     errors = [input_error(port, units[port.name], (calibration or {})[port.name]) for port in graded]
     bounds = {name: plan.bound(name, bound) for name, bound in observed.bounds.items()}
-    scales, senders = _settled(network, bounds, units, chip)
-    messages = _messages(network, inputs, units, senders, observed, chip)
+    plan = replace(plan, formats={**plan.formats, **exact_formats(network)})
+    scales, senders = _settled(network, bounds, units, plan, chip)
+    units |= {p.name: scales[p.name] for p in network.relays}
+    messages = messages_of(network, inputs, units, senders, observed, chip)
     populations: dict[str, IntegerPopulation] = {}
     projections: dict[str, IntegerProjection] = {}
     for population in (p for p in network.populations if not p.copies):
@@ -147,21 +152,20 @@ def quantize(
         sender, latency = senders.get(population.name), retimed.latency[population.name]
         scale = scales.get(population.name)
         if scale is None:
-            scale = _scale(population, incoming, plan, bounds, observed, messages, chip)
+            scale = _scale(population, incoming, plan, bounds, observed, messages, chip, network)
         integers, register_errors, remarks = _registers(population, scale, latency, chip, sender)
-        if population.fixed_scale is not None:
-            refuse_rounding(register_errors, population.name)
         populations[population.name] = integers
         rounded_apart = plan.rounding == "reconstruct" and not _share_kernels(network, population, chip)
         found = _splits(population, incoming, scale, plan, observed, messages, rounded_apart)
         for edge, exact, split in found:
             tables, delay = _tables(exact, split, messages.bits[edge.name]), retimed.delay_steps[edge.name]
-            facts = edge.name, edge.source, edge.target, tables, delay, edge.port
-            projections[edge.name] = IntegerProjection(*facts)
+            made = IntegerProjection(edge.name, edge.source, edge.target, tables, delay, edge.port)
+            projections[edge.name] = made
         errors += register_errors
         errors += [_weight_error(edge.name, weight_values(exact), split) for edge, exact, split in found]
         warnings += remarks + _zero_weights(found)
     add_copies(retimed, populations, projections, senders)
+    refuse_overflow(network, populations, list(projections.values()), inputs, chip.formats.accumulator_bits)
     return QuantizedNetwork(
         tuple(populations[p.name] for p in network.populations),
         tuple(projections[e.name] for p in network.populations for e in network.incoming(p.name)),
@@ -173,7 +177,7 @@ def quantize(
 
 
 def _settled(
-    network: Network, bounds: Mapping[str, Peak], units: Mapping[str, float], chip: Chip
+    network: Network, bounds: Mapping[str, Peak], units: Mapping[str, float], plan: Plan, chip: Chip
 ) -> tuple[dict[str, float], dict[str, Sender]]:
     """Return the scales that no search has to find, by population, and how states are sent."""
     senders = membrane_senders(network, bounds, chip)
@@ -182,42 +186,9 @@ def _settled(
     senders |= liquid_senders(network, bounds, liquid, chip)
     units_of = {p.name: p.kind.input_units for p in network.populations}
     fixed = {p.name: of(p) for p in network.populations if (of := units_of[p.name])}
-    return {n: s.scale for n, s in senders.items()} | liquid | fixed, senders
-
-
-@dataclass(frozen=True, eq=False)
-class _Messages:
-    """Messages in the chip's units.
-
-    By source: `units` per unit of the float network's message, `activity`: mean square (size,). `graded`:
-    sources whose messages are numbers. By projection: `bits` of a message (0: spikes), and the lowest and
-    highest of the weight `exponents`.
-    """
-
-    units: Mapping[str, float]
-    activity: Mapping[str, Float]
-    graded: Set[str]
-    bits: Mapping[str, int]
-    exponents: Mapping[str, tuple[int, int]]
-
-
-def _messages(
-    network: Network,
-    inputs: Mapping[str, InputPort],
-    input_units: Mapping[str, float],
-    senders: Mapping[str, Sender],
-    observed: Observation,
-    chip: Chip,
-) -> _Messages:
-    units = dict(input_units) | {n: s.unit for n, s in senders.items()}
-    units |= {p.name: p.kind.message_units for p in network.populations if p.kind.message_units}
-    graded = {p.name for p in network.populations if p.graded}
-    graded |= {name for name, port in inputs.items() if port.kind == "graded"}
-    bits = {edge.name: _message_bits(network, inputs, edge) for edge in network.projections}
-    # Large messages leave no room for sums that are shifted right afterwards.
-    low, high = chip.formats.weight_exponent
-    exponents = {name: (0 if n == MESSAGE_BITS else low, high) for name, n in bits.items()}
-    return _Messages(units, observed.activity(network, units), graded, bits, exponents)
+    formats = {edge.name: plan.of(edge.name) for edge in network.projections}
+    relayed = relay_units(network, known, formats)
+    return {n: s.scale for n, s in senders.items()} | liquid | fixed | relayed, senders
 
 
 def _zero_weights(found: list[tuple[Projection, Weight, SplitWeights]]) -> list[str]:
@@ -231,12 +202,19 @@ def _zero_weights(found: list[tuple[Projection, Weight, SplitWeights]]) -> list[
 def _registers(
     population: Population, scale: float, latency: int, chip: Chip, sender: Sender | None
 ) -> tuple[IntegerPopulation, list[TensorError], list[str]]:
-    """Return a population in integers, the rounding error of each register, and warnings."""
+    """Return a population in integers, the rounding error of each register, and warnings.
+
+    Raises CompileError if a fixed scale does not hold a register exactly.
+    """
     if population.kind.integers:
         made, errors, remarks = population.kind.integers(population, scale, latency, chip)
-        return with_shift(made, sender), errors, remarks
-    integers, errors = integer_population(population, scale, latency, chip, sender.shift if sender else 0)
-    return integers, errors, register_warnings(population, integers, chip)
+        made = with_shift(made, sender)
+    else:
+        made, errors = integer_population(population, scale, latency, chip, sender.shift if sender else 0)
+        remarks = register_warnings(population, made, chip)
+    if population.fixed_scale is not None:
+        refuse_rounding(errors, population.name)
+    return made, errors, remarks
 
 
 def _scale(
@@ -245,8 +223,9 @@ def _scale(
     plan: Plan,
     bounds: Mapping[str, Peak],
     observed: Observation,
-    messages: _Messages,
+    messages: Messages,
     chip: Chip,
+    network: Network,
 ) -> float:
     """Return a population's scale: the fixed one, or the best one, which is searched for once."""
     if population.fixed_scale is not None:
@@ -255,8 +234,9 @@ def _scale(
     key = (population.name, bound, chip, *formats.items(), *messages.units.items())
     if key not in observed.chosen:
         seen = observed.messages is not None
+        message = divided(network, population.name, messages.units)
         observed.chosen[key] = choose_scale(
-            population, incoming, bound, messages.activity, chip, formats, messages.graded, seen
+            population, incoming, bound, messages.activity, chip, formats, messages.graded, seen, message
         )
     return observed.chosen[key]
 
@@ -288,18 +268,6 @@ def _refuse_negative_thresholds(network: Network) -> None:
             )
 
 
-def _message_bits(network: Network, inputs: Mapping[str, InputPort], edge: Projection) -> int:
-    """Return the bits of a projection's messages, 0 for spikes."""
-    if edge.source in inputs:
-        return inputs[edge.source].bits if inputs[edge.source].kind == "graded" else 0
-    source = network.population(edge.source)
-    if not source.graded:
-        return 0
-    if source.kind.sends_numbers:
-        return source.kind.message_bits
-    return COUNT_BITS if source.spiking else MEMBRANE_BITS
-
-
 def _incoming(network: Network, name: str, units: Mapping[str, float]) -> list[tuple[Projection, Weight]]:
     """Return a population's projections with their weights per unit of message."""
     return [(e, e.weight / units.get(e.source, 1.0)) for e in network.incoming(name)]
@@ -321,7 +289,7 @@ def _splits(
     scale: float,
     plan: Plan,
     observed: Observation,
-    messages: _Messages,
+    messages: Messages,
     rounded_apart: bool,
 ) -> list[tuple[Projection, Weight, SplitWeights]]:
     """Return each projection with its exact weights in the chip's units and the tables they become.
@@ -334,6 +302,8 @@ def _splits(
         exact, how = weight * scale, plan.of(edge.name)
         exponents = messages.exponents[edge.name]
         weighs, targets = importance(weight, messages.activity[edge.source]), rows(weight)
+        if how is EXACT:
+            exact = whole(exact)
         if fixed:
             exact = whole(exact)
             how = replace(how, tables="one", bits=population.weight_bits or how.bits)

@@ -128,6 +128,7 @@ def _times(peak: Peak, factor: float) -> Peak:
 def _worst_case(network: Network, formats: Formats) -> dict[str, Peak]:
     """Return bounds of |u| and |v| when every source may spike at every step; without a leak infinite."""
     peaks: dict[str, Peak] = {}
+    sent = _largest_relayed(network)
     for p in network.populations:
         if p.fixed_scale is not None:
             peaks[p.name] = Peak(0.0, 0.0, 0.0)
@@ -136,14 +137,25 @@ def _worst_case(network: Network, formats: Formats) -> dict[str, Peak]:
         with np.errstate(over="ignore"):
             for edge in network.projections:
                 if edge.target == p.name and edge.port == 0:
-                    drive = drive + abs(edge.weight).sum(axis=1)
+                    drive = drive + abs(edge.weight).sum(axis=1) * sent.get(edge.source, 1.0)
         peaks[p.name] = p.kind.bound(p, drive, formats)
     return peaks
 
 
+def _largest_relayed(network: Network) -> dict[str, float]:
+    """Return the largest number that each relay sends when every source may send 1 at every step."""
+    found: dict[str, float] = {}
+    for p in network.relays:
+        drive = np.zeros(p.size) + np.abs(p.parameters["input_bias"])
+        for edge in network.incoming(p.name):
+            drive = drive + abs(edge.weight).sum(axis=1) * found.get(edge.source, 1.0)
+        found[p.name] = float(drive.max())
+    return found
+
+
 def _refuse_unbounded(network: Network, worst: Mapping[str, Peak], formats: Formats) -> None:
     # What sends a state of liquid neurons sends a bounded one.
-    open_ended = [p for p in network.populations if p.graded and not p.kind.sends_state]
+    open_ended = [p for p in network.populations if p.graded and not (p.kind.sends_state or p.kind.relays)]
     graded = {p.name for p in open_ended if p.fixed_scale is None}
     if senders := graded & {e.source for e in network.projections}:
         raise PrecisionLost(
@@ -174,7 +186,7 @@ def membrane_senders(network: Network, bounds: Mapping[str, Peak], chip: Chip) -
     sources = {e.source for e in network.projections}
     unit, found = chip.formats.threshold_unit, {}
     for p in network.populations:
-        if not p.spiking and p.name in sources and not p.kind.sends_state:
+        if not p.spiking and p.name in sources and not (p.kind.sends_state or p.kind.relays):
             scale = 2.0 ** floor(log2(min(largest_scales(p, bounds[p.name], chip), default=1.0)))
             top = scale * unit * bounds[p.name].v
             # A membrane that stayed 0 on the data may still be sent: then every value has to fit a message.
@@ -192,11 +204,13 @@ def choose_scale(
     formats: Mapping[str, TableFormat],
     graded: Set[str],
     seen: bool = True,
+    message: float | None = None,
 ) -> float:
     """Return the scale S: threshold units of the chip per unit of the float membrane.
 
     `formats` by projection; `graded`: sources whose messages are numbers; `seen`: whether `bound` was
-    observed on data, not the worst case.
+    observed on data, not the worst case; `message`: what a relay's message weighs, of which S is then a power
+    of two, so that a shift expresses it.
     """
     bounds = largest_scales(p, bound, chip)
     spans = [
@@ -217,6 +231,8 @@ def choose_scale(
             f"threshold that the threshold would round to 0 (largest scale {limit:g}); give {way}",
             tensor=p.name,
         )
+    if message is not None:
+        return 2.0 ** floor(log2(limit * message)) / message
     sampled = [(edge, *_sample(weight)) for edge, weight in incoming]
 
     def loss(scale: float) -> float:

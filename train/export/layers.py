@@ -8,6 +8,7 @@ import nir
 import numpy as np
 import torch
 
+from snn_compile.compiler.frontends.nir_extensions import MaxPool
 from snn_compile.targets.errors import ExportError
 from snn_compile.train.export.nodes import convolution_node, linear_node, numbers
 from snn_compile.train.export.traced import LAYERS, GraphBuilder, Source
@@ -81,12 +82,8 @@ def _window(value: Value, weight: float) -> Any:
 def _maximum(builder: GraphBuilder, value: Value, t: int) -> list[Source]:
     (inner,) = value.args
     attrs = value.attrs
-    if not builder.binary(inner):
-        raise ExportError(
-            f"{value.path}: max pooling of {_described(inner)} has no NIR counterpart; pool the spikes "
-            "after the neurons instead, or use AvgPool2d",
-            node=value.path,
-        )
+    if not builder.binary(inner) or attrs.get("ceil_mode"):
+        return _add(builder, _winners(value), "maxpool", value, inner, t)
     plain = len(attrs["kernel"]) == 2 and attrs["dilation"] == (1, 1)
     node = (
         nir.SumPool2d(*(np.array(attrs[key]) for key in ("kernel", "stride", "padding")))
@@ -100,14 +97,14 @@ def _maximum(builder: GraphBuilder, value: Value, t: int) -> list[Source]:
     return [(name, 0)]
 
 
-def _described(value: Value) -> str:
-    if value.op in ("slice", "input"):
-        return "the input (whether it is spikes is not known)"
-    return (
-        "graded spikes"
-        if value.op == "out"
-        else f"the result of {value.path or value.op}, which is no spikes"
-    )
+def _winners(value: Value) -> MaxPool:
+    """Return the node that pools numbers."""
+    shape, attrs = value.args[0].shape[1:], value.attrs
+    settings = {
+        f"{key}_size" if key == "kernel" else key: np.array(attrs[key])
+        for key in ("kernel", "stride", "padding", "dilation")
+    }
+    return MaxPool(np.array(shape), **settings, ceil_mode=np.array([int(attrs.get("ceil_mode", False))]))
 
 
 def _flatten(builder: GraphBuilder, value: Value, t: int) -> list[Source]:

@@ -4,7 +4,8 @@ linear           Linear, or Affine with a bias         avgpool    AvgPool2d; of 
 conv             Conv1d, Conv2d                        reshape    Flatten
 batchnorm        folded into the layer before it,      scale      Scale
                  else an Affine or 1x1 convolution     concat     a Linear per part, that puts it in its place
-maxpool          SumPool2d and Threshold at 0.5: of binary spikes the maximum is whether there is any
+maxpool          of binary spikes SumPool2d and Threshold at 0.5, as the maximum is whether there is any;
+                 of other numbers the extension node MaxPool
 add              edges into the same node              a neuron's recurrent layer: a node of its own, delay 1
 """
 

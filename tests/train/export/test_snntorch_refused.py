@@ -176,15 +176,6 @@ LOOPED = {
     "looks ahead": (ahead, "input: what it gives at step 7 is used at step 6"),
 }
 IMAGES = {
-    "max pool of currents": (
-        nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), leaky()),
-        "1: max pooling of the result",
-    ),
-    "max pool of the input": (nn.Sequential(nn.MaxPool2d(2), leaky()), "0: max pooling of the input"),
-    "max pool of graded spikes": (
-        nn.Sequential(leaky(graded_spikes_factor=0.5), nn.MaxPool2d(2), leaky()),
-        "1: max pooling of graded spikes",
-    ),
     "ceil mode": (nn.Sequential(leaky(), nn.AvgPool2d(3, ceil_mode=True), leaky()), "ceil_mode"),
     "uneven adaptive pool": (
         nn.Sequential(leaky(), nn.AdaptiveAvgPool2d(3), leaky()),
