@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any, ClassVar
 
 import nir
@@ -110,6 +111,52 @@ class MaxPool(ExtensionNode):
                 count += 1
             found.append(count)
         return np.array(found)
+
+
+@dataclass(eq=False)
+class SparseLinear(ExtensionNode):
+    """An affine map y = W x + b of flattened signals, W by its entries that are not zero.
+
+    `rows`, `columns` and `values`: (entries,), W[rows, columns] = values, of which equal places add up;
+    `bias`: one per output; `input_shape` and `output_shape`: the shapes of x and y.
+    """
+
+    rows: Any
+    columns: Any
+    values: Any
+    bias: Any
+    input_shape: Any
+    output_shape: Any
+
+    @classmethod
+    def per_neuron(cls) -> tuple[str, ...]:
+        """Return no name: no parameter is a neuron's."""
+        return ()
+
+    @classmethod
+    def mismatch(cls, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """Return what is wrong with the shapes of the parameters, "" if nothing is."""
+        entries = {shapes[key] for key in ("rows", "columns", "values")}
+        if len(entries) > 1 or any(len(shape) != 1 for shape in shapes.values()):
+            return f"parameters of shapes {dict(shapes)}; rows, columns and values have one length"
+        return ""
+
+    def __post_init__(self) -> None:
+        if text := self.mismatch({key: np.shape(getattr(self, key)) for key in self.entries()}):
+            raise ValueError(text)
+        sizes = [
+            [int(n) for n in np.asarray(self.input_shape)],
+            [int(n) for n in np.asarray(self.output_shape)],
+        ]
+        columns, rows = (prod(size) for size in sizes)
+        if min([*sizes[0], *sizes[1], 1]) < 1 or len(np.asarray(self.bias)) != rows:
+            raise ValueError(f"a bias of {len(np.asarray(self.bias))} values from {sizes[0]} to {sizes[1]}")
+        for key, most in (("rows", rows), ("columns", columns)):
+            index = np.asarray(getattr(self, key))
+            if (index != np.rint(index)).any() or index.min(initial=0) < 0 or index.max(initial=0) >= most:
+                raise ValueError(f"{key} span {index.min()}..{index.max()}; 0..{most - 1} is possible")
+        self.input_type = {"input": np.asarray(self.input_shape)}
+        self.output_type = {"output": np.asarray(self.output_shape)}
 
 
 @dataclass(eq=False)

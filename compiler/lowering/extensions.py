@@ -12,12 +12,13 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from snn_compile.compiler.contract.contract import Contract
-from snn_compile.compiler.frontends.nir_extensions import ALIF, BRF, LSN, RF_IZ, LSNConv2d
-from snn_compile.compiler.linear_maps import convolution_map
+from snn_compile.compiler.frontends.nir_extensions import ALIF, BRF, LSN, RF_IZ, LSNConv2d, SparseLinear
+from snn_compile.compiler.linear_maps import LinearMap, convolution_map
 from snn_compile.compiler.lowering.liquid import Gate, Gates, dense_gate
-from snn_compile.compiler.lowering.nodes import Neuron, finite, lower_node, share
+from snn_compile.compiler.lowering.nodes import Linear, Neuron, finite, lower_node, share
 from snn_compile.compiler.network import Float, Population
 from snn_compile.targets.errors import CompileError
 
@@ -45,6 +46,21 @@ def _check_step(delta: Float, name: str, contract: Contract) -> None:
             f"{contract.dt:g}; state dt={delta[0]:g}",
             node=name,
         )
+
+
+@lower_node.register
+def _(node: SparseLinear, name: str, contract: Contract) -> Linear:
+    before, after = (tuple(int(n) for n in shape) for shape in (node.input_shape, node.output_shape))
+    values, bias = finite(node.values, "values", name), finite(node.bias, "bias", name)
+    index = (np.asarray(node.rows, np.int64), np.asarray(node.columns, np.int64))
+    weight = csr_array((values, index), shape=(prod(after), prod(before)))
+
+    def map_of(shape: tuple[int, ...]) -> LinearMap:
+        if prod(shape) != prod(before):
+            raise CompileError(f"node {name!r} takes {before} and receives {shape}", node=name)
+        return LinearMap(after, weight, bias if bias.any() else None)
+
+    return map_of
 
 
 @lower_node.register

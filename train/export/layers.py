@@ -10,6 +10,7 @@ import torch
 
 from snn_compile.compiler.frontends.nir_extensions import MaxPool
 from snn_compile.targets.errors import ExportError
+from snn_compile.train.export.maps import affine_node, mapped_node
 from snn_compile.train.export.nodes import convolution_node, linear_node, numbers
 from snn_compile.train.export.traced import LAYERS, GraphBuilder, Source
 from snn_compile.train.tracing.values import Value
@@ -117,10 +118,9 @@ def _flatten(builder: GraphBuilder, value: Value, t: int) -> list[Source]:
         if (*before[:i], int(np.prod(before[i : i + joined])), *before[i + joined :]) == after
     ]
     if joined < 2 or not starts:
-        raise ExportError(
-            f"{value.path}: reshapes {before} to {after}; NIR only joins axes; give the data in that shape",
-            node=value.path,
-        )
+        index = np.arange(int(np.prod(before)))
+        node = affine_node(index, index, np.ones(index.size), np.zeros(index.size), before, after)
+        return _add(builder, node, "reshape", value, inner, t)
     node = nir.Flatten({"input": np.array(before)}, start_dim=starts[0], end_dim=starts[0] + joined - 1)
     return _add(builder, node, "flatten", value, inner, t)
 
@@ -136,14 +136,31 @@ def _scale(builder: GraphBuilder, value: Value, t: int) -> list[Source]:
 
 
 def _concatenation(builder: GraphBuilder, value: Value, t: int) -> list[Source]:
-    result, begin = [], 0
+    """Put each part in its place along its axis; constants among them are a bias of the first part."""
+    shape, after = value.shape[1:], value.shape[1:]
+    places = torch.arange(int(np.prod(shape))).reshape(shape)
+    bias, begin, parts, axis = np.zeros(places.numel()), 0, [], value.attrs["axis"]
     for part in value.args:
-        size = part.shape[1]
-        place = torch.zeros(value.shape[1], size)
-        place[begin : begin + size] = torch.eye(size)
-        result += _add(builder, linear_node(place, None, value.path), "concat", value, part, t)
-        begin += size
+        own = places.narrow(axis - 1, begin, part.shape[axis]).reshape(-1).numpy()
+        begin += part.shape[axis]
+        if part.op == "const":
+            constant = part.attrs["tensor"].double().expand(1, *part.shape[1:])
+            bias[own] = numbers(constant.reshape(-1), value.path, "constant")
+        else:
+            parts.append((part, own))
+    result = []
+    for part, own in parts:
+        columns = np.arange(own.size)
+        node = affine_node(own, columns, np.ones(own.size), bias, part.shape[1:], after)
+        result += _add(builder, node, "concat", value, part, t)
+        bias = np.zeros(bias.size)
     return result
+
+
+def _map(builder: GraphBuilder, value: Value, t: int) -> list[Source]:
+    (inner,) = value.args
+    node = mapped_node(value, tuple(inner.shape[1:]))
+    return _add(builder, node, str(value.attrs["function"]), value, inner, t)
 
 
 LAYERS |= {
@@ -155,4 +172,5 @@ LAYERS |= {
     "reshape": _flatten,
     "scale": _scale,
     "concat": _concatenation,
+    "map": _map,
 }

@@ -212,10 +212,14 @@ class GraphBuilder:
                 bias = total[0] if bias is None else total[0] + bias.double()
                 attrs = {**term.attrs, "bias": bias}
                 return [*terms[:i], Value("linear", term.args, term.shape, term.path, attrs), *terms[i + 1 :]]
-        raise ExportError(
-            f"{value.path}: adds a constant to what is not a Linear layer; give it as a bias there",
-            node=value.path,
-        )
+        offset = numbers(total[0], value.path, "constant")
+        if not bool((total == total[0]).all()):
+            raise ExportError(
+                f"{value.path}: adds another constant to each sample of a batch", node=value.path
+            )
+        attrs = {"bias": total[0], "function": "offset"}
+        rest = Value("add", tuple(terms), value.shape, value.path) if len(terms) > 1 else terms[0]
+        return [Value("map", (rest,), value.shape, value.path, attrs, lambda x: x + torch.as_tensor(offset))]
 
     def binary(self, value: Value) -> bool:
         """Whether a value is spikes of 0 and 1."""

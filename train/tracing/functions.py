@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from snn_compile.train.tracing import sequences as seq
+from snn_compile.train.tracing.maps import MAPS, linear_function
 from snn_compile.train.tracing.recorder import FunctionCall
 
 PLAIN = frozenset(
@@ -164,7 +165,7 @@ def _pool(
         with torch._C.DisableTorchFunction():
             given = tuple(call.func(torch.zeros(input.shape), *call.args[1:], **call.kwargs).shape)
         if given != shape and op != "maxpool":
-            raise call.refuse("ceil_mode=True adds windows that reach over the edge; use ceil_mode=False")
+            return linear_function(call, input, *call.args[1:], **call.kwargs)
         attrs["ceil_mode"] = given != shape
         shape = given
     return call.record(
@@ -186,9 +187,7 @@ def average_pool(dimensions: int) -> Callable[..., Tensor]:
         divisor_override: int | None = None,
     ) -> Tensor:
         if divisor_override is not None or (not count_include_pad and any(_many(padding, dimensions))):
-            raise call.refuse(
-                "averages with another divisor than the window; leave count_include_pad and divisor"
-            )
+            return linear_function(call, input, *call.args[1:], **call.kwargs)
         return _pool(call, "avgpool", dimensions, input, kernel_size, stride, padding, ceil_mode=ceil_mode)
 
     return pool
@@ -231,7 +230,7 @@ def adaptive_average(dimensions: int) -> Callable[..., Tensor]:
         sizes = _many(output_size, dimensions)
         sizes = tuple(n if s is None else s for n, s in zip(input.shape[2:], sizes, strict=True))
         if any(n % s for n, s in zip(input.shape[2:], sizes, strict=True)):
-            raise call.refuse(f"pools {tuple(input.shape[2:])} onto {sizes}, windows of unequal size")
+            return linear_function(call, input, output_size)
         kernel = tuple(n // s for n, s in zip(input.shape[2:], sizes, strict=True))
         return _pool(call, "avgpool", dimensions, input, kernel, kernel, 0)
 
@@ -278,6 +277,7 @@ def _many(value: Any, count: int) -> tuple[Any, ...]:
 
 
 HANDLERS: dict[str, Callable[..., Any]] = {
+    **MAPS,
     **dict.fromkeys(
         (
             "contiguous",
@@ -308,7 +308,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "max_pool2d": max_pool(2),
     "adaptive_avg_pool1d": adaptive_average(1),
     "adaptive_avg_pool2d": adaptive_average(2),
-    **dict.fromkeys(("flatten", "view", "reshape"), reshape),
+    **dict.fromkeys(("flatten", "unflatten", "view", "reshape"), reshape),
     **dict.fromkeys(("add", "add_", "__iadd__", "__radd__"), seq.add),
     **dict.fromkeys(("sub", "sub_", "__isub__", "subtract"), seq.subtract),
     **dict.fromkeys(("__rsub__", "rsub"), seq.subtract_from),

@@ -258,9 +258,7 @@ def concatenate(call: FunctionCall, tensors: Sequence[Tensor], dim: int = 0) -> 
         return call.tracer.stand_in(joined, tensors[0].dtype)
     if axis == 0 or any(v.op == "stack" for v in values):
         raise call.refuse("joins tensors along the batch or across sequences; join features only")
-    if len(values[0].shape) != 2:
-        raise call.refuse("joins feature maps; flatten them first, or add them")
-    return call.record("concat", list(tensors))
+    return call.record("concat", list(tensors), axis=axis)
 
 
 def unsqueeze(call: FunctionCall, input: Tensor, dim: int) -> Tensor:

@@ -165,7 +165,6 @@ REFUSED = {
     ),
     "late bias": (Net(late_bias), "lif2: the input at step 0.*a bias fed by"),
     "changing weights": (Net(other_layer_later), "lif2: the input at step 0.*other weights"),
-    "constant on spikes": (Net(lambda n, x: n.lif2(spikes(n, x) + 0.5)), "adds a constant"),
     "returns nothing": (Net(lambda n, x: [n.lif2(n.fc1(x)), None][1]), "returns nothing"),
 }
 LOOPED = {
@@ -176,21 +175,7 @@ LOOPED = {
     "looks ahead": (ahead, "input: what it gives at step 7 is used at step 6"),
 }
 IMAGES = {
-    "ceil mode": (nn.Sequential(leaky(), nn.AvgPool2d(3, ceil_mode=True), leaky()), "ceil_mode"),
-    "uneven adaptive pool": (
-        nn.Sequential(leaky(), nn.AdaptiveAvgPool2d(3), leaky()),
-        "windows of unequal size",
-    ),
-    "divisor": (nn.Sequential(leaky(), nn.AvgPool2d(2, divisor_override=3), leaky()), "another divisor"),
-    "circular padding": (
-        nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"), leaky()),
-        "0: Conv2d calls torch's pad",
-    ),
     "linear of a map": (nn.Sequential(nn.Linear(8, 3), leaky()), "put nn.Flatten before it"),
-    "unflatten": (
-        nn.Sequential(nn.Flatten(), nn.Unflatten(1, (4, 16)), leaky()),
-        "unflatten|only joins axes",
-    ),
     "batch statistics": (
         nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), leaky()),
         "statistics of the batch",
