@@ -74,8 +74,8 @@ class _Incoming:
 class CoreMemory:
     """Use of a core's resources by blocks of populations.
 
-    `dense`: there is a row for every source neuron, of every target on the core, weights of zero included, as
-    Intel's compiler writes dense layers; else rows hold the non-zero ones.
+    `dense`: tables that are not sparse have a row for every source neuron, of every target on the core,
+    weights of zero included, as Intel's compiler writes dense layers; else rows hold the non-zero ones.
     """
 
     def __init__(self, network: QuantizedNetwork, chip: Chip, dense: bool = False) -> None:
@@ -165,7 +165,7 @@ class CoreMemory:
 
     def _synapses(self, incoming: _Incoming, block: Block) -> npt.NDArray[np.int64]:
         """Return, by source neuron, the synapses into a block."""
-        if self.dense:
+        if self.dense and not incoming.table.sparse:
             return np.full(incoming.table.shape[1], block.size)
         nonzero = incoming.table.nonzero
         if len(block.shape) == 1:

@@ -110,6 +110,13 @@ def test_a_dense_row_is_in_whole_words(targets: int, words: int) -> None:
     assert (len(blocks), mean["synapse_words"]) == (1, 3 * words)
 
 
+def test_what_is_sparse_stays_sparse() -> None:
+    """A layer with one synapse per neuron takes a word per neuron, not a matrix."""
+    table = WeightTable(csr_array(2 * np.eye(3000, dtype=np.int16)))
+    blocks, mean = next(rows(chained([(3000,), (3000,)], [table])))
+    assert (len(blocks), mean["synapse_words"], mean["in_axons"]) == (1, 3000, 3000)
+
+
 def convolution(shape: tuple[int, int, int], channels: int, size: int, stride: int) -> Any:
     kernel = np.random.default_rng(0).integers(1, 128, (channels, shape[0], size, size)) * 2.0
     made = convolution_map(kernel, shape, (stride, stride), (0, 0), (1, 1), 1, None, "conv")
