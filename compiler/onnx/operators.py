@@ -15,6 +15,7 @@ from scipy.sparse import csr_array, eye_array, kron
 
 from snn_compile.compiler.network import Float
 from snn_compile.compiler.onnx.context import Value, Walk, batched, constant, expression, present, refuse
+from snn_compile.compiler.onnx.evaluated import evaluated
 from snn_compile.compiler.onnx.file import Node
 from snn_compile.compiler.onnx.quantized import dequantize, quantize
 from snn_compile.compiler.onnx.relu_network import ENTRIES_MAX, Affine, places
@@ -26,6 +27,7 @@ from snn_compile.compiler.onnx.spatial import (
     max_pool,
     reduce_mean,
     reduce_sum,
+    transposed_convolution,
 )
 
 
@@ -255,7 +257,7 @@ def pad(walk: Walk, node: Node, args: Sequence[Value | None]) -> Value:
     """Pad with a constant."""
     x = expression(node, args[0])
     if node.attributes.get("mode", "constant") != "constant":
-        raise refuse(node, f"in mode {node.attributes['mode']!r}; a constant is converted")
+        return evaluated(walk, node, args)
     if len(args) > 3 and args[3] is not None:
         raise refuse(node, "with named axes is not converted")
     given = (
@@ -295,6 +297,8 @@ OPERATORS: dict[str, Rule] = {
     "Clip": clip,
     "Concat": concatenate,
     "Conv": convolution,
+    "ConvTranspose": transposed_convolution,
+    "DepthToSpace": evaluated,
     "DequantizeLinear": dequantize,
     "Div": divide,
     "Dropout": identity,
@@ -310,10 +314,12 @@ OPERATORS: dict[str, Rule] = {
     "Neg": negate,
     "Pad": pad,
     "QuantizeLinear": quantize,
+    "Resize": evaluated,
     "ReduceMean": reduce_mean,
     "ReduceSum": reduce_sum,
     "Relu": relu,
     "Softmax": softmax,
+    "SpaceToDepth": evaluated,
     "Sub": subtract,
     "Sum": total,
     "Transpose": transpose,

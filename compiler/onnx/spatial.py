@@ -37,6 +37,34 @@ def convolution(walk: Walk, node: Node, args: Sequence[Value | None]) -> Value:
     return y if convolution.bias is None else y.shifted(convolution.bias.reshape(y.shape))
 
 
+def transposed_convolution(walk: Walk, node: Node, args: Sequence[Value | None]) -> Value:
+    """ConvTranspose over one or two spatial axes: the adjoint of a convolution, cut by its padding."""
+    x, kernel = expression(node, args[0]), constant(node, args[1], "kernel")
+    axes, given = kernel.ndim - 2, node.attributes
+    if kernel.ndim != len(x.shape) or axes not in (1, 2):
+        raise refuse(
+            node,
+            f"with a kernel {list(kernel.shape)} on {list(x.shape)}; one or two spatial axes are converted",
+        )
+    if given.get("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in given:
+        raise refuse(node, "with auto_pad or output_shape is not converted; state pads and output_padding")
+    stride, dilation = ([int(n) for n in given.get(key, [1] * axes)] for key in ("strides", "dilations"))
+    more = [int(n) for n in given.get("output_padding", [0] * axes)]
+    pads, groups = [int(n) for n in given.get("pads", [0] * (2 * axes))], int(given.get("group", 1))
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel.shape[2:], strict=True)]
+    whole = [(n - 1) * s + r + m for n, s, r, m in zip(x.shape[2:], stride, reach, more, strict=True)]
+    cut = [slice(pads[a], size - pads[a + axes]) for a, size in enumerate(whole)]
+    channels = kernel.shape[1] * groups
+    image = (channels, *whole) if axes == 2 else (channels, 1, *whole)
+    plain = kernel if axes == 2 else kernel[:, :, None]
+    forward = convolution_map(plain, image, _two(stride), (0, 0), _two(dilation), groups, None, node.name)
+    made = x.mapped(csr_array(csr_array(forward.weight).T), batched(node, (1, channels, *whole)), node.name)
+    y = made.taken(places(made.shape)[(slice(None), slice(None), *cut)], node.name)
+    if len(args) < 3 or args[2] is None:
+        return y
+    return y.shifted(constant(node, args[2], "bias").reshape(1, -1, *[1] * axes))
+
+
 def _two(values: Sequence[int]) -> tuple[int, int]:
     return (int(values[0]), int(values[1])) if len(values) == 2 else (1, int(values[0]))
 

@@ -167,7 +167,8 @@ CASES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "groups that do not fit": (one("Conv", "x w", constants=KERNEL, group=3), "group"),
     "a kernel larger than its image": (one("Conv", "x w", constants={"w": np.ones((2, 2, 9, 9), np.float32)}), "Conv_y|infer"),
     "three spatial axes": (one("Conv", "x w", (None, 1, 3, 3, 3), {"w": np.ones((1, 1, 2, 2, 2), np.float32)}), "one or two spatial axes"),
-    "a reflected border": (one("Pad", "x p", constants={"p": np.array([0, 0, 1, 1, 0, 0, 1, 1])}, mode="reflect"), "reflect"),
+    "a transposed kernel of another rank": (one("ConvTranspose", "x w", constants={"w": np.ones((3, 2, 2))}), "with a kernel|infer"),
+    "a transposed convolution of a stated shape": (one("ConvTranspose", "x w", constants={"w": np.ones((3, 2, 2, 2))}, output_shape=[9, 9]), "output_shape"),
     "dropout in training": (one("Dropout", "x r t", constants={"r": np.float32(0.5), "t": np.array(True)}), "training mode"),
     "activations as integers": (one("Cast", to=7), "integers|infer"),
 }  # fmt: skip
