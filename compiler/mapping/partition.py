@@ -130,9 +130,21 @@ def _refuse_too_large(blocks: list[Block], memory: CoreMemory, most: Mapping[str
         if lines:
             raise DoesNotFit(
                 f"{'one neuron' if block.size == 1 else f'{block.size} neurons'} of {block.population!r} "
-                f"exceed{'s' if block.size == 1 else ''} a core of {chip.title}: {'; '.join(lines)}",
+                f"exceed{'s' if block.size == 1 else ''} a core of {chip.title}: {'; '.join(lines)}"
+                + _sources(block, memory),
                 violations=lines,
             )
+
+
+def _sources(block: Block, memory: CoreMemory) -> str:
+    """Return what to do about many source neurons, "" where they are few."""
+    count = sum(map(len, memory.sources(block).values()))
+    if count < 1000:
+        return ""
+    return (
+        f"; it has {count:,} source neurons: give it fewer, or a layer between them (an average pool is "
+        "folded into the layer behind it, which then has every neuron of the pool's windows as a source)"
+    )
 
 
 FILLING = ("synapse_words", "words", "neurons")
