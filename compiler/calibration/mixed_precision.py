@@ -25,6 +25,7 @@ from snn_compile.compiler.calibration.fidelity import unplaced
 from snn_compile.compiler.lowering.retime import RetimedNetwork
 from snn_compile.compiler.network import Float, Weight, weight_values, with_values
 from snn_compile.compiler.quantization.quantize import Plan
+from snn_compile.compiler.quantization.relays import exact_formats
 from snn_compile.compiler.quantization.scales import observe, rows
 from snn_compile.compiler.quantization.weight_tables import SplitWeights, TableFormat, split_weights
 from snn_compile.targets.chips.chip import Chip
@@ -173,9 +174,11 @@ class _Searcher:
         self.max_drop, self.max_cores = max_drop, max_cores
         self.points: list[Point] = []
         network, delays = evaluator.retimed.network, evaluator.retimed.delay_steps
+        exact = exact_formats(network)
         self.ladders = {
             e.name: _ladder(e.weight, start.of(e.name), evaluator.chip, bool(delays[e.name]))
             for e in network.originals
+            if e.name not in exact
         }
 
     def levels(self, plan: Plan) -> dict[str, int]:

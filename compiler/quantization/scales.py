@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import issparse
 
+from snn_compile.compiler.lowering.max_pool import pool_of
 from snn_compile.compiler.network import (
     Float,
     Network,
@@ -143,11 +144,18 @@ def _worst_case(network: Network, formats: Formats) -> dict[str, Peak]:
 
 
 def _largest_relayed(network: Network) -> dict[str, float]:
-    """Return the largest number that each relay sends when every source may send 1 at every step."""
+    """Return the largest number that each relay sends when every source may send 1 at every step.
+
+    A winner of a tournament is one of the sums that it compares, and a level holds differences of two.
+    """
     found: dict[str, float] = {}
     for p in network.relays:
+        incoming = network.incoming(p.name)
+        if (pool := pool_of(p.name, incoming)) in found:
+            found[p.name] = found[pool] * (1 if p.name == pool.removesuffix(".in") else 2)
+            continue
         drive = np.zeros(p.size) + np.abs(p.parameters["input_bias"])
-        for edge in network.incoming(p.name):
+        for edge in incoming:
             drive = drive + abs(edge.weight).sum(axis=1) * found.get(edge.source, 1.0)
         found[p.name] = float(drive.max())
     return found

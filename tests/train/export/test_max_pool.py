@@ -16,8 +16,13 @@ from torch import nn
 from snn_compile.compiler import Options, compile_graph, lower
 from snn_compile.compiler.frontends.nir_extensions import MaxPool
 from snn_compile.compiler.frontends.read import read_graph
+from snn_compile.compiler.pipeline import compile_stages
+from snn_compile.compiler.quantization.relays import exact_formats
+from snn_compile.compiler.quantization.scales import observe
 from snn_compile.runtime import reference
+from snn_compile.runtime.evaluation.mixed_precision import search_precision
 from snn_compile.targets import execute
+from snn_compile.targets.chips.chip import load_chip
 from snn_compile.targets.errors import CompileError, PrecisionLost
 from snn_compile.train import to_nir
 
@@ -117,6 +122,35 @@ def test_sums_that_a_message_does_not_hold_are_refused_with_their_bound() -> Non
     with pytest.raises(PrecisionLost, match=r"relays sums of up to [\d,]+, and a message holds 8,388,607"):
         compile_graph(graph, calibration=data)
     assert compile_graph(graph, calibration=data, options=Options(weight_bits=4, input_bits=5)).cores
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_without_data_a_pool_costs_its_neurons_no_precision(seed: int) -> None:
+    """A maximum is bounded by the sums that it is taken of, however many levels its tournament has."""
+    rng = np.random.default_rng(seed)
+    kernel, weight = int(rng.integers(2, 6)), rng.normal(size=(2, 1, 3, 3))
+
+    def bound(window: int) -> float:
+        network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(window), snn.Leaky(0.8, init_hidden=True))
+        with torch.no_grad():
+            network[0].weight.copy_(torch.tensor(weight))
+            network[0].bias.copy_(torch.tensor([0.3, -0.2]))
+        lowered = lower(to_nir(network, torch.zeros(1, 1, 12, 12)))
+        spiking = next(p.name for p in lowered.populations if p.spiking)
+        return observe(lowered, None, load_chip("loihi2")).bounds[spiking].v
+
+    assert bound(kernel) == pytest.approx(bound(1))
+
+
+def test_a_search_leaves_the_tables_between_relays_alone() -> None:
+    network, shape, _ = drawn(1)
+    data = data_for(1, shape)
+    graph = to_nir(network, torch.zeros(1, *shape))
+    found = search_precision(graph, "loihi2", Options(), data, max_cores=4)
+    retimed = compile_stages(graph, "loihi2", Options(), stop_after="retime").retimed
+    assert retimed is not None
+    exact = exact_formats(retimed.network)
+    assert exact and all(not exact.keys() & point.plan.formats.keys() for point in found.points)
 
 
 MALFORMED = {
