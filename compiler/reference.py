@@ -16,7 +16,7 @@ from snn_compile.compiler.neurons.base import Group, Peak
 from snn_compile.targets.devices.events import SpikeEvents
 from snn_compile.targets.devices.record import RunRecord, read_out
 from snn_compile.targets.errors import WrongInput
-from snn_compile.targets.program.program import same_values
+from snn_compile.targets.program.program import misfit
 
 HOST_PRECISION = 2.0**-21
 """Relative error that a whole product of an input may have: what float32 loses in two roundings."""
@@ -52,11 +52,8 @@ def as_inputs(network: Network, inputs: npt.ArrayLike | Mapping[str, npt.ArrayLi
         if port.name not in inputs:
             raise WrongInput(f"no data for input {port.name!r}; given are {sorted(inputs)}")
         data = np.asarray(inputs[port.name], np.float64)
-        if data.ndim < 2 or not same_values(data.shape[2:], port.shape):
-            raise WrongInput(
-                f"input {port.name!r}: data of shape {data.shape}; the network takes "
-                f"(batch, steps, {', '.join(map(str, port.shape))})"
-            )
+        if why := misfit(data.shape, port.shape, "network"):
+            raise WrongInput(f"input {port.name!r}: {why}")
         if 0 in data.shape or not np.isfinite(data).all():
             raise WrongInput(f"input {port.name!r}: data of shape {data.shape} is empty or not finite")
         flat[port.name] = data.reshape(*data.shape[:2], -1)

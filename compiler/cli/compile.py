@@ -112,7 +112,10 @@ def _read_request(arguments: argparse.Namespace) -> CompileRequest:
         checked, division = converted.checked, converted.division
         provenance |= converted.provenance()
     else:
-        load = partial(model_data, spec=model.data)
+        shown_for = model.presentation(stated)
+        load = partial(model_data, spec=model.data, shown=shown_for)
+        if shown_for is not None:
+            provenance["steps"] = str(shown_for.steps)
         shown, checked, division = calibration_and_check(arguments, model.data, load)
         calibration = None if shown is None else shown.inputs
         checked = None if arguments.stop_after else checked

@@ -97,7 +97,8 @@ def _inspect(arguments: argparse.Namespace) -> int:
             model = load_model(arguments.model, source, input_shape=shape, stated=stated)
             result = inspection_json(model.graph, model.name, stated, arguments.strict)
             if arguments.data and not result.get("open"):
-                data = (model_data(arguments.data, "test", model.data),)
+                shown = model.presentation(stated)
+                data = (model_data(arguments.data, "test", model.data, shown),)
                 result["sensitivity"] = sensitivity_json(model.graph, data, stated, arguments.max_mismatch)
     print(
         json.dumps(result) if arguments.json else inspection_text(result), end="\n" if arguments.json else ""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from snn_compile.compiler.cli.protocols import Dataset, Division
 from snn_compile.targets.errors import CompileError
@@ -24,6 +24,23 @@ class LoadedModel:
     graph: Any
     name: str
     data: dict[str, Any] | None = None
+
+    def presentation(self, stated: Mapping[str, Any] | None = None) -> Presentation | None:
+        """Return how samples of one frame are presented; None where samples have steps of their own."""
+        from snn_compile.compiler.contract.resolve import presented_steps
+
+        steps = presented_steps(self.graph, stated)
+        if steps is None:
+            return None
+        shapes = [n.input_type["input"] for n in self.graph.nodes.values() if type(n).__name__ == "Input"]
+        return Presentation(tuple(int(n) for n in shapes[0]), steps)
+
+
+class Presentation(NamedTuple):
+    """The shape of one frame and the number of steps that it is presented for."""
+
+    shape: tuple[int, ...]
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -41,11 +58,10 @@ class TorchSource:
     data: tuple[tuple[str, str], ...] = ()
 
     def data_shape(self) -> tuple[int, ...] | None:
-        """Return (steps, *shape) of the first data set; None without one."""
-        for name, split in self.data:
-            found = model_data(name, split, None)
-            return None if found is None else tuple(found.inputs.shape[1:])
-        return None
+        """Return the shape of a sample of the first data set, as it is stored; None without one."""
+        from snn_compile.runtime.data.registry import sample_shape
+
+        return next((sample_shape(name, split) for name, split in self.data), None)
 
 
 def torch_source(arguments: argparse.Namespace, **data: str | None) -> TorchSource | None:
@@ -105,18 +121,23 @@ def _read_checkpoint(file: Path) -> LoadedModel:
     return LoadedModel(checkpoint.checked_graph(str(file)), file.name, dict(data) if data else None)
 
 
-def model_data(name: str | None, split: str, spec: dict[str, Any] | None) -> Dataset | None:
+def model_data(
+    name: str | None, split: str, spec: dict[str, Any] | None, shown: Presentation | None = None
+) -> Dataset | None:
     """Return the data set `name`, or the model's own if None.
 
-    Options come from the model's `spec` when that names the same set.
+    Options come from the model's `spec` when that names the same set; `shown` makes steps of single frames.
     """
-    from snn_compile.runtime.data.registry import load_data, same_set
+    from snn_compile.runtime.data.registry import load_data, load_still, same_set
 
     if name is None and spec is None:
         return None
     own = spec is not None and (name is None or same_set(name, spec["name"]))
     options = dict(spec["options"]) if own and spec is not None else {}
-    return load_data(name if name is not None else spec["name"] if spec else "", split, **options)
+    found = name if name is not None else spec["name"] if spec else ""
+    if shown is None:
+        return load_data(found, split, **options)
+    return load_still(found, split, shown.shape, **{**options, "steps": shown.steps})
 
 
 def calibration_and_check(

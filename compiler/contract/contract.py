@@ -84,6 +84,7 @@ class Contract:
     gives the units of nodes that were trained as a chip's integers:
     of a neuron node `scale` (threshold units of the chip per unit of the node) and `weight_bits` of its
     incoming weights, of an input node `scale` (messages), `message_bits` (0: spikes) and `signed`.
+    `presented_steps`: a sample is one frame that the input shows for so many steps; None: samples have steps.
     """
 
     dt: float
@@ -104,6 +105,7 @@ class Contract:
     nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     integers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     v_reset: float | None = field(default=None, metadata={"later": True})
+    presented_steps: int | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.dt) and self.dt > 0):
@@ -117,6 +119,13 @@ class Contract:
             _check_choice(item, getattr(self, item))
         for item in ("v_min", "v_init", "v_reset"):
             _check_level(item, getattr(self, item))
+        shown = self.presented_steps
+        if shown is not None and (type(shown) is not int or shown < 1):
+            raise CompileError(
+                f"contract: presented_steps is {shown!r}; it must be a number of steps, 1 or more, or none",
+                item="presented_steps",
+                value=shown,
+            )
         for edge, steps in self.delays.items():
             if not isinstance(steps, (int, float, np.number)) or steps < 0 or steps % 1 != 0:
                 raise CompileError(
@@ -152,8 +161,9 @@ class Contract:
         body["readouts"] = {name: read.plain() for name, read in self.readouts.items()}
         for item in ("nodes", "integers"):
             body[item] = {name: dict(items) for name, items in sorted(getattr(self, item).items())}
-        if self.v_reset is None:  # an item that came later stays out where it says nothing
-            del body["v_reset"]
+        for item in ("v_reset", "presented_steps"):  # items that came later stay out where they say nothing
+            if body[item] is None:
+                del body[item]
         head = {"schema": SCHEMA, "version": SCHEMA_VERSION, "parameters": parameters}
         return json.dumps({**head, **body}, sort_keys=True)
 

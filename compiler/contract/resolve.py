@@ -102,6 +102,16 @@ def resolution(graph: Any, stated: Mapping[str, Any] | None = None, strict: bool
     return Resolution(_contract(values), decided, assumed, found.warnings if found else ())
 
 
+def presented_steps(graph: Any, stated: Mapping[str, Any] | None = None) -> int | None:
+    """Return for how many steps a sample of one frame is presented; None where samples have steps.
+
+    `stated` holds the user's items as for `resolution`; raises CompileError on unreadable metadata.
+    """
+    item = "presented_steps"
+    values = {**_from_metadata(graph, {}, exporter=True), **(stated or {})}
+    return _contract({"dt": 1.0, item: values.get(item)}).presented_steps
+
+
 def _checked(graph: Any, stated: dict[str, Any], dropped: Mapping[str, Any]) -> dict[str, Any]:
     """Return the stated items with `none` for a clip read; raises CompileError on what cannot be stated."""
     for item, value in dropped.items():
@@ -255,6 +265,9 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
             raise CompileError(
                 f"contract: {item} is {typed[item]!r}; it must be a number", item=item, value=typed[item]
             ) from None
+    shown = typed.get("presented_steps")
+    if shown == "none" or isinstance(shown, float):
+        typed["presented_steps"] = None if shown == "none" else int(shown) if shown % 1 == 0 else shown
     return typed
 
 

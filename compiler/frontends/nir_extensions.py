@@ -104,11 +104,11 @@ class MaxPool(ExtensionNode):
             if min(n, k, s, d) < 1 or p < 0 or 2 * p > d * (k - 1) + 1:
                 raise ValueError(f"a window of {k}, stride {s}, padding {p} and dilation {d} on {n} values")
             room = n + 2 * p - d * (k - 1) - 1
-            if room < 0:
-                raise ValueError(f"a window of {k} and dilation {d} on {n} values with padding {p}")
             count = room // s + 1
             if int(np.asarray(self.ceil_mode).reshape(-1)[0]) and room % s and count * s < n + p:
                 count += 1
+            if count < 1:
+                raise ValueError(f"a window of {k} and dilation {d} on {n} values with padding {p}")
             found.append(count)
         return np.array(found)
 

@@ -26,7 +26,7 @@ IDX files, `cifar10` CIFAR-10 (Krizhevsky 2009) from one with its binary version
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -107,25 +107,47 @@ def has_calibration_split(name: str, **options: Any) -> bool:
     return not name.endswith(".npz") or bool(options.get("partition"))
 
 
+def sample_shape(name_or_path: str | Path, split: str) -> tuple[int, ...]:
+    """Return the shape of a sample as it is stored: (steps, *shape), or in an `.npz` that of a single frame.
+
+    Raises WrongInput as `load_data`.
+    """
+    one = {"steps": 1} if str(name_or_path).endswith(".npz") else {}
+    return tuple(load_data(name_or_path, split, **one).inputs.shape[1 + len(one) :])
+
+
 def load_still(
     name_or_path: str | Path, split: str, shape: tuple[int, ...], steps: int = 1, **options: Any
 ) -> Dataset:
     """Return static samples for a model of input `shape`, each presented for `steps` steps.
 
-    A registered set is loaded without its temporal coding; an `.npz` holds inputs (batch, *shape). Values
-    are reshaped to `shape`. Raises WrongInput if their number does not fit.
+    A registered set is loaded without its temporal coding; an `.npz` holds inputs (batch, *shape) or (batch,
+    steps, *shape). Frames are reshaped to `shape`. Raises WrongInput if neither fits.
     """
     name = str(name_or_path)
+    if "steps" not in option_names(name):
+        raise WrongInput(f"data {name}: has steps of its own; the model takes static ones of shape {shape}")
     data = load_data(name, split, **{**options, "steps": 1})
-    given = data.inputs.shape
-    if given[1] != 1 or prod(given[2:]) != prod(shape):
+    batch, first, *given = data.inputs.shape
+    if first == 1 and _holds(given, shape):
+        frames = data.inputs.reshape(batch, 1, *shape)
+    elif first == 1 and given[:1] == [steps] and _holds(given[1:], shape):
+        frames = data.inputs.reshape(batch, steps, *shape)
+    else:
+        shown = f" or {(steps, *shape)}, shown for {steps} steps" if steps > 1 else ""
         raise WrongInput(
-            f"data {name}: samples of shape {given[2:] if given[1] == 1 else given[1:]}; the model takes "
-            f"static ones of shape {shape}",
-            shape=given,
+            f"data {name}: samples of shape {tuple(given) if first == 1 else (first, *given)}; the model "
+            f"takes static ones of shape {shape}{shown}",
+            shape=data.inputs.shape,
         )
-    inputs = np.broadcast_to(data.inputs.reshape(-1, 1, *shape), (given[0], steps, *shape))
+    inputs = np.broadcast_to(frames, (batch, steps, *shape))
     return replace(data, inputs=inputs, options={**data.options, "steps": steps})
+
+
+def _holds(given: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether frames of one shape are those of another: as many values, and not the axes in another order."""
+    bare, wanted = ([n for n in axes if n != 1] for axes in (given, shape))
+    return prod(given) == prod(shape) and (bare == wanted or sorted(bare) != sorted(wanted))
 
 
 def data_names() -> dict[str, str]:

@@ -43,6 +43,19 @@ def same_values(given: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     return core[0] == core[1] or (prod(given) == prod(wanted) and min(map(len, core)) <= 1)
 
 
+def misfit(given: tuple[int, ...], wanted: tuple[int, ...], who: str) -> str:
+    """Return why data of shape `given` are not (batch, steps, *wanted) for `who`, "" if they are."""
+    if len(wanted) > 1 and given[1:] == wanted and given[2:] != wanted:
+        return (
+            f"data of shape {given} are one frame of {wanted} per sample, without steps; give (batch, steps, "
+            f"{', '.join(map(str, wanted))}), or compile with --convention presented_steps=N to have each "
+            "frame shown for N steps"
+        )
+    if len(given) < 2 or not same_values(given[2:], wanted):
+        return f"data of shape {given}; the {who} takes (batch, steps, {', '.join(map(str, wanted))})"
+    return ""
+
+
 @dataclass(frozen=True, eq=False)
 class Projection:
     """An edge between populations (or from an input port), split into tables that add up.
@@ -106,13 +119,8 @@ class InputPort:
         data = np.asarray(inputs)
         if data.dtype.kind not in "biuf":
             raise WrongInput(f"input {self.name!r}: values of type {data.dtype}; expected numbers")
-        if data.ndim < 2 or not same_values(data.shape[2:], self.shape):
-            raise WrongInput(
-                f"input {self.name!r}: data of shape {data.shape}; the program takes "
-                f"(batch, steps, {', '.join(map(str, self.shape))})",
-                shape=data.shape,
-                expected=self.shape,
-            )
+        if why := misfit(data.shape, self.shape, "program"):
+            raise WrongInput(f"input {self.name!r}: {why}", shape=data.shape, expected=self.shape)
         if 0 in data.shape:
             raise WrongInput(f"input {self.name!r}: data of shape {data.shape} holds nothing to run")
         if not np.isfinite(data).all():

@@ -8,7 +8,7 @@ input does change later output: without that last one, a forward of one step wou
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -36,15 +36,59 @@ def sample_for(
     (batch, *shape); None finds it by trial. Raises ExportError, naming the factory, where not exactly one
     interpretation passes.
     """
-    length = steps if steps is not None and steps >= 4 else STEPS
+    length = _length(steps)
     if exporter_of(module):
         return torch.zeros(1, length, *shape)
     if forward is None:
-        forward = _tried(module, name, shape, length)
+        faults = _tried(module, shape, length)
+        passed = _passed(faults)
+        if len(passed) != 1:
+            raise _undecided(name, shape, faults)
+        forward = passed[0]
     return torch.zeros(length, 1, *shape) if forward == "steps" else torch.zeros(1, *shape)
 
 
-def _tried(module: nn.Module, name: str, shape: tuple[int, ...], steps: int) -> str:
+def sample_of_data(
+    module: nn.Module, name: str, stored: tuple[int, ...], forward: str | None = None
+) -> Tensor:
+    """Return a sample input as `sample_for`, from the shape in which data hold a sample.
+
+    That is (steps, *shape), or the shape of a still image where forward makes its steps itself; the second is
+    tried where nothing passes with the first.
+    """
+    steps, shape = stored[0], stored[1:]
+    if exporter_of(module) or forward in ("steps", "step"):
+        return sample_for(module, name, shape or stored, steps, forward)
+    faults = _tried(module, shape, _length(steps)) if shape else {}
+    passed = [kind for kind in _passed(faults) if forward in (None, kind)]
+    if passed:
+        if len(passed) > 1:
+            raise _undecided(name, shape, faults)
+        return sample_for(module, name, shape, steps, passed[0])
+    still = _tried(module, stored, STEPS)
+    if forward == "image" or _passed(still) == ["image"]:
+        return torch.zeros(1, *(stored if "image" in _passed(still) or not shape else shape))
+    if "step" in _passed(still):
+        raise ExportError(
+            f"{name}: a sample of the data has shape {stored}, and forward makes a single step of that; give "
+            f"data of samples (steps, {', '.join(map(str, stored))}), or a forward that makes all steps",
+            factory=name,
+        )
+    if shape:
+        still = {**faults, f"image of shape {stored}": still["image"]}
+    raise _undecided(name, shape or stored, still)
+
+
+def _length(steps: int | None) -> int:
+    return steps if steps is not None and steps >= 4 else STEPS
+
+
+def _passed(faults: Mapping[str, str]) -> list[str]:
+    return [kind for kind, fault in faults.items() if not fault]
+
+
+def _tried(module: nn.Module, shape: tuple[int, ...], steps: int) -> dict[str, str]:
+    """Return by interpretation why forward does not pass it, "" where it does."""
     faults = {}
     trials: dict[str, Callable[..., str]] = {"steps": _as_steps, "step": _as_step, "image": _as_image}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -53,17 +97,20 @@ def _tried(module: nn.Module, name: str, shape: tuple[int, ...], steps: int) -> 
             try:
                 faults[kind] = trial(module, shape, steps)
             except Exception as error:  # whatever the user's forward raises on what it does not take
-                faults[kind] = " ".join(f"{type(error).__name__}: {error}".split())[:80]
-    passed = [kind for kind, fault in faults.items() if not fault]
-    if len(passed) == 1:
-        return passed[0]
-    if passed:
+                text = " ".join(f"{type(error).__name__}: {error}".split())
+                faults[kind] = text if len(text) <= 80 else f"{text[:80]}..."
+    return faults
+
+
+def _undecided(name: str, shape: tuple[int, ...], faults: Mapping[str, str]) -> ExportError:
+    if passed := _passed(faults):
         what = f"fits {' and '.join(passed)}"
     else:
         what = f"fits none of {'; '.join(f'{kind} ({fault})' for kind, fault in faults.items())}"
-    raise ExportError(
-        f"{name}: forward tried on samples of shape {shape} {what}; state it with --forward "
-        "steps|step|image, or let the factory return (module, sample_input)",
+    return ExportError(
+        f"{name}: forward tried on samples of shape {shape} {what}; state the shape of one step with "
+        "--input-shape A,B,C, what it takes with --forward steps|step|image, or let the factory return "
+        "(module, sample_input)",
         factory=name,
     )
 

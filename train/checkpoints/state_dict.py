@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from snn_compile.targets.errors import ExportError
 from snn_compile.train.checkpoints.checkpoint import Checkpoint, checkpoint_of
-from snn_compile.train.checkpoints.forward_trial import FORWARDS, sample_for
+from snn_compile.train.checkpoints.forward_trial import FORWARDS, sample_for, sample_of_data
 from snn_compile.train.checkpoints.saved_weights import match_weights
 from snn_compile.train.checkpoints.torch_file import read_plain
 from snn_compile.train.export.to_nir import half_precision
@@ -39,7 +39,7 @@ def load_foreign(
     `factory` is "package.module:factory" or "path/to/file.py:factory" (a function or class without arguments;
     the working directory is searched too) or the callable itself. It returns the module, or the module and a
     sample input for `to_nir`; a `sample_input` given here wins. Without either, `input_shape`, the shape of
-    one step of one sample, makes the sample, else what `data_shape` returns, (steps, *shape) or None;
+    one step of one sample, makes the sample, else what `data_shape` returns, (steps, *shape), *shape or None;
     `forward` ("steps", "step" or "image") states what forward takes, otherwise it is found by trial
     (`forward_trial.py`). The file is read without running code from it. Prefixes of wrappers are stripped,
     pruning masks applied and half precision converted (`saved_weights.py`), which one logged line reports.
@@ -55,10 +55,8 @@ def load_foreign(
         raise ExportError(
             f"{name}: the sample input already says what forward takes; leave out --forward", factory=name
         )
-    shape, steps = input_shape, None
-    if sample is None and shape is None and data_shape is not None and (found := data_shape()):
-        steps, shape = found[0], found[1:]
-    if sample is None and shape is None:
+    stored = None if sample is not None or input_shape is not None or data_shape is None else data_shape()
+    if sample is None and input_shape is None and stored is None:
         raise ExportError(
             f"{name}: what does its forward take? Name data (--check or --calibrate DATA) or --input-shape "
             "A,B,C, or let the factory return (module, sample_input), such as (net, torch.zeros(steps, "
@@ -66,8 +64,10 @@ def load_foreign(
             factory=name,
         )
     _fill(module, path, name)
-    if shape is not None and sample_input is None and (sample is None or input_shape is not None):
-        sample = sample_for(module, name, shape, steps, forward)
+    if stored is not None:
+        sample = sample_of_data(module, name, stored, forward)
+    elif input_shape is not None and sample_input is None:
+        sample = sample_for(module, name, input_shape, None, forward)
     return checkpoint_of(module, _float(sample), config={"model": name}, dt=dt)
 
 

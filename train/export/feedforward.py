@@ -177,8 +177,15 @@ def _(module: AvgPool2d, name: str, graph: _Graph) -> None:
     size, stride, padding = (
         np.broadcast_to(np.array(n), (2,)) for n in (module.kernel_size, module.stride, module.padding)
     )
+    room = graph.shape[1:] + 2 * padding - size
+    if min(*size, *stride) < 1 or min(*padding, *room) < 0 or (2 * padding > size).any():
+        raise ExportError(
+            f"{name}: a window of {size.tolist()}, stride {stride.tolist()} and padding {padding.tolist()} "
+            f"does not fit {graph.shape[1:]} values",
+            node=name,
+        )
     graph.add(name, nir.AvgPool2d(kernel_size=size.copy(), stride=stride.copy(), padding=padding.copy()))
-    places = ((graph.shape[1:] + 2 * padding - size) // stride + 1).tolist()
+    places = (room // stride + 1).tolist()
     graph.shape = (graph.shape[0], *places)
 
 

@@ -263,6 +263,7 @@ class GraphBuilder:
             delays=self.delays,
             readouts=self.readouts,
             nodes=others,
+            presented_steps=self.step.presented,
         )
 
 

@@ -27,12 +27,16 @@ class Returned:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One step of the network: inputs of populations and outputs as they stand at step `last`."""
+    """One step of the network: inputs of populations and outputs as they stand at step `last`.
+
+    `presented`: steps that forward makes of one frame, None where the input has steps of its own.
+    """
 
     populations: Sequence[Chain]
     returned: Sequence[Returned]
     last: int
     input_shape: tuple[int, ...]
+    presented: int | None = None
 
     def input_of(self, chain: Chain) -> Value:
         """Return the input of a population in the last step."""
@@ -58,7 +62,8 @@ def fold(trace: Trace) -> Step:
             _same(steps[-1], last, entry, t, "the output")
         returned.append(Returned(steps[-1], readout))
     used = _reachable(returned, last)
-    return Step([c for c in trace.chains if id(c) in used], returned, last, trace.input_shape)
+    shown = trace.steps if trace.still else None
+    return Step([c for c in trace.chains if id(c) in used], returned, last, trace.input_shape, shown)
 
 
 def _uneven(chain: Chain, trace: Trace) -> str:

@@ -155,19 +155,17 @@ def _pool(
     kernels, paddings = _many(kernel, dimensions), _many(padding, dimensions)
     strides = kernels if stride is None or stride == () else _many(stride, dimensions)
     dilations = _many(attrs.pop("dilation", 1), dimensions)
-    shape = tuple(
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(input.shape[2:], kernels, strides, paddings, dilations, strict=True)
-    )
-    shape = (*input.shape[:2], *shape)
-    ceil_mode = attrs.pop("ceil_mode", False)
-    if ceil_mode:
-        with torch._C.DisableTorchFunction():
-            given = tuple(call.func(torch.zeros(input.shape), *call.args[1:], **call.kwargs).shape)
-        if given != shape and op != "maxpool":
+    with torch._C.DisableTorchFunction():  # torch refuses windows that do not fit
+        one = torch.zeros(1, *input.shape[1:])
+        shape = (input.shape[0], *call.func(one, *call.args[1:], **call.kwargs).shape[1:])
+    if attrs.pop("ceil_mode", False):
+        plain = tuple(
+            (n + 2 * p - d * (k - 1) - 1) // s + 1
+            for n, k, s, p, d in zip(input.shape[2:], kernels, strides, paddings, dilations, strict=True)
+        )
+        attrs["ceil_mode"] = shape[2:] != plain
+        if attrs["ceil_mode"] and op != "maxpool":
             return linear_function(call, input, *call.args[1:], **call.kwargs)
-        attrs["ceil_mode"] = given != shape
-        shape = given
     return call.record(
         op, [input], shape, kernel=kernels, stride=strides, padding=paddings, dilation=dilations, **attrs
     )
@@ -229,6 +227,8 @@ def adaptive_average(dimensions: int) -> Callable[..., Tensor]:
     def pool(call: FunctionCall, input: Tensor, output_size: Any) -> Tensor:
         sizes = _many(output_size, dimensions)
         sizes = tuple(n if s is None else s for n, s in zip(input.shape[2:], sizes, strict=True))
+        if min(sizes) < 1:
+            raise call.refuse(f"pools to an output of {sizes}; every axis keeps 1 value at least")
         if any(n % s for n, s in zip(input.shape[2:], sizes, strict=True)):
             return linear_function(call, input, output_size)
         kernel = tuple(n // s for n, s in zip(input.shape[2:], sizes, strict=True))

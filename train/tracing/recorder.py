@@ -58,14 +58,14 @@ class Tracer(TorchFunctionMode):
         handler = self.handlers.get(name)
         if handler is None:
             raise ExportError(
-                f"{self.where()}: {self._within()}{name} has no NIR counterpart; {self._advice(name)}",
+                f"{self.where()}: {self._within(name)} no NIR counterpart; {self._advice(name)}",
                 node=self.where(),
                 type=name,
             )
         call = FunctionCall(self, func, args, kwargs)
         try:
             return handler(call, *args, **kwargs)
-        except (TypeError, RuntimeError) as error:
+        except (TypeError, RuntimeError, ValueError, ArithmeticError) as error:
             raise ExportError(
                 f"{self.where()}: {name} is called in a way that is not read ({' '.join(str(error).split())})"
             ) from error
@@ -75,10 +75,12 @@ class Tracer(TorchFunctionMode):
         path = self.paths[-1] if self.paths else ""
         return path or f"forward of {type(self.root).__name__}"
 
-    def _within(self) -> str:
-        """Name the class of the module whose forward is running, where it is not the network's own."""
+    def _within(self, name: str) -> str:
+        """Return who calls a function: the module whose forward is running, where it is not the network."""
         path = self.paths[-1] if self.paths else ""
-        return f"{type(self.root.get_submodule(path)).__name__} calls torch's " if path else "torch's "
+        if not path:
+            return f"torch's {name} has"
+        return f"{type(self.root.get_submodule(path)).__name__} calls torch's {name}, which has"
 
     def _advice(self, name: str) -> str:
         return next(

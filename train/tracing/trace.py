@@ -67,7 +67,7 @@ def trace(module: nn.Module, sample: Any, leaf: Leaf | None = None) -> Trace:
         raise ExportError("the input is indexed along two different axes; one of them must be time")
     axes = first.time_axes or set()
     shape = tuple(n for i, n in enumerate(x.shape) if i not in axes)[1:]
-    return Trace(first.chains, outputs, steps, shape, False)
+    return Trace(first.chains, outputs, steps, shape, False, still=not axes)
 
 
 def _run(

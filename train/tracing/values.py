@@ -53,7 +53,8 @@ class Trace:
     """Result of a trace: chains in the order of their first call, and the returned tensors.
 
     Each output is a Value; of a forward of one step a "stack" with axis 0, one entry per step. `steps` is
-    the length of the chains, `input_shape` one step of one sample, `one_step` whether forward is a step.
+    the length of the chains, `input_shape` one step of one sample, `one_step` whether forward is a step, and
+    `still` whether it makes all steps of one frame.
     """
 
     chains: Sequence[Chain]
@@ -61,6 +62,7 @@ class Trace:
     steps: int
     input_shape: tuple[int, ...]
     one_step: bool
+    still: bool = False
 
 
 def leaves(thing: Any) -> Iterator[Any]:

@@ -32,6 +32,7 @@ STEPS, BATCH = 6, 3
 def drawn(seed: int) -> tuple[nn.Module, tuple[int, ...], dict[str, Any]]:
     """Return a network that pools currents, the shape of its input, and the pool's settings."""
     rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
     axes = int(rng.choice([1, 2, 2]))
     size, channels = int(rng.integers(7, 10)), int(rng.integers(1, 4))
     kernel = int(rng.integers(2, 4))
@@ -45,7 +46,6 @@ def drawn(seed: int) -> tuple[nn.Module, tuple[int, ...], dict[str, Any]]:
         layers.append(pool(2, 1))
     layers.append(snn.Leaky(beta=0.8, threshold=0.5, init_hidden=True))
     network = nn.Sequential(*layers)
-    torch.manual_seed(seed)
     with torch.no_grad():
         layers[0].weight.copy_(torch.randn_like(layers[0].weight) * 0.4)
     return network, (channels, *[size] * axes), settings
