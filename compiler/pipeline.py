@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from math import ceil
 from typing import Any
 
 import numpy.typing as npt
@@ -40,7 +41,7 @@ from snn_compile.compiler.quantization.quantize import Plan, QuantizedNetwork
 from snn_compile.compiler.quantization.rounding import METHODS
 from snn_compile.compiler.quantization.weight_tables import TableFormat
 from snn_compile.compiler.reference import as_inputs
-from snn_compile.targets.chips.chip import Chip, load_chip
+from snn_compile.targets.chips.chip import CHIPS_MAX, Chip, load_chip
 from snn_compile.targets.errors import CompileError
 from snn_compile.targets.program.program import Core, Program
 
@@ -68,6 +69,8 @@ class Options:
     - `strict`: what the file of a known exporter does not hold is open, instead of taking its defaults.
     - `provenance`: text stored in the program (model file, data set).
     - `conversion`: how an ONNX model is converted to rates (None: the defaults).
+    - `chips`: how many of the chip there are; "auto" takes as many as the network needs, None those of the
+      target.
     - `mapper`: "best" lets layers share cores, "vendor" maps as Intel's compiler does.
     - `approximate`: refused for networks with liquid spiking neurons (`lsn`), which compile as they are; it
       once made adaptive neurons of them.
@@ -86,6 +89,7 @@ class Options:
     conversion: ConversionOptions | None = None
     approximate: bool = False
     mapper: str = "best"
+    chips: int | str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +146,8 @@ def compile_stages(
     if stop_after is not None and stop_after not in STAGES:
         raise CompileError(f"no stage {stop_after!r}; stages are {', '.join(STAGES)}")
     chip = load_chip(target)
+    if options.chips is not None:
+        chip = chip.times(CHIPS_MAX if options.chips == "auto" else int(options.chips))
     _check(options, chip)
     began = time.perf_counter()
     for name, result, done in _stages(graph, chip, options, calibration):
@@ -181,6 +187,8 @@ def _stages(
     yield "quantize", quantized, done
 
     split = partition(quantized, chip, options.mapper)
+    if options.chips == "auto":
+        chip = chip.times(max(ceil(len(split.cores) / chip.cores), 1))
     done = replace(done, partition=split)
     yield "partition", split, done
 
@@ -191,7 +199,7 @@ def _stages(
     routes = route(quantized, cores)
     parts = (quantized.populations, quantized.projections, quantized.inputs, quantized.outputs)
     origin = _provenance(network, options, data)
-    facts = (chip.formats, chip.profile)
+    facts = (chip.formats, chip.profile, chip.chips)
     program = Program(chip.name, chip.version, *parts, cores, routes, origin, retimed.period, *facts)
     yield "route", routes, replace(done, program=program)
 

@@ -71,11 +71,13 @@ def build(kind: type[T], values: Mapping[str, Any], where: str, error: type[SnnC
     for name in values:
         if name not in names:
             raise error(f"{where}: unknown key {name}{near(name, names)}", file=where, key=name)
-    made = {}
+    made: dict[str, Any] = {}
     for item, hint in _typed_fields(kind):
         if item.name not in values:
             if item.default is MISSING:
                 raise error(f"{where}: key {item.name} is missing", file=where, key=item.name)
+        elif values[item.name] is None and type(None) in get_args(hint):
+            made[item.name] = None
         elif (nested := _dataclass_of(hint)) is not None and values[item.name] is not None:
             made[item.name] = build(nested, values[item.name], where, error)
         else:

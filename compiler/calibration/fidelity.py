@@ -173,11 +173,14 @@ def _error(network: Network, outputs: Float, observed: Observation) -> float:
 
 def price(quantized: QuantizedNetwork, chip: Chip) -> tuple[int, int | None]:
     """Return the synapse memory in bits, and the cores; None where the network does not fit the chip."""
+    tables = [t for edge in quantized.projections for t in edge.tables]
+    bits = sum(t.synapses * t.bits for t in tables)
     try:
         split = partition(quantized, chip)
     except DoesNotFit:
-        tables = [t for edge in quantized.projections for t in edge.tables]
-        return sum(t.synapses * t.bits for t in tables), None
+        return bits, None
+    if not chip.mapped:
+        return bits, 0
     return sum(use["synapse_bits"] for use in split.use), len(split.cores)
 
 

@@ -208,7 +208,7 @@ class _Searcher:
         accuracy = self.measure(unplaced(tried.quantized, chip, retimed)) if self.measure else None
         price = tried.fidelity
         holds = self.max_drop is None or (accuracy is not None and accuracy.upper <= self.max_drop + 1e-9)
-        limit = min(chip.cores, self.max_cores or chip.cores)
+        limit = min(chip.all_cores, self.max_cores or chip.all_cores)
         fits = price.cores is not None and price.cores <= limit
         found = Point(tried.plan, price.synapse_bits, price.cores, price.changed, accuracy, holds, fits)
         self.points.append(found)

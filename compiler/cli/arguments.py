@@ -255,7 +255,22 @@ def _add_timing(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _chips(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of chips; give 1 or more, or auto")
+    return int(text)
+
+
 def _add_mapper(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--chips",
+        type=_chips,
+        metavar="N|auto",
+        help="chips of this kind that are connected; auto takes as many as the network needs (default: those "
+        "of the target)",
+    )
     parser.add_argument(
         "--mapper",
         choices=("best", "vendor"),

@@ -155,6 +155,7 @@ def _options(arguments: argparse.Namespace, request: CompileRequest) -> Options:
         relax_timing=arguments.relax_timing,
         approximate=arguments.approximate,
         mapper=arguments.mapper,
+        chips=arguments.chips,
         conventions=parse_conventions(arguments.convention),
         strict=arguments.strict,
         provenance=request.provenance,

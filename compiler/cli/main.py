@@ -58,24 +58,26 @@ def _run(arguments: list[str]) -> int:
 
 
 def _list_targets(as_json: bool) -> int:
-    from snn_compile.targets.chips.chip import chip_names, load_chip
+    from snn_compile.targets.chips.chip import boards, chip_names, load_chip
 
-    chips = [load_chip(name) for name in chip_names()]
+    chips = {name: load_chip(name) for name in (*chip_names(), *boards())}
     if as_json:
         rows = [
             {
-                "target": f"{c.name}-sim",
+                "target": f"{name}-sim",
                 "chip": c.name,
-                "title": c.title,
-                "cores": c.cores,
+                "title": c.heading,
+                "cores": c.all_cores if c.mapped else None,
+                "chips": c.chips,
                 "device": c.default_device,
             }
-            for c in chips
+            for name, c in chips.items()
         ]
         print(json.dumps({"schema": {"name": "snn-compile-targets", "version": 1}, "targets": rows}))
     else:
-        for chip in chips:
-            print(f"{chip.name}-sim   {chip.title}: {chip.cores} cores; runs on {chip.default_device}")
+        for name, chip in chips.items():
+            cores = f"{chip.all_cores:,} cores" if chip.mapped else "not mapped"
+            print(f"{name}-sim   {chip.heading}: {cores}; runs on {chip.default_device}")
     return 0
 
 

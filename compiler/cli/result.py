@@ -24,11 +24,15 @@ SCHEMA = {"name": "snn-compile", "version": 1}
 def resources_json(program: Program) -> dict[str, Any]:
     """Return each resource's use against its limit, over the chip and in the fullest core."""
     chip = program.target
-    found: dict[str, Any] = {"cores": {"used": len(program.cores), "limit": chip.cores}}
+    found: dict[str, Any] = {"cores": {"used": len(program.cores), "limit": chip.all_cores}}
+    if not program.cores:
+        return found
     for key, limit in core_limits(chip).items():
         # A program that was mapped under an older version of its chip counts other resources.
         values = [core.use.get(key, 0) for core in program.cores]
         found[key] = {"used": sum(values), "fullest_core": max(values), "core_limit": limit}
+    if chip.chips > 1:
+        found["chips"] = {"used": -(-len(program.cores) // chip.cores), "limit": chip.chips}
     found["synapse_bits"] = {"used": sum(core.use["synapse_bits"] for core in program.cores)}
     return found
 

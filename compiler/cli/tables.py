@@ -13,8 +13,11 @@ from snn_compile.compiler.cli.text_table import Row, table_text
 def compilation_text(result: dict[str, Any], report: Report | None) -> str:
     """Return the result of a compilation as text."""
     cores = result["resources"]["cores"]
+    chips = result["resources"].get("chips")
+    on = f", on {chips['used']} of {chips['limit']} chips" if chips else ""
+    fits = f"fits on {cores['used']} of {cores['limit']} cores{on}"
     lines = [
-        f"{result['model']} -> {result['target']}: fits on {cores['used']} of {cores['limit']} cores, "
+        f"{result['model']} -> {result['target']}: {fits if cores['used'] else 'not mapped'}, "
         f"pipeline latency {result['latency_steps']} steps, program {result['program']['digest'][:12]}"
     ]
     if result["period"] > 1:
@@ -27,10 +30,14 @@ def compilation_text(result: dict[str, Any], report: Report | None) -> str:
     text = (
         "\n".join(lines)
         + "\n"
-        + table_text(
-            "Resources (an estimate: the chip's memory layout is not public)",
-            ("", "total", "fullest core", "limit per core"),
-            rows,
+        + (
+            rows
+            and table_text(
+                "Resources (an estimate: the chip's memory layout is not public)",
+                ("", "total", "fullest core", "limit per core"),
+                rows,
+            )
+            or ""
         )
     )
     text += _errors_text(result) + precision_text(result["quantization"])

@@ -34,9 +34,11 @@ def partition(network: QuantizedNetwork, chip: Chip, mapper: str = "best") -> Pa
     `mapper`: "best" lets layers share cores; "vendor" maps as Intel's compiler does. Raises DoesNotFit with
     every violation where a single neuron exceeds a core or far too many cores are needed.
     """
+    if not chip.mapped:
+        return Partition((), (), core_limits(chip))
     memory, most = CoreMemory(network, chip, dense=mapper == "vendor"), core_limits(chip)
     cut = vendor_blocks if mapper == "vendor" else fewest_blocks
-    if (least := _least_cores(memory, most)) > OVERFLOW * chip.cores:
+    if (least := _least_cores(memory, most)) > OVERFLOW * chip.all_cores:
         raise _too_small(least, memory, most, chip)
     blocks: list[list[Block]] = []
     for population in network.populations:
@@ -45,7 +47,7 @@ def partition(network: QuantizedNetwork, chip: Chip, mapper: str = "best") -> Pa
         blocks.append(found)
     each = [block for found in blocks for block in found]
     cores = [[block] for block in each] if mapper == "vendor" else _pack(each, memory, most)
-    if len(cores) > OVERFLOW * chip.cores:
+    if len(cores) > OVERFLOW * chip.all_cores:
         raise _too_small(len(cores), memory, most, chip)
     use = tuple(memory.core(core) for core in cores)
     slices = tuple(tuple(piece for block in core for piece in block.slices()) for core in cores)
@@ -167,12 +169,12 @@ def _least_cores(memory: CoreMemory, most: Mapping[str, int]) -> int:
 
 def _too_small(count: int, memory: CoreMemory, most: Mapping[str, int], chip: Chip) -> DoesNotFit:
     """Return the error for a chip with too few cores, with lower bounds that hold for any cut."""
-    lines = [f"cores: {count} needed for {chip.cores} cores"]
+    lines = [f"cores: {count} needed for {chip.all_cores} cores"]
     least = _least_use(memory)
     for key in FILLING:
         shares = {name: use[key] / most[key] for name, use in least.items()}
-        if (cores := ceil(sum(shares.values()))) > chip.cores:
+        if (cores := ceil(sum(shares.values()))) > chip.all_cores:
             largest = sorted(shares, key=lambda name: -shares[name])[:4]
             text = ", ".join(f"{name} {shares[name]:.0f}" for name in largest)
             lines.append(f"{key} alone fill {cores} cores ({text})")
-    return DoesNotFit(f"{chip.title} has too few cores: " + "; ".join(lines), violations=lines)
+    return DoesNotFit(f"{chip.heading} has too few cores: " + "; ".join(lines), violations=lines)

@@ -7,7 +7,8 @@ know it.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import tomllib
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -17,9 +18,11 @@ from snn_compile.targets.chips.formats import LOIHI, Formats
 from snn_compile.targets.chips.older import upgraded_keys
 from snn_compile.targets.costs.tables import CostTable, load_cost_table
 from snn_compile.targets.errors import ChipError
-from snn_compile.targets.schema import entry, near, read_toml
+from snn_compile.targets.schema import build, entry, near, read_toml
 
 _SUFFIX = ".toml"
+CHIPS_MAX = 4096
+"""More chips than any board has."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class CoreMemory:
 class Chip:
     """Limits and formats of one chip; delays in steps. Sources stand in its file.
 
-    `costs` is None where `energy_table` names a cost table of this installation.
+    `costs` is None where `energy_table` names a cost table of this installation. `mapped`: whether programs
+    are put on cores at all. `chips`: how many of the chip there are; core i is on chip i // `cores`.
     """
 
     name: str = entry()
@@ -80,6 +84,10 @@ class Chip:
     memory: CoreMemory = entry()
     formats: Formats = LOIHI
     costs: CostTable | None = entry(None, default=None)
+    mapped: bool = field(
+        default=True, metadata={"key": "cores.mapped", "range": None, "optional": True, "later": True}
+    )
+    chips: int = field(default=1, metadata={"key": None, "range": (1, CHIPS_MAX), "later": True})
 
     def __post_init__(self) -> None:
         columns, rows = self.grid
@@ -102,8 +110,26 @@ class Chip:
 
     @property
     def profile(self) -> Chip | None:
-        """The chip itself if this installation does not know it by name, else None."""
-        return None if self.name in chip_names() else self
+        """One chip itself if this installation does not know it by name, else None."""
+        return None if self.name in chip_names() else self.times(1)
+
+    @property
+    def all_cores(self) -> int:
+        """Number of cores of all chips."""
+        return self.cores * self.chips
+
+    @property
+    def heading(self) -> str:
+        """The title, with the number of chips where there are several."""
+        return (
+            self.title if self.chips == 1 else f"{self.title.removesuffix(', one chip')}, {self.chips} chips"
+        )
+
+    def times(self, chips: int) -> Chip:
+        """Return so many of this chip; raises ChipError on a number that is not possible."""
+        if not 1 <= chips <= CHIPS_MAX:
+            raise ChipError(f"{chips} chips; 1 to {CHIPS_MAX} are possible", key="chips")
+        return self if chips == self.chips else replace(self, chips=chips)
 
     @property
     def cost_table(self) -> CostTable:
@@ -120,13 +146,30 @@ def chip_names() -> list[str]:
     return sorted(file.stem for file in _folder().glob(f"*{_SUFFIX}"))
 
 
+@dataclass(frozen=True)
+class Board:
+    """A board that holds several chips of one kind."""
+
+    chip: str = entry()
+    chips: int = entry("", 1, CHIPS_MAX)
+    source: str = entry()
+
+
+@cache
+def boards() -> dict[str, Board]:
+    """Return the boards that this installation knows, by name."""
+    found = tomllib.loads((_folder().parent / "boards.toml").read_text(encoding="utf-8"))
+    return {name: build(Board, values, f"boards.toml: {name}", ChipError) for name, values in found.items()}
+
+
 def target_names() -> dict[str, str]:
     """Return `--target` names and the chip each means; `<chip>-sim` is a chip and its simulator."""
-    return {f"{name}-sim": name for name in chip_names()} | {name: name for name in chip_names()}
+    chips = {name: name for name in chip_names()} | {name: board.chip for name, board in boards().items()}
+    return {f"{name}-sim": chip for name, chip in chips.items()} | chips
 
 
 def load_chip(target: str) -> Chip:
-    """Return the chip behind a target or chip name, or the path of a `.toml` file.
+    """Return the chip behind a target, chip or board, or the path of a `.toml` file.
 
     Raises ChipError on an unknown name, and on a file that is missing or wrong.
     """
@@ -134,13 +177,14 @@ def load_chip(target: str) -> Chip:
         return _outside(Path(target))
     targets = target_names()
     if target not in targets:
-        names = ", ".join(f"{chip}-sim" for chip in chip_names())
+        names = ", ".join(f"{name}-sim" for name in (*chip_names(), *boards()))
         raise ChipError(
             f"unknown target {target!r}; targets are: {names}, or the path of a chip's {_SUFFIX} file"
             f"{near(target, targets)}",
             target=target,
         )
-    return _installed(targets[target])
+    board = boards().get(target.removesuffix("-sim"))
+    return _installed(targets[target]).times(board.chips if board else 1)
 
 
 @cache

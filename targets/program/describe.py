@@ -57,7 +57,8 @@ def describe(program: Program) -> str:
     for core in program.cores:
         held = ", ".join(f"{name}[{start}:{stop}]" for name, start, stop in core.slices)
         used = ", ".join(f"{key} {value}" for key, value in core.use.items())
-        lines.append(f"core {core.index} at tile {core.tile[0]},{core.tile[1]}: {held} ({used})")
+        chip = f" of chip {core.index // program.target.cores}" if program.chips > 1 else ""
+        lines.append(f"core {core.index}{chip} at tile {core.tile[0]},{core.tile[1]}: {held} ({used})")
     for route in program.routes:
         origin = "host" if route.core < 0 else f"core {route.core}"
         lines.append(

@@ -159,6 +159,7 @@ def _program(body: dict[str, Any], arrays: list[npt.NDArray[Any]]) -> Program:
         period=body["period"],
         formats=formats,
         profile=profile,
+        chips=body.get("chips", 1),
     )
 
 

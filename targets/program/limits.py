@@ -108,8 +108,10 @@ def chip_violations(program: Program, chip: Chip) -> list[str]:
                 f"input {port.name!r}: {port.bits} bits a message, the chip has {chip.message_bits_max}"
             )
     # A mapping made under an older version of the chip is reported as such, not checked against this one.
-    if len(program.cores) > chip.cores and program.chip_version == chip.version:
-        found.append(f"cores: {len(program.cores)} needed, {chip.cores} available{_filled(program, chip)}")
+    if len(program.cores) > chip.all_cores and program.chip_version == chip.version:
+        found.append(
+            f"cores: {len(program.cores)} needed, {chip.all_cores} available{_filled(program, chip)}"
+        )
     return found
 
 

@@ -198,7 +198,7 @@ class Program:
 
     `provenance` leads back to what it was made from. `period`: device steps per logical step. `formats`: the
     widths of the chip's integers, with which every device computes. `profile`: the chip itself, where it is
-    none of this installation's.
+    none of this installation's. `chips`: how many of them it was mapped onto.
     """
 
     chip: str
@@ -213,6 +213,7 @@ class Program:
     period: int = 1
     formats: Formats = field(default=LOIHI, metadata={"later": True})
     profile: Chip | None = field(default=None, metadata={"later": True})
+    chips: int = field(default=1, metadata={"later": True})
 
     def __post_init__(self) -> None:
         chip = self.target
@@ -231,7 +232,7 @@ class Program:
         violations = chip_violations(self, chip)
         if violations:
             raise DoesNotFit(
-                f"{len(violations)} violation(s) of {chip.title}: " + "; ".join(violations),
+                f"{len(violations)} violation(s) of {chip.heading}: " + "; ".join(violations),
                 violations=violations,
             )
 
@@ -304,7 +305,7 @@ class Program:
     @cached_property
     def target(self) -> Chip:
         """The chip that the program was compiled for."""
-        return self.profile or load_chip(self.chip)
+        return (self.profile or load_chip(self.chip)).times(self.chips)
 
     @property
     def nodes(self) -> tuple[Population | InputPort, ...]:

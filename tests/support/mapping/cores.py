@@ -100,10 +100,10 @@ def check(made: QuantizedNetwork, target, mapper="best") -> int:
         assert all(use[key] <= limits[key] for key in RESOURCES)
     cores = place(split, target)
     assert [c.index for c in cores] == list(range(len(split.cores)))
-    for c in cores[: target.cores]:
+    for c in cores:
         assert c.slices == split.cores[c.index]
         assert 0 <= c.tile[0] < target.grid[0]
-    tiles = [c.tile for c in cores]
+    tiles = [(c.index // target.cores, c.tile) for c in cores]
     assert max(map(tiles.count, tiles)) <= target.cores_per_tile
     check_routes(made, cores)
     return len(cores)

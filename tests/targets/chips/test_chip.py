@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from snn_compile.targets.chips.chip import chip_names, load_chip, target_names
+from snn_compile.targets.chips.chip import boards, chip_names, load_chip, target_names
 from snn_compile.targets.chips.formats import LOIHI
 from snn_compile.targets.costs.tables import load_cost_table
 from snn_compile.targets.errors import ChipError
@@ -21,7 +21,8 @@ EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 def test_names_are_those_of_the_files() -> None:
     assert chip_names() == CHIPS
     assert "loihi2" in CHIPS and len(CHIPS) >= 2
-    assert target_names() == {f"{name}{end}": name for name in CHIPS for end in ("", "-sim")}
+    named = {name: name for name in CHIPS} | {name: board.chip for name, board in boards().items()}
+    assert target_names() == {f"{name}{end}": chip for name, chip in named.items() for end in ("", "-sim")}
 
 
 @pytest.mark.parametrize("name", CHIPS)
@@ -47,7 +48,7 @@ def test_every_chip_loads(name: str) -> None:
 def test_an_unknown_target_lists_the_names(name: str) -> None:
     with pytest.raises(ChipError) as caught:
         load_chip(name)
-    targets = ", ".join(f"{chip}-sim" for chip in CHIPS)
+    targets = ", ".join(f"{chip}-sim" for chip in (*CHIPS, *boards()))
     assert str(caught.value).startswith(
         f"unknown target {name!r}; targets are: {targets}, or the path of a chip's .toml file"
     )
