@@ -1,7 +1,8 @@
 """Dataclasses from untrusted values: every key present, known, of its type and in its range.
 
 A field states its key in a TOML file and its range in its metadata (`key`, `range`, `optional`); the fields
-themselves are the schema. Errors name the file, the key and the reason.
+themselves are the schema. A field of two floats is an interval: one number, or [low, high]. Errors
+name the file, the key and the reason.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from snn_compile.targets.errors import SnnCompileError
 
 T = TypeVar("T")
+Interval = tuple[float, float]
+"""Lowest and highest value that sources state; one number where they agree."""
 LARGEST = 1 << 63
 """No number of a file reaches this."""
 _KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
@@ -27,14 +30,17 @@ def entry(
     high: float | None = None,
     default: Any = MISSING,
     optional: bool = False,
+    later: bool = False,
 ) -> Any:
     """Return a dataclass field with its dotted TOML key and its range, both ends included.
 
     The key is the field's name unless given; None: the field is not in the file. `optional`: the file may
-    leave it out.
+    leave it out. `later`: the field came after programs were written, which leave it out where it is the
+    default.
     """
     range_ = None if low is None else (low, float("inf") if high is None else high)
-    return field(default=default, metadata={"key": key, "range": range_, "optional": optional})
+    metadata = {"key": key, "range": range_, "optional": optional, "later": later}
+    return field(default=default, metadata=metadata)
 
 
 def read_toml(
@@ -167,12 +173,18 @@ def _made(
 def _checked(
     value: Any, item: Field[Any], hint: Any, key: str, where: str, error: type[SnnCompileError]
 ) -> Any:
-    pair = bool(get_args(hint)) and get_args(hint)[0] is int
-    wanted = int if pair else hint
+    if get_args(hint) and type(None) in get_args(hint):
+        hint = get_args(hint)[0]
+    pair = bool(get_args(hint)) and get_args(hint)[0] in (int, float)
+    wanted = get_args(hint)[0] if pair else hint
+    interval = pair and wanted is float
+    if interval and isinstance(value, (int, float)):
+        value = (value, value)
     values = tuple(value) if isinstance(value, (list, tuple)) and pair else (value,)
     fits = all(type(one) is wanted or (wanted is float and type(one) is int) for one in values)
-    if not fits or len(values) != 1 + pair or value == "":
+    if not fits or len(values) != 1 + pair or value == "" or (interval and not values[0] <= values[1]):
         what = "two integers" if pair else _KINDS.get(wanted, str(wanted))
+        what = "a number, or [low, high]" if interval else what
         raise error(f"{where}: {key} is {value!r}; it must be {what}", file=where, key=key)
     if item.metadata.get("range") and not _within(values, *item.metadata["range"]):
         low, high = item.metadata["range"]
@@ -180,6 +192,8 @@ def _checked(
         if not all(abs(one) < LARGEST for one in values):
             span += ", and below 2**63"
         raise error(f"{where}: {key} is {value!r}; it must be {span}", file=where, key=key)
+    if interval:
+        return tuple(map(float, values))
     return values if pair else float(value) if wanted is float else value
 
 

@@ -58,7 +58,7 @@ def test_the_chip_and_its_costs_go_through_the_commands(folder: Path, program: P
     report = command("runtime", folder / "elsewhere", *words)
     assert report["check"]["equal"] and report["program"]["chip"] == "Chip 16, an example"
     proxies = report["energy"]
-    assert set(proxies) == {"synops", "edge28", "cmos45"}
+    assert set(proxies) == {"synops", "edge28", "cmos45", "sanafe", "lemaire2022"}
     assert proxies["synops"]["source"] == "invented for this example"
     assert proxies["synops"]["total_pj"] == pytest.approx(8.0 * report["counts"]["total"]["synops"])
     assert report["agreement"] > 0.8

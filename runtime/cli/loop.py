@@ -15,14 +15,9 @@ from snn_compile.runtime.execution.environments import (
     run_episodes,
 )
 from snn_compile.runtime.execution.session import Totals, open_session
+from snn_compile.runtime.reports.cost_tables import energy_json
 from snn_compile.runtime.reports.energy import Energy, energy
-from snn_compile.runtime.reports.report import (
-    counts_json,
-    energy_json,
-    overflow_notes,
-    overflows_json,
-    render,
-)
+from snn_compile.runtime.reports.report import counts_json, overflow_notes, overflows_json, render
 from snn_compile.targets.devices.counts import Counts
 from snn_compile.targets.program.file import load_program
 from snn_compile.targets.program.program import Program

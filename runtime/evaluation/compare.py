@@ -28,6 +28,7 @@ from snn_compile.runtime.execution.run import (
 )
 from snn_compile.runtime.reports.accuracy import score
 from snn_compile.runtime.reports.energy import count_traffic, energy
+from snn_compile.runtime.reports.neurobench import neurobench
 from snn_compile.runtime.reports.report import Report
 from snn_compile.targets.devices.device import Device
 from snn_compile.targets.devices.record import RunRecord
@@ -99,6 +100,7 @@ def report(
         ties=record.ties if classifies else None,
         counts=record.counts,
         energy=energy(program, record.counts),
+        neurobench=neurobench(program, record.counts),
         overflows=record.overflows,
         input_clipped=record.input_clipped,
         wall_s=record.wall_s,

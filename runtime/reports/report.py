@@ -17,7 +17,14 @@ from snn_compile.compiler.cli.text_table import table_text, wrapped_text
 from snn_compile.compiler.contract.unheld import Assumption, assumed_items, lines_of, read_assumptions
 from snn_compile.runtime.reports.accuracy import Accuracy
 from snn_compile.runtime.reports.accuracy_tables import Table, accuracy_json, accuracy_tables
+from snn_compile.runtime.reports.cost_tables import (
+    energy_details,
+    energy_json,
+    energy_table,
+    neurobench_table,
+)
 from snn_compile.runtime.reports.energy import Energy, Traffic
+from snn_compile.runtime.reports.neurobench import NeuroBench
 from snn_compile.targets.devices.counts import Counts
 from snn_compile.targets.devices.record import Overflow
 from snn_compile.targets.errors import WrongInput
@@ -65,6 +72,7 @@ class Report:
     witness: Mapping[str, str] = field(default_factory=dict)
     traffic: Traffic | None = None
     mapping_note: str = ""
+    neurobench: NeuroBench | None = None
     onsets: Mapping[str, int] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
@@ -89,6 +97,7 @@ class Report:
             "ties": self.ties,
             "counts": counts_json(self.counts, self.sizes, self.traffic),
             "energy": energy_json(self.energy),
+            "neurobench": self.neurobench.json() if self.neurobench else None,
             "overflows": overflows_json(self.overflows),
             "overflow_onsets": dict(self.onsets),
             "warnings": self.warnings(),
@@ -118,7 +127,8 @@ class Report:
             *accuracy_tables(self.accuracy, self.agreement),
             self._counts_table(),
             self._population_table(),
-            self._energy_table(),
+            *([neurobench_table(self.neurobench)] if self.neurobench else []),
+            energy_table(self.energy),
         ]
 
     def _counts_table(self) -> Table:
@@ -149,19 +159,6 @@ class Report:
             )
         heads = ("name", "neurons", "spikes per sample", "spikes/neuron/step", "active")
         return "Populations", heads, rows
-
-    def _energy_table(self) -> Table:
-        rows: list[tuple[str, ...]] = []
-        for proxy in self.energy:
-            rows.append((f"{proxy.name}: {proxy.label}", f"{proxy.per_sample_pj / 1000:,.3f}"))
-            rows += [
-                (f"    {term}", f"{value / self.samples / 1000:,.3f}")
-                for term, value in proxy.parts_pj.items()
-                if len(proxy.parts_pj) > 1
-            ]
-            rows.append((f"    source: {proxy.source}", ""))
-            rows.append((f"    excluded: {proxy.excluded}", ""))
-        return "Energy proxies (no hardware was measured)", ("proxy", "nJ per sample"), rows
 
     @property
     def assumptions(self) -> tuple[Assumption, ...]:
@@ -199,7 +196,8 @@ class Report:
         from snn_compile.runtime.reports.html import compose
 
         caption = ("One sample", "input, spikes of every population, output membrane, mean rates")
-        tables, notes = self.tables(), [*(f"warning: {text}" for text in self.warnings()), *self.notes()]
+        tables = [*self.tables(), energy_details(self.energy)]
+        notes = [*(f"warning: {text}" for text in self.warnings()), *self.notes()]
         return compose(self.title(), self.headline(), notes, tables, self.digest, picture, caption)
 
     def save(self, path: str | os.PathLike[str], trace: Trace | None = None) -> None:
@@ -278,21 +276,6 @@ def counts_json(counts: Counts, sizes: Mapping[str, int], traffic: Traffic | Non
     }
 
 
-def energy_json(proxies: tuple[Energy, ...]) -> dict[str, Any]:
-    """Return the proxies by name as every command prints them; parts are picojoules per sample."""
-    return {
-        p.name: {
-            "per_sample_pj": p.per_sample_pj,
-            "total_pj": p.total_pj,
-            "label": p.label,
-            "source": p.source,
-            "excluded": p.excluded,
-            "parts_pj": {term: value / p.samples for term, value in p.parts_pj.items()},
-        }
-        for p in proxies
-    }
-
-
 def overflows_json(overflows: Mapping[str, Overflow]) -> dict[str, dict[str, int]]:
     """Return overflows by population as every command prints them."""
     return {
@@ -324,11 +307,13 @@ def _totals(counts: Counts) -> dict[str, int]:
 def _messages(traffic: Traffic | None) -> dict[str, int]:
     if traffic is None:
         return {}
+    between = {"messages_between_chips": traffic.between_chips} if traffic.between_chips else {}
     return {
         "core_messages": traffic.messages,
         "messages_within_tile": traffic.within_tile,
         "hops_east_west": traffic.hops_east_west,
         "hops_north_south": traffic.hops_north_south,
+        **between,
     }
 
 

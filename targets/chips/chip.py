@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from snn_compile.targets.chips.formats import LOIHI, Formats
 from snn_compile.targets.chips.older import upgraded_keys
+from snn_compile.targets.costs.step_rates import StepRates, load_rates
 from snn_compile.targets.costs.tables import CostTable, load_cost_table
 from snn_compile.targets.errors import ChipError
 from snn_compile.targets.schema import build, entry, near, read_toml
@@ -60,8 +61,9 @@ class CoreMemory:
 class Chip:
     """Limits and formats of one chip; delays in steps. Sources stand in its file.
 
-    `costs` is None where `energy_table` names a cost table of this installation. `mapped`: whether programs
-    are put on cores at all. `chips`: how many of the chip there are; core i is on chip i // `cores`.
+    `costs` is None where `energy_table` names a cost table of this installation, and `rates` where
+    `rates_table` names rates of it, or "". `mapped`: whether programs are put on cores at all. `chips`: how
+    many of the chip there are; core i is on chip i // `cores`.
     """
 
     name: str = entry()
@@ -84,10 +86,10 @@ class Chip:
     memory: CoreMemory = entry()
     formats: Formats = LOIHI
     costs: CostTable | None = entry(None, default=None)
-    mapped: bool = field(
-        default=True, metadata={"key": "cores.mapped", "range": None, "optional": True, "later": True}
-    )
-    chips: int = field(default=1, metadata={"key": None, "range": (1, CHIPS_MAX), "later": True})
+    mapped: bool = entry("cores.mapped", default=True, optional=True, later=True)
+    chips: int = entry(None, 1, CHIPS_MAX, default=1, later=True)
+    rates_table: str = entry("time.rates", default="", optional=True, later=True)
+    rates: StepRates | None = entry(None, default=None, later=True)
 
     def __post_init__(self) -> None:
         columns, rows = self.grid
@@ -135,6 +137,11 @@ class Chip:
     def cost_table(self) -> CostTable:
         """Energies per operation that reports apply; raises ChipError if the table is not there."""
         return self.costs or load_cost_table(self.energy_table)
+
+    @property
+    def step_rates(self) -> StepRates | None:
+        """Times per operation that reports apply, None where none are stated."""
+        return self.rates or (load_rates(self.rates_table) if self.rates_table else None)
 
 
 def _folder() -> Path:
@@ -208,12 +215,24 @@ def _outside(file: Path) -> Chip:
 
 def _read(file: Path) -> Chip:
     chip = read_toml(Chip, file, ChipError, upgrade=upgraded_keys)
+    values: dict[str, Any] = dict(vars(chip))
     try:
         table = load_cost_table(chip.energy_table, file.parent)
     except ChipError as error:
-        facts = {"file": str(file), "key": "energy.table", **error.facts}
-        raise ChipError(f"{file.name}: energy.table: {error}", **facts) from error
-    if not chip.energy_table.endswith(_SUFFIX):
-        return chip
-    values: dict[str, Any] = {**vars(chip), "energy_table": table.name, "costs": table}
+        raise _beside(error, file, "energy.table") from error
+    if chip.energy_table.endswith(_SUFFIX):
+        values |= {"energy_table": table.name, "costs": table}
+    if chip.rates_table:
+        try:
+            rates = load_rates(chip.rates_table, file.parent)
+        except ChipError as error:
+            raise _beside(error, file, "time.rates") from error
+        if chip.rates_table.endswith(_SUFFIX):
+            values |= {"rates_table": Path(chip.rates_table).stem, "rates": rates}
     return Chip(**values)
+
+
+def _beside(error: ChipError, file: Path, key: str) -> ChipError:
+    """Return the error of a table that a chip's file names under a key."""
+    facts = {"file": str(file), "key": key, **error.facts}
+    return ChipError(f"{file.name}: {key}: {error}", **facts)

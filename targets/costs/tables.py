@@ -11,8 +11,9 @@ from pathlib import Path
 from snn_compile.targets.errors import ChipError
 from snn_compile.targets.schema import entry, near, read_toml
 
-ARITHMETIC = "cmos45"
-"""The table of arithmetic in this folder; all others price a chip's operations."""
+ARITHMETIC, SYNOPS, SANAFE, LEMAIRE = "cmos45", "synops", "sanafe", "lemaire2022"
+NO_CHIP = (ARITHMETIC, SYNOPS, SANAFE, LEMAIRE)
+"""Tables in this folder that no chip file can name; all others price a chip's operations."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,14 @@ class ArithmeticCosts:
     multiply_int32_pj: float = entry(low=0)
 
 
-def _folder() -> Path:
+def costs_folder() -> Path:
+    """Return the folder that holds the tables of this installation."""
     return Path(str(resources.files("snn_compile.targets.costs")))
 
 
 def cost_table_names() -> list[str]:
     """Return the names of the cost tables that this installation knows, sorted."""
-    return sorted(file.stem for file in _folder().glob("*.toml") if file.stem != ARITHMETIC)
+    return sorted(file.stem for file in costs_folder().glob("*.toml") if file.stem not in NO_CHIP)
 
 
 def load_cost_table(name: str, beside: Path | None = None) -> CostTable:
@@ -87,10 +89,10 @@ def load_cost_table(name: str, beside: Path | None = None) -> CostTable:
 
 @cache
 def _installed(name: str) -> CostTable:
-    return read_toml(CostTable, _folder() / f"{name}.toml", ChipError, {"name": name})
+    return read_toml(CostTable, costs_folder() / f"{name}.toml", ChipError, {"name": name})
 
 
 @cache
 def arithmetic_costs() -> ArithmeticCosts:
     """Return the energies of integer arithmetic in 45 nm CMOS."""
-    return read_toml(ArithmeticCosts, _folder() / f"{ARITHMETIC}.toml", ChipError)
+    return read_toml(ArithmeticCosts, costs_folder() / f"{ARITHMETIC}.toml", ChipError)

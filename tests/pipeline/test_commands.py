@@ -49,7 +49,14 @@ def test_json_has_what_scripts_rely_on(command, model, data, tmp_path):
 def test_text_answers_the_three_questions(command, model, data):
     code, out, _ = command(model, "--calibrate", data, "--check", data)
     assert code == 0
-    for words in ("fits on 1 of 120 cores", "Resources", "Quantization error", "150", "synops", "pJ"):
+    for words in (
+        "fits on 1 of 120 cores",
+        "Resources",
+        "Quantization error",
+        "150",
+        "synops",
+        "nJ per sample",
+    ):
         assert words in out
 
 

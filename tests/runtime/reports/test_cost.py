@@ -8,6 +8,7 @@ import pytest
 
 from snn_compile.runtime.execution.run import simulate
 from snn_compile.runtime.reports.energy import Traffic, count_traffic, energy
+from snn_compile.targets.costs.published import synop_costs
 from snn_compile.targets.costs.tables import arithmetic_costs, load_cost_table
 from snn_compile.targets.program.program import (
     InputPort,
@@ -29,10 +30,24 @@ def test_counts_of_the_relay_by_hand(relay: Program, relay_inputs: np.ndarray) -
     assert count_traffic(relay, counts) == Traffic(8, 3, 10, 5)
 
 
+def test_messages_between_chips_take_no_hops_of_the_mesh(relay: Program, relay_inputs: np.ndarray) -> None:
+    moved = {1: relay.target.cores + 1}
+    cores = tuple(replace(core, index=moved.get(core.index, core.index)) for core in relay.cores)
+    routes = tuple(
+        replace(route, destinations=tuple(moved.get(to, to) for to in route.destinations))
+        for route in relay.routes
+    )
+    apart = replace(relay, cores=cores, routes=routes, chips=2)
+    counts = simulate(apart, relay_inputs).counts
+    assert counts is not None
+    assert count_traffic(apart, counts) == Traffic(8, 3, 0, 0, 5)
+    assert all("links between chips" in energy(apart, counts)[i].excluded for i in (1, 3))
+
+
 def test_energies_of_the_relay_by_hand(relay: Program, relay_inputs: np.ndarray) -> None:
     counts = simulate(relay, relay_inputs).counts
     assert counts is not None
-    synops, davies, cmos = energy(relay, counts)
+    synops, davies, cmos, *_ = energy(relay, counts)
     assert synops.total_pj == pytest.approx(13 * 23.6)
     assert synops.per_sample_pj == pytest.approx(13 * 23.6 / 2)
     assert davies.parts_pj == pytest.approx(
@@ -61,11 +76,12 @@ def test_labels_say_proxy_and_whose_coefficients(relay: Program, relay_inputs: n
     counts = simulate(relay, relay_inputs).counts
     assert counts is not None
     proxies = energy(relay, counts)
-    assert [p.name for p in proxies] == ["synops", "davies2018", "cmos45"]
-    assert ["Loihi 1" in p.label for p in proxies] == [True, True, False]
+    assert [p.name for p in proxies] == ["synops", "davies2018", "cmos45", "sanafe", "lemaire2022"]
+    assert ["Loihi 1" in p.label for p in proxies] == [True, True, False, True, False]
     assert all("proxy, not a measurement" in p.label for p in proxies)
     assert all("messages from the host" in p.excluded for p in proxies[:2])
-    assert proxies[0].source == load_cost_table("loihi1").source
+    assert proxies[0].source == synop_costs().source
+    assert proxies[1].source == load_cost_table("loihi1").source
     assert proxies[2].source == arithmetic_costs().source
 
 

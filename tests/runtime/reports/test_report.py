@@ -85,7 +85,7 @@ def test_json_counts(made: Report) -> None:
 
 def test_json_energy_is_by_proxy_with_its_source(made: Report) -> None:
     energy = made.json()["energy"]
-    assert set(energy) == {"synops", "davies2018", "cmos45"}
+    assert set(energy) == {"synops", "davies2018", "cmos45", "sanafe", "lemaire2022"}
     for proxy in energy.values():
         assert proxy["source"] and "not a measurement" in proxy["label"]
         assert sum(proxy["parts_pj"].values()) == pytest.approx(proxy["per_sample_pj"])

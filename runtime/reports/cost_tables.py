@@ -1,0 +1,76 @@
+"""Energies and NeuroBench's metrics as tables and as plain values, the same in every report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from snn_compile.runtime.reports.accuracy_tables import Table
+from snn_compile.runtime.reports.energy import Energy
+from snn_compile.runtime.reports.neurobench import NeuroBench
+from snn_compile.targets.schema import Interval
+
+
+def energy_json(proxies: tuple[Energy, ...]) -> dict[str, Any]:
+    """Return the proxies by name as every command prints them; parts are picojoules per sample."""
+    return {
+        p.name: {
+            "per_sample_pj": p.per_sample_pj,
+            "interval_pj": list(p.interval_pj),
+            "total_pj": p.total_pj,
+            "label": p.label,
+            "source": p.source,
+            "excluded": p.excluded,
+            "parts_pj": {term: value / p.samples for term, value in p.parts_pj.items()},
+        }
+        for p in proxies
+    }
+
+
+def energy_table(proxies: tuple[Energy, ...]) -> Table:
+    """Return one line per proxy: what it prices, and nanojoules per sample."""
+    rows: list[tuple[str, ...]] = [(p.name, p.prices, _nanojoules(p.interval_pj)) for p in proxies]
+    title = "Energy proxies: each a proxy, not a measurement (terms and sources: --report, --json)"
+    return title, ("proxy", "prices", "nJ per sample"), rows
+
+
+def energy_details(proxies: tuple[Energy, ...]) -> Table:
+    """Return the proxies with their terms, sources and exclusions."""
+    rows: list[tuple[str, ...]] = []
+    for proxy in proxies:
+        rows.append((f"{proxy.name}: {proxy.label}", _nanojoules(proxy.interval_pj)))
+        high = proxy.high_parts_pj or proxy.parts_pj
+        rows += [
+            (f"    {term}", _nanojoules((value / proxy.samples, high[term] / proxy.samples)))
+            for term, value in proxy.parts_pj.items()
+            if len(proxy.parts_pj) > 1
+        ]
+        rows.append((f"    source: {proxy.source}", ""))
+        rows.append((f"    excluded: {proxy.excluded}", ""))
+    return "Energy proxies by term (no hardware was measured)", ("proxy", "nJ per sample"), rows
+
+
+def neurobench_table(found: NeuroBench) -> Table:
+    """Return NeuroBench's metrics as one line."""
+    sparsity = found.activation_sparsity
+    heads = (
+        "effective MACs",
+        "effective ACs",
+        "dense",
+        "activation sparsity",
+        "connection sparsity",
+        "footprint",
+    )
+    row = (
+        f"{found.effective_macs:,.0f}",
+        f"{found.effective_acs:,.0f}",
+        f"{found.dense:,.0f}",
+        "-" if sparsity is None else f"{sparsity:.1%}",
+        f"{found.connection_sparsity:.1%}",
+        f"{found.footprint_bytes / 1024:,.1f} KiB",
+    )
+    return "NeuroBench's metrics (operations per sample)", heads, [row]
+
+
+def _nanojoules(interval: Interval) -> str:
+    low, high = (f"{value / 1000:,.3f}" for value in interval)
+    return low if low == high else f"{low} to {high}"

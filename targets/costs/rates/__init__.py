@@ -1,0 +1,1 @@
+"""Rates of a chip's operations, one TOML file per chip, with their sources."""
