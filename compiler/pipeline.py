@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from snn_compile.compiler.calibration.calibrate import TABLES, Precision, choose_precision
 from snn_compile.compiler.frontends.read import naming, read_graph
+from snn_compile.compiler.lowering.fan_in import relieve_fan_in
 from snn_compile.compiler.lowering.fixed_integers import ignored_options, release_fixed_integers, trained_bits
 from snn_compile.compiler.lowering.lower import lower
 from snn_compile.compiler.lowering.retime import RetimedNetwork, retime
@@ -97,7 +98,8 @@ class Compilation:
     """The result of every stage of a compilation; None for stages that did not run.
 
     `network` is the lowered network, which is the float reference; after a stop at one of the stages that
-    rewrite it (`release_fixed_integers`, `simplify`) it is the rewritten one.
+    rewrite it (`release_fixed_integers`, `simplify`) it is the rewritten one. `added`: a line per stage of
+    relays that was put into it so that a core holds its fan-in.
     """
 
     network: Network
@@ -107,6 +109,7 @@ class Compilation:
     cores: tuple[Core, ...] | None = None
     program: Program | None = None
     precision: Precision | None = None
+    added: tuple[str, ...] = ()
 
 
 Observer = Callable[[str, Any, float], None]
@@ -173,11 +176,12 @@ def _stages(
     free, releasing = release_fixed_integers(network, None if options.plan else options.weight_bits)
     yield "release_fixed_integers", free, Compilation(free)
 
-    simple = simplify(free)
+    relieved = relieve_fan_in(simplify(free), chip, options.weight_bits)
+    simple = relieved.network
     yield "simplify", simple, Compilation(simple)
 
     retimed = retime(simple, chip.delay_max, options.relax_timing, options.c_slow)
-    done = Compilation(network, retimed)
+    done = Compilation(network, retimed, added=relieved.added)
     yield "retime", retimed, done
 
     ignored = ignored_options(free, {"tables": options.tables, "rounding": options.rounding})

@@ -112,6 +112,7 @@ def result_json(
         "resources": resources_json(done.program),
         "latency_steps": done.program.latency_steps,
         "period": done.program.period,
+        "added_stages": list(done.added),
         "quantization": quantization_json(done),
         "gate": gate,
         **searched,

@@ -22,6 +22,7 @@ def compilation_text(result: dict[str, Any], report: Report | None) -> str:
     ]
     if result["period"] > 1:
         lines.append(f"c-slow: each step of the network takes {result['period']} device steps")
+    lines += [f"added stage: {line}" for line in result["added_stages"]]
     rows: list[Row] = [
         (key.replace("_", " "), f"{item['used']:,}", f"{item['fullest_core']:,}", f"{item['core_limit']:,}")
         for key, item in result["resources"].items()

@@ -26,8 +26,9 @@ EXACT = TableFormat(8, "sign")
 
 
 def of_relays_alone(network: Network, name: str) -> bool:
-    """Whether a population adds and subtracts what relays send, unchanged."""
+    """Whether a population adds and subtracts what relays and spiking neurons send, unchanged."""
     sources = {p.name for p in network.relays}
+    sources |= {p.name for p in network.populations if p.spiking and not p.graded}
     edges = network.incoming(name)
     values = np.concatenate([np.zeros(0), *(weight_values(e.weight).reshape(-1) for e in edges)])
     return bool(edges) and all(e.source in sources for e in edges) and bool(np.isin(values, (-1, 0, 1)).all())
@@ -60,7 +61,22 @@ def relay_units(
             for e in edges
         ]
         found[p.name] = min(tops, default=1.0)
+    for p in network.populations:
+        if len(parts := _parts(network, p.name)) > 1:
+            found |= dict.fromkeys(parts, min(found[name] for name in parts))
     return found
+
+
+def _parts(network: Network, name: str) -> list[str]:
+    """Return the relays whose sums a population adds, each a part of one weighted sum."""
+    relays = {p.name for p in network.relays}
+    if name in relays:
+        return []
+    return [
+        e.source
+        for e in network.incoming(name)
+        if e.source in relays and np.isin(e.values, (0, 1)).all() and not of_relays_alone(network, e.source)
+    ]
 
 
 def refuse_overflow(

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import issparse
+from scipy.sparse import csr_array
+
+from snn_compile.targets.program import kernels_of_tables
 
 TAPS_MAX = 8
 """Entries of a kernel per synapse beyond which a table is no convolution."""
@@ -49,53 +51,39 @@ def shared_kernel(table: Any, target: tuple[int, ...], source: tuple[int, ...]) 
     """
     if len(target) != 3 or len(source) != 3 or target[1] * target[2] < 2:
         return None
-    rows, columns, values = _entries(table)
-    if not values.size:
+    rows = csr_array(table)
+    if not rows.nnz:
         return None
+    starts, sources = rows.indptr.astype(np.int64), rows.indices.astype(np.int64)
+    values = rows.data.astype(np.float64)
     best, least = None, values.size
-    o, y, x = np.unravel_index(rows, target)
-    i, row, column = np.unravel_index(columns, source)
-    for down, across in product(
-        _strides(y, row, target[1], source[1]), _strides(x, column, target[2], source[2])
-    ):
-        dy, dx = row - y * down, column - x * across
-        top, left = int(dy.min()), int(dx.min())
-        size = (target[0], source[0], int(dy.max()) - top + 1, int(dx.max()) - left + 1)
+    reached = kernels_of_tables.reached(starts, sources, target, source)
+    for down, across in product(*(_strides(first, last) for first, last in (reached[:2], reached[2:]))):
+        top, bottom, left, right = kernels_of_tables.extent(starts, sources, target, source, down, across)
+        size = (target[0], source[0], bottom - top + 1, right - left + 1)
         if prod(size) > TAPS_MAX * values.size:
             continue
-        at = np.ravel_multi_index((o, i, dy - top, dx - left), size)
-        weights = np.zeros(size, values.dtype)
-        weights.reshape(-1)[at] = values
-        if (weights.reshape(-1)[at] != values).any():
+        taps = np.zeros(size)
+        at = (down, across, top, left)
+        if not kernels_of_tables.fill(starts, sources, values, target, source, at, taps):
             continue
-        found = Kernel(weights, (down, across), (top, left))
-        expected = np.count_nonzero(weights, axis=(0, 1)) * _positions(found, target, source)
-        if int(expected.sum()) == values.size and np.count_nonzero(weights) < least:
-            best, least = found, int(np.count_nonzero(weights))
+        found = Kernel(taps.astype(rows.dtype), (down, across), (top, left))
+        expected = np.count_nonzero(taps, axis=(0, 1)) * _positions(found, target, source)
+        if int(expected.sum()) == values.size and np.count_nonzero(taps) < least:
+            best, least = found, int(np.count_nonzero(taps))
     return best
 
 
-def _entries(table: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return the rows, columns and values of the weights that are not zero."""
-    if issparse(table):
-        return np.repeat(np.arange(table.shape[0]), np.diff(table.indptr)), table.indices, table.data
-    rows, columns = np.nonzero(table)
-    return rows, columns, table[rows, columns]
-
-
-def _strides(
-    at: npt.NDArray[np.int64], reached: npt.NDArray[np.int64], positions: int, extent: int
-) -> list[int]:
+def _strides(first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> list[int]:
     """Return the steps of the source's coordinate per position that are possible, the likeliest first.
 
-    Padding hides the first or the last taps at the edges, so each pair of neighbours votes with the step of
-    its first and of its last tap. Images of a few positions leave the step to trial.
+    `first` and `last`: the least and the largest coordinate that each position reaches, -1 where it reaches
+    none. Padding hides the first or the last taps at the edges, so each pair of neighbours votes with the
+    step of its first and of its last tap. Images of a few positions leave the step to trial.
     """
+    positions = len(first)
     if positions < 2:
         return [1]
-    first, last = np.full(positions, extent), np.full(positions, -1)
-    np.minimum.at(first, at, reached)
-    np.maximum.at(last, at, reached)
     seen = last >= 0
     steps = np.concatenate([np.diff(first)[seen[1:] & seen[:-1]], np.diff(last)[seen[1:] & seen[:-1]]])
     steps = steps[steps > 0]
