@@ -82,8 +82,8 @@ def build(kind: type[T], values: Mapping[str, Any], where: str, error: type[SnnC
         if item.name not in values:
             if item.default is MISSING:
                 raise error(f"{where}: key {item.name} is missing", file=where, key=item.name)
-        elif values[item.name] is None and type(None) in get_args(hint):
-            made[item.name] = None
+        elif type(values[item.name]) is type(item.default) and values[item.name] == item.default:
+            made[item.name] = item.default
         elif (nested := _dataclass_of(hint)) is not None and values[item.name] is not None:
             made[item.name] = build(nested, values[item.name], where, error)
         else:

@@ -64,6 +64,10 @@ def quantization_json(done: Compilation) -> dict[str, Any]:
     }
 
 
+COSTS = ("energy", "static_energy", "step_time", "quantized_ann", "neurobench")
+"""Keys of a report that price its counts."""
+
+
 def assumed_json(network: Network) -> dict[str, Any]:
     """Return what was assumed of the file's exporter, by item, and a line for each with its option."""
     return {"assumed": network.assumed, "assumptions": lines_of(network.assumptions)}
@@ -118,7 +122,7 @@ def result_json(
         **searched,
         "accuracy": measured.get("accuracy"),
         "counts": measured.get("counts"),
-        "energy": measured.get("energy"),
+        **{key: measured.get(key) for key in COSTS},
         "overflows": measured.get("overflows"),
         "input_clipped": measured.get("input_clipped"),
         "agreement": measured.get("agreement"),

@@ -29,7 +29,9 @@ from snn_compile.runtime.execution.run import (
 from snn_compile.runtime.reports.accuracy import score
 from snn_compile.runtime.reports.energy import count_traffic, energy
 from snn_compile.runtime.reports.neurobench import neurobench
+from snn_compile.runtime.reports.quantized_ann import quantized_ann
 from snn_compile.runtime.reports.report import Report
+from snn_compile.runtime.reports.step_time import step_time
 from snn_compile.targets.devices.device import Device
 from snn_compile.targets.devices.record import RunRecord
 from snn_compile.targets.errors import WrongInput
@@ -101,6 +103,8 @@ def report(
         counts=record.counts,
         energy=energy(program, record.counts),
         neurobench=neurobench(program, record.counts),
+        step_time=step_time(program, record.counts),
+        quantized_ann=quantized_ann(program, record.counts),
         overflows=record.overflows,
         input_clipped=record.input_clipped,
         wall_s=record.wall_s,

@@ -1,4 +1,4 @@
-"""Energies and NeuroBench's metrics as tables and as plain values, the same in every report."""
+"""Energies, times and NeuroBench's metrics as tables and as plain values, the same in every report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 from snn_compile.runtime.reports.accuracy_tables import Table
 from snn_compile.runtime.reports.energy import Energy
 from snn_compile.runtime.reports.neurobench import NeuroBench
+from snn_compile.runtime.reports.quantized_ann import QuantizedAnn
+from snn_compile.runtime.reports.step_time import StepTime
 from snn_compile.targets.schema import Interval
 
 
@@ -26,9 +28,12 @@ def energy_json(proxies: tuple[Energy, ...]) -> dict[str, Any]:
     }
 
 
-def energy_table(proxies: tuple[Energy, ...]) -> Table:
-    """Return one line per proxy: what it prices, and nanojoules per sample."""
+def energy_table(proxies: tuple[Energy, ...], time: StepTime | None = None) -> Table:
+    """Return one line per proxy: what it prices, and nanojoules per sample; static power has its own."""
     rows: list[tuple[str, ...]] = [(p.name, p.prices, _nanojoules(p.interval_pj)) for p in proxies]
+    if time and time.static_w and time.static_pj:
+        power = f"{time.static_w[0]:.3g} W, {time.hardware}, over the least time below"
+        rows.append(("static", power, f"at least {_nanojoules(time.static_pj)}"))
     title = "Energy proxies: each a proxy, not a measurement (terms and sources: --report, --json)"
     return title, ("proxy", "prices", "nJ per sample"), rows
 
@@ -69,6 +74,45 @@ def neurobench_table(found: NeuroBench) -> Table:
         f"{found.footprint_bytes / 1024:,.1f} KiB",
     )
     return "NeuroBench's metrics (operations per sample)", heads, [row]
+
+
+def time_table(time: StepTime) -> Table:
+    """Return the terms of a step's least time, one line each."""
+    rows: list[tuple[str, ...]] = []
+    for term in time.terms:
+        amount = (
+            "" if term.per_step is None else f"{term.per_step:,.1f}".removesuffix(".0") + f" {term.units}"
+        )
+        each = "no public rate" if term.each_ns is None else f"{_span(term.each_ns)} ns"
+        least = "-" if term.ns is None else f"{_span(term.ns)} ns"
+        rows.append((term.name, term.place, amount, each, least))
+    title = (
+        f"A step takes at least {_span(time.bound_ns)} ns: {time.binding.name}, {time.binding.place} "
+        f"({time.hardware}; mean counts of the run; +{time.latency_steps} steps latency)"
+    )
+    return title, ("term", "fullest at", "per step", "each", "at least"), rows
+
+
+def ann_table(ann: QuantizedAnn) -> Table:
+    """Return the quantized ANN of the same layers as one line."""
+    row = (
+        f"{ann.macs:,.0f}",
+        f"{ann.per_sample_pj / 1000:,.3f}",
+        f"{ann.spiking_pj / 1000:,.3f}",
+        f"{ann.break_even_rate:.4f}" if ann.break_even_rate else "none",
+        "-" if ann.rate is None else f"{ann.rate:.4f}",
+    )
+    title = (
+        f"The same layers as an ANN of {ann.weight_bits}-bit weights and {ann.activation_bits}-bit "
+        "activations (45 nm integer arithmetic alone)"
+    )
+    heads = ("MACs", "nJ per sample", "spiking", "even at spikes/neuron/step", "here")
+    return title, heads, [row]
+
+
+def _span(interval: Interval) -> str:
+    low, high = (f"{value:,.4g}" if value < 100 else f"{value:,.0f}" for value in interval)
+    return low if low == high else f"{low} to {high}"
 
 
 def _nanojoules(interval: Interval) -> str:

@@ -263,7 +263,7 @@ def arithmetic_parts(program: Program, counts: Counts, table: ArithmeticCosts) -
     their step in the same way.
     """
     graded = sum(
-        counts.synops[edge.name] * _multiply_pj(program, edge, table) for edge in program.projections
+        counts.synops[edge.name] * graded_multiply_pj(program, edge, table) for edge in program.projections
     )
     multiplies = additions = 0.0
     for population in program.populations:
@@ -281,7 +281,8 @@ def arithmetic_parts(program: Program, counts: Counts, table: ArithmeticCosts) -
     }
 
 
-def _multiply_pj(program: Program, edge: Projection, table: ArithmeticCosts) -> float:
+def graded_multiply_pj(program: Program, edge: Projection, table: ArithmeticCosts) -> float:
+    """Return what the multiplication of a graded synop takes, 0 for spikes."""
     bits = max((t.message_bits for t in edge.tables), default=0)
     if not bits:
         return 0.0

@@ -18,13 +18,17 @@ from snn_compile.compiler.contract.unheld import Assumption, assumed_items, line
 from snn_compile.runtime.reports.accuracy import Accuracy
 from snn_compile.runtime.reports.accuracy_tables import Table, accuracy_json, accuracy_tables
 from snn_compile.runtime.reports.cost_tables import (
+    ann_table,
     energy_details,
     energy_json,
     energy_table,
     neurobench_table,
+    time_table,
 )
 from snn_compile.runtime.reports.energy import Energy, Traffic
 from snn_compile.runtime.reports.neurobench import NeuroBench
+from snn_compile.runtime.reports.quantized_ann import QuantizedAnn
+from snn_compile.runtime.reports.step_time import StepTime
 from snn_compile.targets.devices.counts import Counts
 from snn_compile.targets.devices.record import Overflow
 from snn_compile.targets.errors import WrongInput
@@ -73,6 +77,8 @@ class Report:
     traffic: Traffic | None = None
     mapping_note: str = ""
     neurobench: NeuroBench | None = None
+    step_time: StepTime | None = None
+    quantized_ann: QuantizedAnn | None = None
     onsets: Mapping[str, int] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
@@ -97,6 +103,9 @@ class Report:
             "ties": self.ties,
             "counts": counts_json(self.counts, self.sizes, self.traffic),
             "energy": energy_json(self.energy),
+            "static_energy": self.step_time.static_json() if self.step_time else None,
+            "step_time": self.step_time.json() if self.step_time else None,
+            "quantized_ann": self.quantized_ann.json() if self.quantized_ann else None,
             "neurobench": self.neurobench.json() if self.neurobench else None,
             "overflows": overflows_json(self.overflows),
             "overflow_onsets": dict(self.onsets),
@@ -128,7 +137,9 @@ class Report:
             self._counts_table(),
             self._population_table(),
             *([neurobench_table(self.neurobench)] if self.neurobench else []),
-            energy_table(self.energy),
+            energy_table(self.energy, self.step_time),
+            *([ann_table(self.quantized_ann)] if self.quantized_ann else []),
+            *([time_table(self.step_time)] if self.step_time else []),
         ]
 
     def _counts_table(self) -> Table:

@@ -94,3 +94,21 @@ def chain(lif: Callable[..., Population]) -> Callable[..., Program]:
         )
 
     return make
+
+
+@pytest.fixture
+def three(lif: Callable[..., Population]) -> Program:
+    """a0 = in0, a1 = in0 or in1, b = a0; a on tile (0, 0), b on tile (2, 1)."""
+    return Program(
+        "loihi2",
+        2,
+        (lif("a", 2, 1), lif("b", 1, 2)),
+        (
+            Projection("in-a", "in", "a", (WeightTable(np.array([[20, 0], [20, 20]])),)),
+            Projection("a-b", "a", "b", (WeightTable(np.array([[20, 4]])),)),
+        ),
+        (InputPort("in", (2,)),),
+        (OutputPort("out", "b"),),
+        (Core(0, (0, 0), (("a", 0, 2),), {}), Core(1, (2, 1), (("b", 0, 1),), {})),
+        (Route("in", 0, 2, -1, (0,)), Route("a", 0, 2, 0, (1,))),
+    )

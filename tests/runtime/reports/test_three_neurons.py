@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
@@ -11,37 +9,10 @@ from snn_compile.runtime.execution.run import simulate
 from snn_compile.runtime.reports.energy import Energy, energy
 from snn_compile.runtime.reports.neurobench import NeuroBench, neurobench
 from snn_compile.targets.devices.counts import Counts
-from snn_compile.targets.program.program import (
-    Core,
-    InputPort,
-    OutputPort,
-    Population,
-    Program,
-    Projection,
-    Route,
-    WeightTable,
-)
+from snn_compile.targets.program.program import Program
 
 MEMORY = 13.2 + 1.09e-5 * 65536
 """Picojoules of an access to 8 kB by the line of Lemaire et al.'s program."""
-
-
-@pytest.fixture
-def three(lif: Callable[..., Population]) -> Program:
-    """a0 = in0, a1 = in0 or in1, b = a0; a on tile (0, 0), b on tile (2, 1)."""
-    return Program(
-        "loihi2",
-        2,
-        (lif("a", 2, 1), lif("b", 1, 2)),
-        (
-            Projection("in-a", "in", "a", (WeightTable(np.array([[20, 0], [20, 20]])),)),
-            Projection("a-b", "a", "b", (WeightTable(np.array([[20, 4]])),)),
-        ),
-        (InputPort("in", (2,)),),
-        (OutputPort("out", "b"),),
-        (Core(0, (0, 0), (("a", 0, 2),), {}), Core(1, (2, 1), (("b", 0, 1),), {})),
-        (Route("in", 0, 2, -1, (0,)), Route("a", 0, 2, 0, (1,))),
-    )
 
 
 @pytest.fixture
