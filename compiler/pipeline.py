@@ -35,6 +35,7 @@ from snn_compile.compiler.lowering.simplify import simplify
 from snn_compile.compiler.mapping.partition import MAPPERS, Partition, partition
 from snn_compile.compiler.mapping.place import place
 from snn_compile.compiler.mapping.route import route
+from snn_compile.compiler.mapping.sizes import refuse_sizes
 from snn_compile.compiler.network import Float, Network
 from snn_compile.compiler.onnx.rate_coding import ConversionOptions, convert
 from snn_compile.compiler.onnx.relu_network import RectifierNetwork
@@ -92,6 +93,12 @@ class Options:
     mapper: str = "best"
     chips: int | str | None = None
 
+    def of_chip(self, chip: Chip) -> Chip:
+        """Return so many of a chip as `chips` says, for "auto" more than any network needs."""
+        if self.chips is None:
+            return chip
+        return chip.times(CHIPS_MAX if self.chips == "auto" else int(self.chips))
+
 
 @dataclass(frozen=True, eq=False)
 class Compilation:
@@ -148,9 +155,7 @@ def compile_stages(
     options = options or Options()
     if stop_after is not None and stop_after not in STAGES:
         raise CompileError(f"no stage {stop_after!r}; stages are {', '.join(STAGES)}")
-    chip = load_chip(target)
-    if options.chips is not None:
-        chip = chip.times(CHIPS_MAX if options.chips == "auto" else int(options.chips))
+    chip = options.of_chip(load_chip(target))
     _check(options, chip)
     began = time.perf_counter()
     for name, result, done in _stages(graph, chip, options, calibration):
@@ -184,6 +189,7 @@ def _stages(
     done = Compilation(network, retimed, added=relieved.added)
     yield "retime", retimed, done
 
+    refuse_sizes(retimed.network, chip)
     ignored = ignored_options(free, {"tables": options.tables, "rounding": options.rounding})
     precision = _quantize(retimed, chip, options, data, (*releasing, *ignored))
     quantized = precision.quantized

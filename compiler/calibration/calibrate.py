@@ -160,6 +160,10 @@ class Evaluator:
             tensor=name,
         )
 
+    def fits(self, found: Candidate) -> bool:
+        """Whether the chip has the cores that a candidate needs."""
+        return found.fidelity.cores is not None and found.fidelity.cores <= self.chip.all_cores
+
     def _refused(self, plan: Plan, found: Mapping[str, Overflow]) -> dict[str, Overflow]:
         scaled = {p.name for p in self.retimed.network.populations if p.fixed_scale is None}
         kept = {
@@ -266,6 +270,8 @@ def _refine(evaluator: Evaluator, best: Candidate, auto: bool, rounding: str) ->
         return best
     if auto:
         fine = _drop_second_tables(evaluator, fine, best.plan.format)
+    if not evaluator.fits(fine) and evaluator.fits(best):
+        return best
     return _calibrate_rounding(evaluator, fine, rounding)
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from snn_compile.compiler.cli.console import parse_conventions
-from snn_compile.targets.errors import CompileError, WrongInput
+from snn_compile.targets.errors import CompileError, DoesNotFit, WrongInput
 from snn_compile.targets.output import check_writable
 
 if TYPE_CHECKING:
@@ -40,12 +40,13 @@ def compile_command(arguments: argparse.Namespace) -> int:
     """Run `snn-compile MODEL` and return its exit code."""
     from snn_compile.compiler.cli import gates
     from snn_compile.compiler.cli.result import warnings_of
+    from snn_compile.compiler.cli.unfit import Stages, report_unfit
     from snn_compile.compiler.contract.unheld import lines_of
     from snn_compile.compiler.frontends.read import naming
     from snn_compile.compiler.pipeline import compile_stages
     from snn_compile.targets.chips.chip import load_chip
 
-    load_chip(arguments.target)  # an unknown target is reported before the model is read
+    chip = load_chip(arguments.target)  # an unknown target is reported before the model is read
     check_writable(arguments.output, CompileError, arguments.model)
     if arguments.stop_after and arguments.output:
         raise CompileError("--stop-after makes no program, so there is nothing to write to -o")
@@ -55,10 +56,14 @@ def compile_command(arguments: argparse.Namespace) -> int:
     if arguments.bits == "auto":
         found = _search(request, arguments, options)
         options = replace(options, plan=found.chosen.plan)
-    with naming(arguments.model):
-        done = compile_stages(
-            request.graph, arguments.target, options, request.calibration, _print_stage, arguments.stop_after
-        )
+    stages = Stages()
+    try:
+        with naming(arguments.model):
+            done = compile_stages(
+                request.graph, arguments.target, options, request.calibration, stages, arguments.stop_after
+            )
+    except DoesNotFit as error:
+        return report_unfit(error, stages, options.of_chip(chip), options, arguments)
     for line in lines_of(done.network.assumptions):
         print(f"snn-compile: {line}", file=sys.stderr)
     for warning in warnings_of(done):
@@ -183,10 +188,6 @@ def _search(request: CompileRequest, arguments: argparse.Namespace, options: Opt
         arguments.max_cores,
         lambda text: print(f"snn-compile: measured {text}", file=sys.stderr),
     )
-
-
-def _print_stage(name: str, value: Any, seconds: float) -> None:
-    print(f"snn-compile: {name} {seconds * 1000:.0f} ms", file=sys.stderr)
 
 
 def _print_running(data: Dataset) -> None:

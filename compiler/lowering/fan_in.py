@@ -19,9 +19,9 @@ from math import ceil
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csc_array, csr_array
+from scipy.sparse import csc_array, csr_array, issparse
 
-from snn_compile.compiler.network import Network, Population, Projection
+from snn_compile.compiler.network import Network, Population, Projection, Weight
 from snn_compile.compiler.neurons.relay import MESSAGE_BITS
 from snn_compile.targets.chips.chip import Chip
 from snn_compile.targets.program.kernels import shared_kernel
@@ -99,6 +99,8 @@ class _Relief:
         """Let a relay add up sources of equal weights; return the projection behind it, or None."""
         source = next((p for p in self.network.populations if p.name == edge.source), None)
         if source is None or not source.spiking or source.graded:
+            return None
+        if not _repeats(edge.weight):
             return None
         columns = csc_array(edge.weight)
         groups = _equal_columns(columns)
@@ -187,7 +189,16 @@ def _relay(name: str, shape: tuple[int, ...]) -> Population:
 
 def _fan_in(edge: Projection) -> int:
     """Return the sources of the neuron that has most of them."""
-    return int(np.diff(csr_array(edge.weight).indptr).max(initial=0))
+    if issparse(edge.weight):
+        return int(np.diff(edge.weight.indptr).max(initial=0))
+    return int(np.count_nonzero(edge.weight, axis=1).max(initial=0))
+
+
+def _repeats(weight: Weight) -> bool:
+    """Whether so many columns may be equal as a pool makes equal: a quick look at a random sum of each."""
+    sums = weight.T @ np.random.default_rng(0).standard_normal(weight.shape[0])
+    rounded = np.round(sums / max(float(np.abs(sums).max()), 1e-300), 9)
+    return bool(np.unique(rounded).size <= POOLED * sums.size)
 
 
 def _equal_columns(columns: csc_array) -> Index:
