@@ -50,7 +50,7 @@ def test_chips_change_cores_and_never_results(seed: int, small: str, tmp_path: P
     sizes = [int(n) for n in rng.integers(20, 60, 3)]
     graph = dense_graph(sizes, seed)
     data = (rng.random((5, 12, sizes[0])) < 0.3).astype(float)
-    with pytest.raises(DoesNotFit, match="cores: .* needed"):
+    with pytest.raises(DoesNotFit, match="cores"):
         compile_graph(graph, small, Options(rounding="nearest"), data)
     programs = {
         "auto": compile_graph(graph, small, Options(rounding="nearest", chips="auto"), data),
