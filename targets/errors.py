@@ -109,6 +109,7 @@ EXTRAS = {
     "gymnasium": "train",
     "threadpoolctl": "train",
     "onnxruntime": "onnx",
+    "pyarrow": "tables",
     "lz4": "events",
     "zstandard": "events",
     "lava": "lava",

@@ -37,6 +37,11 @@ def run_parser() -> argparse.ArgumentParser:
     )
     add("--samples", metavar="N", type=int, help="use the first N samples only")
     add("--steps", metavar="N", type=int, help="converted models: present each sample for N steps")
+    add(
+        "--counters",
+        metavar="FILE",
+        help="write per core and step: spikes, messages, hops, synops, updates (.csv or .parquet)",
+    )
     add("--threads", metavar="N", type=int, help="threads of loihi2-sim")
     add("--list-devices", action="store_true", help="list the devices and stop")
     return parser

@@ -95,6 +95,7 @@ def _list_devices(as_json: bool) -> None:
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     from snn_compile.runtime.evaluation.compare import check_labels, report
+    from snn_compile.runtime.execution.core_counters import check_counters, save_counters
     from snn_compile.runtime.reports.report import check_format
     from snn_compile.targets.devices.device import open_device
     from snn_compile.targets.devices.registry import device_names
@@ -102,6 +103,8 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
     for file in options.report:
         check_format(file)
+    if options.counters:
+        check_counters(options.counters)
     if options.device not in device_names():
         open_device(options.device)  # raises, naming the devices there are
     program = load_program(options.program)
@@ -123,6 +126,10 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         gates["max_drop"] = _drop_gate(made, options.max_drop)
         passed = passed and gates["max_drop"]["passed"]
     _write_reports(options, program, made, inputs, labels)
+    if options.counters:
+        with _progress("counters") as observe:
+            save_counters(options.counters, program, inputs, options.device, observe)
+        _message(f"wrote {options.counters}")
     _print_result(options, made, outcome, gates)
     return 0 if passed else 3
 

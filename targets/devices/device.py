@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snn_compile.targets.devices.counts import count
+from snn_compile.targets.devices.events import SpikeEvents
 from snn_compile.targets.devices.record import DeviceRun, RunRecord, check_steps, read_out
 from snn_compile.targets.devices.registry import opened
 from snn_compile.targets.devices.results import check_run
@@ -135,6 +136,21 @@ def execute(
         spike_events={name: events(name) for name in record},
         state_arrays={name: states(name) for name in probes},
     )
+
+
+def sent_messages(
+    program: Program, inputs: npt.ArrayLike | Mapping[str, npt.ArrayLike], device: str | Device = "loihi2-sim"
+) -> dict[str, SpikeEvents]:
+    """Run `program` as `execute` does; return what each input and population sent in each logical step."""
+    runner = open_device(device) if isinstance(device, str) else device
+    messages, _ = encode_inputs(program, inputs)
+    steps = next(iter(messages.values())).shape[1]
+    run, _ = _run(runner, program, messages, program.device_steps(steps), ())
+    sent = {name: SpikeEvents.from_dense(array) for name, array in messages.items()}
+    for name, events in run.spikes.items():
+        start = program.start_step(name)
+        sent[name] = events.window(start, start + steps * program.period, program.period)
+    return sent
 
 
 def _run(

@@ -9,6 +9,7 @@ from pathlib import Path
 import nir
 import numpy as np
 import pytest
+from support.mapping.dense_graphs import dense_graph
 
 from snn_compile.compiler import Options, compile_graph, lower
 from snn_compile.compiler.contract.contract import Contract, attach
@@ -18,7 +19,6 @@ from snn_compile.compiler.reference import run_reference
 from snn_compile.targets import Program, WeightTable, execute
 from snn_compile.targets.chips.chip import load_chip
 from snn_compile.targets.errors import DoesNotFit
-from tests.support.mapping.dense_graphs import dense_graph
 
 NEAREST = Options(rounding="nearest", tables="one", chips="auto")
 LOIHI2 = Path(str(load_chip.__globals__["_folder"]())) / "loihi2.toml"

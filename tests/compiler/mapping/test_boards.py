@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.mapping.dense_graphs import dense_graph
 
 from snn_compile.compiler import Options, compile_graph
 from snn_compile.compiler.cli.main import main
@@ -15,7 +16,6 @@ from snn_compile.targets import execute
 from snn_compile.targets.chips.chip import boards, load_chip, target_names
 from snn_compile.targets.errors import ChipError, DoesNotFit
 from snn_compile.targets.program.file import load_program
-from tests.support.mapping.dense_graphs import dense_graph
 
 CHIP = """
 name = "small"

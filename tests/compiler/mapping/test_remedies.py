@@ -8,13 +8,13 @@ from pathlib import Path
 import nir
 import numpy as np
 import pytest
+from support.mapping.dense_graphs import dense_graph
 
 from snn_compile.compiler import Options, compile_graph
 from snn_compile.compiler.cli.main import main
 from snn_compile.compiler.pipeline import compile_stages
 from snn_compile.targets.chips.chip import load_chip
 from snn_compile.targets.errors import DoesNotFit
-from tests.support.mapping.dense_graphs import dense_graph
 
 LOIHI2 = Path(str(load_chip.__globals__["_folder"]())) / "loihi2.toml"
 
