@@ -236,6 +236,7 @@ def _result(
         result |= request.converted.json(curve)
     if (division := request.division) is not None and division.calibration is None:
         result["warnings"] = [division.note, *result["warnings"]]
+    result["warnings"] = [*result["warnings"], *(report.warnings() if report is not None else ())]
     result["holdout"] = None if division is None else division.json()
     stated, data = parse_conventions(arguments.convention), (request.calibration, request.checked)
     result["sensitivity"] = sensitivity_json(request.graph, data, stated, arguments.max_mismatch, *REPORT)

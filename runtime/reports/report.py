@@ -177,8 +177,15 @@ class Report:
         return read_assumptions(self.provenance.get("assumed", ""))
 
     def warnings(self) -> list[str]:
-        """Return a line for each population whose states left their range, other than by deep inhibition."""
-        return [
+        """Return a line for data of a single step, which may be still images whose steps nothing states.
+
+        A line for each population whose states left their range, other than by deep inhibition, follows.
+        """
+        single = [
+            "each sample was one step long; if the samples are still images, state for how many steps each "
+            "is shown when the model is compiled: --convention presented_steps=N"
+        ]
+        return (single if self.steps == 1 and "steps" not in self.provenance else []) + [
             f"population {name!r} left its range from step {step} on: u wrapped {found.u_wraps:,} times, v "
             f"saturated {found.v_high:,} times high and {found.v_low:,} times low in {self.samples} samples "
             f"x {self.steps} steps; calibrate on data of this length and range (--calibrate DATA), shorten "

@@ -66,12 +66,14 @@ def sample_of_data(
             raise _undecided(name, shape, faults)
         return sample_for(module, name, shape, steps, passed[0])
     still = _tried(module, stored, STEPS)
-    if forward == "image" or _passed(still) == ["image"]:
-        return torch.zeros(1, *(stored if "image" in _passed(still) or not shape else shape))
-    if "step" in _passed(still):
+    if _passed(still) == ["image"] or (forward == "image" and "image" in _passed(still)):
+        return torch.zeros(1, *stored)
+    if forward is None and "step" in _passed(still):
+        sizes = list(map(str, stored))
         raise ExportError(
             f"{name}: a sample of the data has shape {stored}, and forward makes a single step of that; give "
-            f"data of samples (steps, {', '.join(map(str, stored))}), or a forward that makes all steps",
+            f"data of samples (steps, {', '.join(sizes)}), or have each shown for N steps with --input-shape "
+            f"{','.join(sizes)} --convention presented_steps=N",
             factory=name,
         )
     if shape:
@@ -171,7 +173,9 @@ def _as_image(module: nn.Module, shape: tuple[int, ...], steps: int) -> str:
             break
         x = gain * torch.randn(batch, *shape)
         y = _output(_fresh(module, scale)(x))
-        if y.ndim < 3 or y.shape[1] != batch or y.shape[0] < 2:
+        if y.ndim >= 3 and y.shape[:2] == (1, batch):
+            return f"output {tuple(y.shape)} of a single step; the steps must be 2 or more"
+        if y.ndim < 3 or y.shape[1] != batch:
             return f"output {tuple(y.shape)} instead of (steps, {batch}, n)"
         other = x.clone()
         other[0] = gain * torch.randn_like(x[0])

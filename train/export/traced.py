@@ -165,12 +165,14 @@ class GraphBuilder:
             return []
         if value.op == "add":
             return self._sum(value, t)
-        if value.op not in LAYERS:
+        new_axis = value.op == "stack" and len(value.args) == 1 and value.attrs["axis"] > 0
+        op = "reshape" if new_axis else value.op
+        if op not in LAYERS:
             raise ExportError(
                 f"{value.path}: a {value.op} has no NIR counterpart inside the network, only as its output",
                 node=value.path,
             )
-        return LAYERS[value.op](self, value, t)
+        return LAYERS[op](self, value, t)
 
     def _signal(self, value: Value) -> str:
         chain = value.attrs["call"].chain
@@ -223,7 +225,7 @@ class GraphBuilder:
 
     def binary(self, value: Value) -> bool:
         """Whether a value is spikes of 0 and 1."""
-        if value.op in ("reshape", "maxpool"):
+        if value.op in ("reshape", "maxpool", "stack"):
             return self.binary(value.args[0])
         if value.op != "out" or value.attrs["port"] != "spk":
             return False

@@ -128,6 +128,8 @@ def batch_norm(
     """Record batch normalisation with its running statistics as a factor and an offset a channel."""
     if training or running_mean is None or running_var is None:
         raise call.refuse("normalises by the statistics of the batch; use track_running_stats=True")
+    if len(running_mean) != input.shape[1]:
+        raise call.refuse(f"normalises {len(running_mean)} channels and gets a signal of {input.shape[1]}")
     factor = 1 / torch.sqrt(running_var.double() + eps)
     factor = factor if weight is None else factor * weight.double()
     offset = -running_mean.double() * factor

@@ -65,7 +65,7 @@ class Tracer(TorchFunctionMode):
         call = FunctionCall(self, func, args, kwargs)
         try:
             return handler(call, *args, **kwargs)
-        except (TypeError, RuntimeError, ValueError, ArithmeticError) as error:
+        except (TypeError, RuntimeError, ValueError, ArithmeticError, LookupError) as error:
             raise ExportError(
                 f"{self.where()}: {name} is called in a way that is not read ({' '.join(str(error).split())})"
             ) from error
@@ -192,7 +192,15 @@ class FunctionCall:
         """Return a stand-in for `op` of `inputs`; shape and replay are the function's own unless given."""
         if shape is None:
             with torch._C.DisableTorchFunction():
-                shape = (*inputs[0].shape[:1], *self._of_one_sample(inputs).shape[1:])
+                one = self._of_one_sample(inputs).shape
+            if one[:1] != (1,):
+                raise self.refuse(
+                    f"{self.func.__name__} makes {tuple(one)} of one sample {tuple(inputs[0].shape[1:])}: "
+                    "it takes the axis of the batch for another"
+                )
+            shape = (*inputs[0].shape[:1], *one[1:])
+        if 0 in shape:
+            raise self.refuse(f"{self.func.__name__} leaves no values: its result has shape {tuple(shape)}")
         values = tuple(self.tracer.value(i) for i in inputs)
         value = Value(op, values, tuple(shape), self.tracer.where(), attrs, replay or self._replay(inputs))
         return self.tracer.stand_in(value, inputs[0].dtype)

@@ -222,7 +222,8 @@ def _indices(call: FunctionCall, input: Tensor, index: Any) -> dict[int, int | s
                 indices[axis] = item
         elif isinstance(item, (bool, list, type(None))) or call.tracer.knows(item):
             raise call.refuse(
-                "indexes a signal by a mask, a list or a new axis; only whole steps may be indexed"
+                "indexes a signal by a mask, a list or a new axis; only whole steps may be indexed "
+                "(unsqueeze makes an axis)"
             )
         else:
             indices[axis] = operator.index(item)

@@ -196,6 +196,11 @@ def _in_place(tracer: Tracer, path: str, forward: Callable[..., Any]) -> Callabl
         tracer.paths.append(path)
         try:
             return forward(*args, **kwargs)
+        except ExportError:
+            raise
+        except Exception as error:  # whatever torch or the user's forward raises on what does not fit
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ExportError(f"{tracer.where()}: forward stops with {reason}", node=path) from error
         finally:
             tracer.paths.pop()
 

@@ -142,3 +142,64 @@ def test_axes_in_another_order_are_not_reshaped(tmp_path: Path) -> None:
     with pytest.raises(WrongInput, match=r"samples of shape \(8, 8, 3\); the model takes static ones"):
         load_still(str(tmp_path / "last.npz"), "test", (3, 8, 8), 5)
     assert load_still(str(tmp_path / "flat.npz"), "test", (3, 8, 8), 5).inputs.shape == (4, 5, 3, 8, 8)
+
+
+STEPWISE = """
+import snntorch as snn
+from torch import nn
+
+def make():
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear({size}, 4), snn.Leaky(0.8, threshold=0.2, init_hidden=True)
+    )
+"""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_images_of_a_forward_of_one_step_are_never_one_step_in_silence(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(seed)
+    shape, steps = (1, *rng.integers(4, 8, 2).tolist()), int(rng.integers(3, 9))
+    made: dict[str, Any] = {}
+    source = STEPWISE.format(size=int(np.prod(shape)))
+    (tmp_path / "stepwise.py").write_text(source)
+    exec(source, made)
+    torch.manual_seed(seed)
+    network = made["make"]()
+    torch.save(network.state_dict(), tmp_path / "net.pt")
+    monkeypatch.chdir(tmp_path)
+    images = np.round(rng.random((SAMPLES, *shape)) * 31) / 32
+    with torch.no_grad():
+        x = torch.tensor(images, dtype=torch.float32)
+        labels = torch.stack([network(x) for _ in range(steps)]).sum(0).argmax(1).numpy()
+    np.savez("channel.npz", inputs=images, labels=labels)
+    np.savez("bare.npz", inputs=images[:, 0], labels=labels)
+    command = ["net.pt", "--model", "stepwise.py:make", "-o", "net.snn", "--json"]
+    assert main([*command, *both("channel.npz")]) == 0
+    said = capsys.readouterr()
+    assert "warning: each sample was one step long" in said.err
+    assert any("presented_steps=N" in line for line in json.loads(said.out)["warnings"])
+    assert main([*command, *both("bare.npz")]) == 1
+    said = capsys.readouterr().err
+    size = ",".join(map(str, shape[1:]))
+    assert f"--input-shape {size} --convention presented_steps=N" in said
+    for file in ("channel.npz", "bare.npz"):
+        stated = ["--input-shape", size, "--convention", f"presented_steps={steps}"]
+        assert main([*command, *both(file), *stated]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["accuracy"]["float"] == 1.0
+        assert not any("one step long" in line for line in found["warnings"])
+
+
+def test_a_stated_image_that_does_not_fit_says_what_was_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seed = next(seed for seed in range(9) if drawn(seed, tmp_path)[1].shape[1] > 1)
+    _, images, _ = drawn(seed, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    np.savez("last.npz", inputs=np.moveaxis(images, 1, -1))
+    command = ["net.pt", "--model", "still.py:make", "--forward", "image", "--check", "last.npz"]
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert "fits none of" in said and f"image of shape {(*images.shape[2:], images.shape[1])}" in said
