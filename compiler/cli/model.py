@@ -29,6 +29,8 @@ class LoadedModel:
         """Return how samples of one frame are presented; None where samples have steps of their own."""
         from snn_compile.compiler.contract.resolve import presented_steps
 
+        if not hasattr(self.graph, "metadata"):  # a network that its reader has lowered already
+            return None
         steps = presented_steps(self.graph, stated)
         if steps is None:
             return None

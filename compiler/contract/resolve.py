@@ -82,7 +82,9 @@ def resolution(graph: Any, stated: Mapping[str, Any] | None = None, strict: bool
     found = None if in_file and not own else detect(graph, {**stated, **dropped, **exporter})
     values = {**from_file, **(found.values if found else {}), **stated}
     values["nodes"] = _of_nodes(from_file, found, stated)
-    decided = {f.name: "default" for f in fields(Contract)}
+    # An item that came later stays out of a file's contract where it says nothing.
+    said = {f.name for f in fields(Contract) if in_file and f.metadata.get("later")}
+    decided = {f.name: "metadata" if f.name in said else "default" for f in fields(Contract)}
     decided |= {key: "metadata" for key in from_file} | (_detected(found) if found else {})
     decided |= {key: "stated" for key in stated if key != "nodes" or stated["nodes"]}
     for key in stated.keys() & from_file.keys() - {"delays", "readouts", "nodes"}:

@@ -119,7 +119,9 @@ def find_causes(
     made = {name: p for name, p in side.made.items() if p is not None}
     rounded["truncation toward zero"] = {("truncation", name): True for name in made}
     shifted = [e.name for e in side.edges.values() if any(e.floors)]
-    shifted += [n for n, p in made.items() if not p.spiking and p.parameters["message_shift"].any()]
+    shifted += [
+        n for n, p in made.items() if "message_shift" in p.parameters and p.parameters["message_shift"].any()
+    ]
     rounded["floored sums"] = {("flooring", name): True for name in shifted}
     found += [_rounding(side, kind, rounded[kind]) for kind in ROUNDING if rounded.get(kind)]
     return found

@@ -220,9 +220,8 @@ def _group(population: Population, side: Pair, chosen: Selection, scaled: bool, 
     arithmetic = FLOAT
     if scaled:
         effects = [effect for effect in EFFECTS if chosen.of(effect, name)]
-        shift = (
-            made.parameters["message_shift"].astype(np.float64) if made and not population.spiking else None
-        )
+        held = made.parameters if made else {}
+        shift = held["message_shift"].astype(np.float64) if "message_shift" in held else None
         rates = None
         if made and "rates" in made.parameters:
             rates = made.parameters["rates"].astype(np.float64), int(made.parameters["rate_shift"][0])

@@ -127,5 +127,6 @@ class Pair:
     def reported(self) -> list[str]:
         """Populations that a user knows: those of the network, not always-on neurons, relays or copies."""
         targets = {e.target for e in self.edges.values()}
-        own = [p.name for p in self.network.populations if ".relay" not in p.name and not p.kind.sends_state]
+        known = [p for p in self.network.populations if not (p.kind.sends_state or p.kind.relays)]
+        own = [p.name for p in known if ".relay" not in p.name]
         return [n for n in own if n in targets or not n.endswith(".bias")]

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array, eye_array, issparse
 
 from snn_compile.compiler.neurons.models import neuron_model
+from snn_compile.compiler.neurons.relay import RELAYS
 from snn_compile.runtime.divergence.neurons.models import MODELS
 from snn_compile.runtime.divergence.pair import Edge, Float, Pair, Tensor
 from snn_compile.targets.errors import WrongInput
@@ -38,11 +39,17 @@ def pair(program: Program, network: Network) -> Pair:
     Raises WrongInput where they are not the same network, or for a population of a model that the files of
     `neurons/` do not know.
     """
+    from snn_compile.compiler.lowering.fan_in import relieve_fan_in
     from snn_compile.compiler.lowering.simplify import simplify
 
     simple = simplify(network)
+    if {p.name for p in program.populations} - {p.name for p in simple.populations}:
+        bits = str(program.provenance.get("weight_bits", ""))
+        simple = relieve_fan_in(simple, program.target, int(bits) if bits.isdecimal() else 8).network
     if other := [p for p in simple.populations if p.model not in MODELS]:
-        *most, last = sorted(name for name in MODELS if not neuron_model(name).sends_state)
+        *most, last = sorted(
+            name for name in MODELS if name not in RELAYS and not neuron_model(name).sends_state
+        )
         raise WrongInput(
             f"population {other[0].name!r} is of model {other[0].model}; diverge supports "
             f"{', '.join(most).upper()} and {last.upper()} populations (snn-run --against compares the "
@@ -61,12 +68,15 @@ def pair(program: Program, network: Network) -> Pair:
             raise _other(f"input {port.name!r} of shape {port.shape}", "no such input in the program")
         own = found.scale if found.kind == "graded" else 1.0
         unit[port.name] = np.array([own / (port.host_gain or 1.0)])
+    relays = {q.name for q in simple.populations if q.kind.relays}
     for name, p in made.items():
-        shift = p.parameters["message_shift"] if p and not p.spiking else None
-        unit[name] = (
-            np.ones(1) if shift is None or p is None else np.asarray(p.scale / 2.0**shift, np.float64)
-        )
-    edges = _edges(program, simple, scale, unit)
+        shift = p.parameters.get("message_shift") if p and not p.spiking else None
+        unit[name] = np.ones(1)
+        if p and (shift is not None or name in relays):
+            unit[name] = np.asarray(p.scale / 2.0 ** (0 if shift is None else shift), np.float64).reshape(-1)
+    # The input of a relay is in units of its message.
+    gains = {n: own / (1 if n in relays else formats.threshold_unit) for n, own in scale.items()}
+    edges = _edges(program, simple, gains, unit)
     parameters = {
         (item, q.name): tensor
         for q in simple.populations
@@ -127,7 +137,7 @@ def _populations(program: Program, network: Network) -> dict[str, IntegerPopulat
         q = made.get(p.name)
         if q is None and (p.name in targets or not p.name.endswith(".bias")):
             raise _other(f"population {p.name!r}", f"the program has {sorted(made)}")
-        if q is not None and (q.size, q.model) != (p.size, p.model):
+        if q is not None and (q.size, q.model) != (p.size, RELAYS.get(p.model, p.model)):
             raise _other(
                 f"population {p.name!r}",
                 f"{p.size} neurons of model {p.model} there, {q.size} of {q.model} in the program",
@@ -137,7 +147,7 @@ def _populations(program: Program, network: Network) -> dict[str, IntegerPopulat
 
 
 def _edges(
-    program: Program, network: Network, scale: Mapping[str, float], unit: Mapping[str, Float]
+    program: Program, network: Network, gains: Mapping[str, float], unit: Mapping[str, Float]
 ) -> dict[str, Edge]:
     made = {e.name: e for e in program.projections}
     found = {}
@@ -147,7 +157,7 @@ def _edges(
             raise _other(f"projection {e.name!r}", f"it joins {q.source!r} to {q.target!r} in the program")
         if q is not None and q.port != e.port:
             raise _other(f"projection {e.name!r}", f"it reaches port {q.port} in the program, not {e.port}")
-        found[e.name] = _edge(program, e, q, scale[e.target] / program.formats.threshold_unit, unit[e.source])
+        found[e.name] = _edge(program, e, q, gains[e.target], unit[e.source])
     if extra := made.keys() - found.keys():
         raise _other(f"projections {sorted(extra)}", "the network has none of these names")
     return found

@@ -52,6 +52,9 @@ def shared_kernel(table: Any, target: tuple[int, ...], source: tuple[int, ...]) 
     if len(target) != 3 or len(source) != 3 or target[1] * target[2] < 2:
         return None
     rows = csr_array(table)
+    if not rows.data.all():
+        rows = rows.copy()
+        rows.eliminate_zeros()
     if not rows.nnz:
         return None
     starts, sources = rows.indptr.astype(np.int64), rows.indices.astype(np.int64)
