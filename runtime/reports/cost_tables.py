@@ -9,6 +9,7 @@ from snn_compile.runtime.reports.energy import Energy
 from snn_compile.runtime.reports.neurobench import NeuroBench
 from snn_compile.runtime.reports.quantized_ann import QuantizedAnn
 from snn_compile.runtime.reports.step_time import StepTime
+from snn_compile.targets.costs.silicon_records import silicon_records
 from snn_compile.targets.schema import Interval
 
 
@@ -18,6 +19,11 @@ def energy_json(proxies: tuple[Energy, ...]) -> dict[str, Any]:
         p.name: {
             "per_sample_pj": p.per_sample_pj,
             "interval_pj": list(p.interval_pj),
+            "against_silicon": {
+                record.network: list(ratio)
+                for record in silicon_records()
+                if (ratio := record.energy_ratio(p.name)) is not None
+            },
             "total_pj": p.total_pj,
             "label": p.label,
             "source": p.source,
@@ -30,12 +36,27 @@ def energy_json(proxies: tuple[Energy, ...]) -> dict[str, Any]:
 
 def energy_table(proxies: tuple[Energy, ...], time: StepTime | None = None) -> Table:
     """Return one line per proxy: what it prices, and nanojoules per sample; static power has its own."""
-    rows: list[tuple[str, ...]] = [(p.name, p.prices, _nanojoules(p.interval_pj)) for p in proxies]
+    records = silicon_records()
+    rows: list[tuple[str, ...]] = []
+    for proxy in proxies:
+        ratios = [record.energy_ratio(proxy.name) for record in records]
+        against = ["-" if ratio is None else _span(ratio, ".2f") for ratio in ratios]
+        rows.append((proxy.name, proxy.prices, _nanojoules(proxy.interval_pj), *against))
     if time and time.static_w and time.static_pj:
-        power = f"{time.static_w[0]:.3g} W, {time.hardware}, over the least time below"
-        rows.append(("static", power, f"at least {_nanojoules(time.static_pj)}"))
-    title = "Energy proxies: each a proxy, not a measurement (terms and sources: --report, --json)"
-    return title, ("proxy", "prices", "nJ per sample"), rows
+        power = f"{time.static_w[0]:.3g} W of {time.hardware}, least time below"
+        rows.append(("static", power, f"at least {_nanojoules(time.static_pj)}", *("-" for _ in records)))
+    title = "Energy proxies: each a proxy, not a measurement (terms and sources: --report, --json). "
+    title += _measured()
+    one = len(records) == 1
+    heads = ("against silicon",) if one else tuple(record.network for record in records)
+    return title, ("proxy", "prices", "nJ per sample", *heads), rows
+
+
+def _measured() -> str:
+    records = silicon_records()
+    names = ", ".join(f"{record.network} on {record.hardware}" for record in records)
+    count = "one network" if len(records) == 1 else f"{len(records)} networks"
+    return f"Against silicon: predicted / measured of {names}; {count} measured"
 
 
 def energy_details(proxies: tuple[Energy, ...]) -> Table:
@@ -88,7 +109,11 @@ def time_table(time: StepTime) -> Table:
         rows.append((term.name, term.place, amount, each, least))
     title = (
         f"A step takes at least {_span(time.bound_ns)} ns: {time.binding.name}, {time.binding.place} "
-        f"({time.hardware}; mean counts of the run; +{time.latency_steps} steps latency)"
+        f"({time.hardware}; mean counts of the run; +{time.latency_steps} steps latency). "
+        + ", ".join(
+            f"Of {record.network} the bound is {_span(record.time_ratio, '.2f')} of the measured time"
+            for record in silicon_records()
+        )
     )
     return title, ("term", "fullest at", "per step", "each", "at least"), rows
 
@@ -110,8 +135,8 @@ def ann_table(ann: QuantizedAnn) -> Table:
     return title, heads, [row]
 
 
-def _span(interval: Interval) -> str:
-    low, high = (f"{value:,.4g}" if value < 100 else f"{value:,.0f}" for value in interval)
+def _span(interval: Interval, form: str = "") -> str:
+    low, high = (format(value, form or (",.4g" if value < 100 else ",.0f")) for value in interval)
     return low if low == high else f"{low} to {high}"
 
 

@@ -9,7 +9,7 @@ memory and routing counted, the rate below which spikes pay is lower (ibid.).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, log2
 from typing import Any
@@ -25,9 +25,10 @@ from snn_compile.targets.program.program import Program
 class QuantizedAnn:
     """Multiply-accumulates and picojoules per sample, beside the spiking network's.
 
-    `weight_bits`, `activation_bits`: the widest layer's. `rate`: spikes per neuron and step of the spiking
-    populations. `break_even_rate`: the rate at which both take the same energy if spikes scale alike
-    everywhere; 0 if neuron updates and inputs alone take as much, None where no spike reaches a synapse.
+    `weight_bits`: the widest layer's; `activation_bits`: of layers that receive spikes, or else the widest.
+    `rate`: spikes per neuron and step of the spiking populations. `break_even_rate`: the rate at which both
+    take the same energy if spikes scale alike everywhere; 0 if neuron updates and inputs alone take as much,
+    None where no spike reaches a synapse.
     """
 
     macs: float
@@ -65,12 +66,16 @@ def quantized_ann(program: Program, counts: Counts) -> QuantizedAnn:
     return QuantizedAnn(
         float(sum(macs.values())),
         max((layer.weight_bits for layer in found), default=0),
-        max(widths.values(), default=0),
+        max(_spikes(found, widths) or widths.values(), default=0),
         total,
         spiking,
         rate,
         even,
     )
+
+
+def _spikes(found: Sequence[Layer], widths: Mapping[str, int]) -> list[int]:
+    return [widths[layer.name] for layer in found if layer.message_bits == 1]
 
 
 def _activation_bits(program: Program, layer: Layer, steps: int) -> int:

@@ -22,6 +22,7 @@ import numpy as np
 
 from snn_compile.compiler.mapping.core_memory import weight_bits
 from snn_compile.runtime.reports.layers import layers
+from snn_compile.targets.costs.silicon_records import silicon_records
 from snn_compile.targets.costs.step_rates import StepRates
 from snn_compile.targets.devices.counts import Counts
 from snn_compile.targets.program.program import Program
@@ -100,6 +101,7 @@ class StepTime:
                 for term in self.terms
             },
             "left_out": [term.name for term in self.terms if term.ns is None],
+            "against_silicon": {record.network: list(record.time_ratio) for record in silicon_records()},
             "latency_steps": self.latency_steps,
             "sample_ns": [ns * self.steps for ns in self.bound_ns],
         }
