@@ -52,6 +52,12 @@ def test_the_kernel_of_a_convolution_is_found(case: tuple[csr_array, Shape, Shap
     if kernel is None:
         return
     assert shared_kernel(table.toarray(), target, source) is not None
+    rows, columns = (np.append(index, [0, 0]) for index in table.nonzero())
+    stored = np.append(table[table.nonzero()], [0, 0])
+    columns[-2:] = [0, table.shape[1] - 1]
+    zeros = csr_array((stored.astype(float), (rows, columns)), shape=table.shape)
+    assert shared_kernel(zeros, target, source) is not None, "zeros that are stored are no synapses"
+    assert zeros.nnz >= table.nnz
     image = np.random.default_rng(0).integers(0, 5, source)
     assert np.array_equal(applied(kernel, image, target).reshape(-1), table @ image.reshape(-1))
     # Taps that only ever fall on padding are not in the table.
