@@ -14,7 +14,9 @@ from snn_compile.compiler.cli import main
 from snn_compile.compiler.reference import run_reference
 from snn_compile.train import LayerConfig, NetworkConfig, SpikingNetwork, load_checkpoint, save_checkpoint
 
-PROGRESS = re.compile(r"snn-(compile|run): (\w+ \d+ ms|running .*|warning: .*|data .*|no --calibrate .*)")
+PROGRESS = re.compile(
+    r"snn-(compile|run): (\w+ \d+ ms|running .*|warning: .*|data .*|no --calibrate .*|(tried|nothing) .*)"
+)
 
 
 def save_model(path: Path, inputs: int, data=None, zero: bool = False) -> Path:

@@ -133,8 +133,8 @@ def test_targets_that_do_not_exist_or_do_not_fit(refuses, model, data, tmp_path)
     graph = nir.NIRGraph(nodes, edges)
     attach(graph, Contract(dt=1.0))
     nir.write(tmp_path / "wide.nir", graph)
-    line = refuses(tmp_path / "wide.nir", "-o", tmp_path / "out.snn")
-    assert "'cell'" in line and "in_axons 20000 of 16000" in line
+    line = refuses(tmp_path / "wide.nir", "--target", "loihi1", "-o", tmp_path / "out.snn")
+    assert "'cell'" in line and "in_axons 20000 of 4096" in line
 
 
 def test_outputs_that_cannot_be_written(refuses, model, tmp_path):

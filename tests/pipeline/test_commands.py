@@ -115,9 +115,10 @@ def test_stopping_after_a_stage(command, model, data, stage):
 def test_targets_are_listed(command):
     code, out, err = command("--list-targets")
     assert code == 0 and err == ""
-    assert [line.split()[0] for line in out.splitlines()] == ["loihi1-sim", "loihi2-sim"]
+    names = ["loihi1", "loihi2", "unbounded", "kapoho-point", "hala-point", "nahuku"]
+    assert [line.split()[0] for line in out.splitlines()] == [f"{name}-sim" for name in names]
     result = json.loads(command("--list-targets", "--json")[1])
-    assert [row["target"] for row in result["targets"]] == ["loihi1-sim", "loihi2-sim"]
+    assert [row["target"] for row in result["targets"]] == [f"{name}-sim" for name in names]
 
 
 def test_inspect(command, model, tmp_path):

@@ -21,7 +21,7 @@ Run = Callable[[Tensor], Tensor]
 def affine(call: FunctionCall, input: Tensor, run: Run, **attrs: Any) -> Tensor:
     """Record an affine map of a signal; `run` applies it to numbers (batch, *shape) of any float type."""
     with torch._C.DisableTorchFunction():
-        shape = run(torch.zeros(1, *input.shape[1:], dtype=torch.float64)).shape[1:]
+        shape = call.of_one(run(torch.zeros(1, *input.shape[1:], dtype=torch.float64)), input)
     name = getattr(call.func, "__name__", "map")
     return call.record("map", [input], (*input.shape[:1], *shape), run, function=name, **attrs)
 

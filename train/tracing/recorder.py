@@ -192,18 +192,21 @@ class FunctionCall:
         """Return a stand-in for `op` of `inputs`; shape and replay are the function's own unless given."""
         if shape is None:
             with torch._C.DisableTorchFunction():
-                one = self._of_one_sample(inputs).shape
-            if one[:1] != (1,):
-                raise self.refuse(
-                    f"{self.func.__name__} makes {tuple(one)} of one sample {tuple(inputs[0].shape[1:])}: "
-                    "it takes the axis of the batch for another"
-                )
-            shape = (*inputs[0].shape[:1], *one[1:])
+                shape = (*inputs[0].shape[:1], *self.of_one(self._of_one_sample(inputs), inputs[0]))
         if 0 in shape:
             raise self.refuse(f"{self.func.__name__} leaves no values: its result has shape {tuple(shape)}")
         values = tuple(self.tracer.value(i) for i in inputs)
         value = Value(op, values, tuple(shape), self.tracer.where(), attrs, replay or self._replay(inputs))
         return self.tracer.stand_in(value, inputs[0].dtype)
+
+    def of_one(self, made: Tensor, input: Tensor) -> tuple[int, ...]:
+        """Return the shape of a sample, made of one sample of `input`; refuses what mixes up the batch."""
+        if tuple(made.shape[:1]) != (1,):
+            raise self.refuse(
+                f"{self.func.__name__} makes {tuple(made.shape)} of one sample {tuple(input.shape[1:])}: it "
+                "takes the axis of the batch for another"
+            )
+        return tuple(made.shape[1:])
 
     def _of_one_sample(self, inputs: Sequence[Tensor]) -> Tensor:
         """Call the function on a single sample of zeros, for the shape of its result."""

@@ -45,6 +45,7 @@ BROKEN: dict[str, nn.Module | Callable[[Tensor], Tensor]] = {
     "circle": nn.CircularPad2d(9),
     "negative padding": lambda x: F.pad(x, (-9, 0)),
     "transposed": nn.ConvTranspose2d(1, 2, 2, output_padding=2),
+    "no channels": lambda x: F.pixel_unshuffle(x[:, 0], 2),
     "unflatten": nn.Unflatten(1, (2, 3)),
 }
 
