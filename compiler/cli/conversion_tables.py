@@ -91,11 +91,15 @@ def conversion_text(conversion: Mapping[str, Any], curve: Mapping[str, Any] | No
     return text if curve is None else text + _curve_text(curve)
 
 
+ENERGIES_SHOWN = 3
+"""Energy proxies that have a column in the text; more do not fit a line."""
+
+
 def _curve_text(curve: Mapping[str, Any]) -> str:
     def cell(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
 
-    names = list(curve["points"][0]["energy_pj"])
+    names = list(curve["points"][0]["energy_pj"])[:ENERGIES_SHOWN]
     rows: list[Row] = [
         (
             f"{p['steps']}{' *' if p['steps'] == curve['chosen'] else ''}",
@@ -109,7 +113,7 @@ def _curve_text(curve: Mapping[str, Any]) -> str:
     ]
     text = table_text(
         f"Steps against accuracy ({curve['samples']} samples, float by {curve['reference']}) and energy per "
-        f"sample (nJ, {curve['energy_samples']} samples)",
+        f"sample (nJ, {curve['energy_samples']} samples; every table: --json)",
         ("steps", "deployed", "drop, points", "95 % interval", "as float", *names),
         rows,
     )

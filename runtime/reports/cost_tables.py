@@ -43,7 +43,7 @@ def energy_table(proxies: tuple[Energy, ...], time: StepTime | None = None) -> T
         against = ["-" if ratio is None else _span(ratio, ".2f") for ratio in ratios]
         rows.append((proxy.name, proxy.prices, _nanojoules(proxy.interval_pj), *against))
     if time and time.static_w and time.static_pj:
-        power = f"{time.static_w[0]:.3g} W of {time.hardware}, least time below"
+        power = f"{_span(time.static_w, '.3g')} W of {time.hardware}, least time below"
         rows.append(("static", power, f"at least {_nanojoules(time.static_pj)}", *("-" for _ in records)))
     title = "Energy proxies: each a proxy, not a measurement (terms and sources: --report, --json). "
     title += _measured()

@@ -102,8 +102,11 @@ def _positions(kernel: Kernel, target: tuple[int, ...], source: tuple[int, ...])
 def _joined(edge: Projection) -> csr_array:
     """Return one table, (target, source), that is zero where every table is and differs where any does."""
     total = csr_array(edge.tables[0].weights.astype(np.int64))
-    for i, table in enumerate(edge.tables[1:], 1):
-        total = csr_array(total + csr_array(table.weights.astype(np.int64)) * BASE ** (i % 5))
+    for table in edge.tables[1:]:
+        total = csr_array(total * BASE + csr_array(table.weights.astype(np.int64)))
+        total.eliminate_zeros()
+        # Numbered anew, so that any number of tables stays within exact floats.
+        total.data = 1 + np.unique(total.data, return_inverse=True)[1]
     total.eliminate_zeros()
     total.sort_indices()
     return total
