@@ -11,6 +11,7 @@ from support.mapping.dense_graphs import dense_graph
 
 from snn_compile.compiler.pipeline import Options, compile_graph
 from snn_compile.runtime import compare
+from snn_compile.runtime.execution.core_counters import count_cores
 from snn_compile.runtime.execution.run import simulate
 from snn_compile.runtime.reports.step_time import core_synops, core_words, step_time
 from snn_compile.targets import load_program
@@ -119,6 +120,8 @@ def test_core_synops_are_those_of_every_synapse(mapper: str) -> None:
     assert counts is not None
     by_core = core_synops(program, counts)
     assert sum(by_core.values()) == counts.total_synops > 0
+    each_step = count_cores(program, data).values["synops"]
+    assert each_step.sum(axis=(0, 1)).tolist() == [by_core[core.index] for core in program.cores]
     for core in program.cores:
         total = 0
         for name, start, stop in core.slices:
