@@ -42,6 +42,11 @@ def run_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="write per core and step: spikes, messages, hops, synops, updates (.csv or .parquet)",
     )
+    add(
+        "--sanafe",
+        metavar="FOLDER",
+        help="write the program and the first sample as files of SANA-FE (arch.yaml, snn.yaml)",
+    )
     add("--threads", metavar="N", type=int, help="threads of loihi2-sim")
     add("--list-devices", action="store_true", help="list the devices and stop")
     return parser

@@ -96,7 +96,9 @@ def _list_devices(as_json: bool) -> None:
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     from snn_compile.runtime.evaluation.compare import check_labels, report
     from snn_compile.runtime.execution.core_counters import check_counters, save_counters
+    from snn_compile.runtime.execution.run import take
     from snn_compile.runtime.reports.report import check_format
+    from snn_compile.runtime.reports.sanafe_files import check_folder, write_sanafe
     from snn_compile.targets.devices.device import open_device
     from snn_compile.targets.devices.registry import device_names
     from snn_compile.targets.program.file import load_program
@@ -105,6 +107,8 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         check_format(file)
     if options.counters:
         check_counters(options.counters)
+    if options.sanafe:
+        check_folder(options.sanafe)
     if options.device not in device_names():
         open_device(options.device)  # raises, naming the devices there are
     program = load_program(options.program)
@@ -130,6 +134,12 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         with _progress("counters") as observe:
             save_counters(options.counters, program, inputs, options.device, observe)
         _message(f"wrote {options.counters}")
+    if options.sanafe:
+        write_sanafe(program, take(inputs, 0, 1), options.sanafe)
+        _message(
+            f"wrote arch.yaml and snn.yaml to {options.sanafe}: run "
+            f"{program.device_steps(inputs.shape[1])} steps"
+        )
     _print_result(options, made, outcome, gates)
     return 0 if passed else 3
 

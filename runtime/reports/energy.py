@@ -230,7 +230,7 @@ def _operation_parts(counts: Counts, traffic: Traffic | None, table: CostTable) 
 def _sanafe_parts(
     program: Program, counts: Counts, traffic: Traffic | None, costs: SanaFeCosts
 ) -> dict[str, Interval]:
-    """Price every neuron's access, and on top of it what input, spikes and messages take."""
+    """Price every neuron's access, and on top of it what updates, spikes and messages take."""
     kinds = dict.fromkeys(("dense", "sparse", "convolution"), 0)
     for layer in layers(program):
         kinds[layer.kind] += counts.synops[layer.name]
@@ -239,7 +239,6 @@ def _sanafe_parts(
         "sparse synaptic operations": (kinds["sparse"], costs.synapse_sparse_pj),
         "convolution synaptic operations": (kinds["convolution"], costs.synapse_convolution_pj),
         "neuron accesses": (counts.total_updates, costs.neuron_access_pj),
-        "active neuron updates": (counts.total_active_updates, costs.neuron_update_pj),
         "spikes": (counts.total_spikes, costs.spike_pj),
     }
     if traffic:
@@ -249,7 +248,11 @@ def _sanafe_parts(
             "hops east-west": (traffic.hops_east_west, costs.hop_east_west_pj),
             "hops north-south": (traffic.hops_north_south, costs.hop_north_south_pj),
         }
-    return {term: (n * low, n * high) for term, (n, (low, high)) in counted.items() if n}
+    # A neuron is also updated while its membrane is not 0, which is not counted: at most all are.
+    low, high = costs.neuron_update_pj
+    updates = {"neuron updates": (counts.total_active_updates * low, counts.total_updates * high)}
+    priced = {term: (n * low, n * high) for term, (n, (low, high)) in counted.items() if n}
+    return priced | (updates if counts.total_updates else {})
 
 
 def arithmetic_parts(program: Program, counts: Counts, table: ArithmeticCosts) -> dict[str, float]:

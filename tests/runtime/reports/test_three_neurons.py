@@ -53,7 +53,8 @@ def test_45_nm(proxies: dict[str, Energy]) -> None:
 def test_sana_fe(proxies: dict[str, Energy]) -> None:
     by_hand = 9 * 35.5 + 9 * 51.2 + 6 * 21.6 + 6 * 69.3 + 4 * 111 + 8 * 3 + 4 * 4.2
     assert by_hand == pytest.approx(1810.5)
-    assert proxies["sanafe"].interval_pj == pytest.approx((by_hand, by_hand))
+    # Three neurons more may have been updated, if their membranes were not 0.
+    assert proxies["sanafe"].interval_pj == pytest.approx((by_hand, by_hand + 3 * 21.6))
 
 
 def test_lemaire_2022(proxies: dict[str, Energy]) -> None:
