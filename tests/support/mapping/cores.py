@@ -111,13 +111,16 @@ def check(made: QuantizedNetwork, target, mapper="best") -> int:
 
 def check_routes(made: QuantizedNetwork, cores) -> None:
     routes = route(made, cores)
-    held = {c.index: {name for name, _, _ in c.slices} for c in cores}
     found = {(r.source, r.start, r.stop, r.core): set(r.destinations) for r in routes}
     assert len(found) == len(routes)
     pieces = [(p.name, 0, p.size, HOST) for p in made.inputs]
     pieces += [(name, a, b, c.index) for c in cores for name, a, b in c.slices]
     for piece in pieces:
-        targets = {e.target for e in made.projections if e.source == piece[0]}
-        wanted = {index for index, names in held.items() if names & targets}
+        wanted = set()
+        for edge in (e for e in made.projections if e.source == piece[0]):
+            linked = sum((t.dense()[:, piece[1] : piece[2]] != 0).any(axis=1) for t in edge.tables) > 0
+            wanted |= {
+                c.index for c in cores for name, a, b in c.slices if name == edge.target and linked[a:b].any()
+            }
         assert found.pop(piece, set()) == wanted
     assert not found
