@@ -107,7 +107,8 @@ class _Relief:
         shape, members = _windows(groups, source.shape)
         used = int((np.diff(columns.indptr) > 0).sum())
         size = int(np.prod(shape))
-        if size > POOLED * used or not (needed or self._spares(used - size, size, edge)):
+        cheaper = self._spares(used - size, size, edge) and not self._on_a_cycle(edge)
+        if size > POOLED * used or not (needed or cheaper):
             return None
         name = self._name(f"{edge.target}.pool")
         first = np.zeros(size, np.int64)
@@ -132,6 +133,16 @@ class _Relief:
         row = max(targets * (self.bits + memory.index_bits) / memory.word_bits, 1.0)
         cost = relays * (memory.neuron_words + memory.out_axon_words)
         return bool(fewer * (row + memory.in_axon_words) - cost > memory.words)
+
+    def _on_a_cycle(self, edge: Projection) -> bool:
+        """Whether a projection's target reaches its source, so that a stage takes time from a cycle."""
+        reached, left = {edge.target}, [edge.target]
+        while left:
+            name = left.pop()
+            found = {e.target for e in self.network.projections if e.source == name} - reached
+            reached |= found
+            left += found
+        return edge.source in reached
 
     def _split(self, population: Population, edge: Projection, most: int) -> int:
         """Let relays add up at most `most` sources each; return how many of them a neuron has."""

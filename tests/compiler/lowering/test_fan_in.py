@@ -167,3 +167,26 @@ def test_the_bound_is_what_a_core_holds() -> None:
     chip = load_chip("loihi2")
     assert most_sources(chip, 8) == 8569
     assert most_sources(replace(chip, core_in_axons=100), 8) == 100
+
+
+def test_a_pool_in_a_loop_stays_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, shape = pooled_graph(1)
+    (size,) = graph.nodes["out"].output_type["output"]
+    width = int(np.prod(shape[1:])) * graph.nodes["conv"].weight.shape[0]
+    lowered = lower(graph)
+    chip = replace(
+        load_chip("loihi2"), memory=replace(load_chip("loihi2").memory, words=100, synapse_words=100)
+    )
+    (edge,) = (e for e in lowered.projections if e.target == "out")
+    back = replace(
+        edge,
+        name="back",
+        source="out",
+        target=edge.source,
+        weight=np.full((width, size), 0.01),
+        delay_steps=1,
+    )
+    monkeypatch.setattr("snn_compile.compiler.lowering.fan_in.most_sources", lambda *_: 1000)
+    looped = replace(lowered, projections=(*lowered.projections, back))
+    assert any("pooled" in line for line in relieve_fan_in(lowered, chip, 8).added)
+    assert not any("pooled" in line for line in relieve_fan_in(looped, chip, 8).added)
