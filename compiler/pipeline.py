@@ -35,6 +35,7 @@ from snn_compile.compiler.lowering.simplify import simplify
 from snn_compile.compiler.mapping.partition import MAPPERS, Partition, partition
 from snn_compile.compiler.mapping.place import place
 from snn_compile.compiler.mapping.route import route
+from snn_compile.compiler.mapping.search import DEFAULT_EFFORT, EFFORTS
 from snn_compile.compiler.mapping.sizes import refuse_sizes
 from snn_compile.compiler.network import Float, Network
 from snn_compile.compiler.onnx.rate_coding import ConversionOptions, convert
@@ -74,6 +75,7 @@ class Options:
     - `chips`: how many of the chip there are; "auto" takes as many as the network needs, None those of the
       target.
     - `mapper`: "best" lets layers share cores, "vendor" maps as Intel's compiler does.
+    - `mapper_effort`: 1 to 5, how long "best" searches; 1 fills cores, higher ones balance and place them.
     - `approximate`: refused for networks with liquid spiking neurons (`lsn`), which compile as they are; it
       once made adaptive neurons of them.
     """
@@ -91,6 +93,7 @@ class Options:
     conversion: ConversionOptions | None = None
     approximate: bool = False
     mapper: str = "best"
+    mapper_effort: int = DEFAULT_EFFORT
     chips: int | str | None = None
 
     def of_chip(self, chip: Chip) -> Chip:
@@ -196,7 +199,7 @@ def _stages(
     done = replace(done, quantized=quantized, precision=precision)
     yield "quantize", quantized, done
 
-    split = partition(quantized, chip, options.mapper)
+    split = partition(quantized, chip, options.mapper, options.mapper_effort, precision.rates)
     if options.chips == "auto":
         chip = chip.times(max(ceil(len(split.cores) / chip.cores), 1))
     done = replace(done, partition=split)
@@ -237,6 +240,10 @@ def _check(options: Options, chip: Chip) -> None:
         raise CompileError(f"{options.c_slow} device steps per logical step; use 1 or more")
     if options.mapper not in MAPPERS:
         raise CompileError(f"mapper {options.mapper!r}; use one of {', '.join(MAPPERS)}")
+    if options.mapper_effort not in EFFORTS:
+        raise CompileError(
+            f"mapper effort {options.mapper_effort!r}; use a number from {EFFORTS[0]} to {EFFORTS[-1]}"
+        )
     if options.rounding not in METHODS:
         raise CompileError(f"rounding {options.rounding!r}; use one of {', '.join(METHODS)}")
     # A chip without graded messages refuses a graded input itself, by name.

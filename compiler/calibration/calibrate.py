@@ -107,6 +107,7 @@ class Precision:
     """The chosen integer network and the trials that led to it; trials are () without data.
 
     `too_large`: populations with too many weights for calibrated rounding, which keep their nearest values.
+    `rates`: messages per step of each neuron and input of the float network on the data, by name.
     """
 
     quantized: QuantizedNetwork
@@ -114,6 +115,7 @@ class Precision:
     trials: tuple[Trial, ...] = ()
     saturations: tuple[Saturation, ...] = ()
     too_large: tuple[str, ...] = ()
+    rates: Mapping[str, Float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +196,8 @@ def choose_precision(
     given = plan
     plan = given or _basis(retimed, chip, Plan(format), input_bits, data, observed)
     if data is None or retimed.network.fixed:
-        return Precision(quantize(retimed, chip, plan, input_bits, data, observed), plan)
+        quantized = quantize(retimed, chip, plan, input_bits, data, observed)
+        return Precision(quantized, plan, rates=observed.rates())
     evaluator = Evaluator(retimed, chip, input_bits, data, observed)
     best = evaluator.attempt(given.title() if given else TITLES[plan.format.tables], plan)
     if not given:
@@ -203,7 +206,9 @@ def choose_precision(
             best = _refine(evaluator, best, format.tables == "auto", rounding)
     trials = tuple(replace(t, kept=t.fidelity is best.fidelity) for t in evaluator.trials)
     large = _too_large(retimed) if rounding != "nearest" else ()
-    return Precision(best.quantized, best.plan, trials, _saturations(evaluator, best), large)
+    return Precision(
+        best.quantized, best.plan, trials, _saturations(evaluator, best), large, observed.rates()
+    )
 
 
 def _basis(

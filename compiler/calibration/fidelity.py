@@ -176,7 +176,7 @@ def price(quantized: QuantizedNetwork, chip: Chip) -> tuple[int, int | None]:
     tables = [t for edge in quantized.projections for t in edge.tables]
     bits = sum(t.synapses * t.bits for t in tables)
     try:
-        split = partition(quantized, chip)
+        split = partition(quantized, chip, effort=1)
     except DoesNotFit:
         return bits, None
     if not chip.mapped:

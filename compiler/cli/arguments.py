@@ -278,6 +278,15 @@ def _add_mapper(parser: argparse.ArgumentParser) -> None:
         help="how the network is put on cores: best lets layers share them, vendor maps as Intel's compiler "
         "does (default: best); the choice changes costs, never spikes",
     )
+    parser.add_argument(
+        "--mapper-effort",
+        type=int,
+        choices=range(1, 6),
+        default=2,
+        metavar="1..5",
+        help="how long --mapper best searches for fewer cores, shorter steps and fewer hops; 1 fills cores "
+        "alone, 5 takes up to a minute (default: %(default)s)",
+    )
 
 
 def _add_approximation(parser: argparse.ArgumentParser) -> None:

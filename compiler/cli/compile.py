@@ -160,6 +160,7 @@ def _options(arguments: argparse.Namespace, request: CompileRequest) -> Options:
         relax_timing=arguments.relax_timing,
         approximate=arguments.approximate,
         mapper=arguments.mapper,
+        mapper_effort=arguments.mapper_effort,
         chips=arguments.chips,
         conventions=parse_conventions(arguments.convention),
         strict=arguments.strict,

@@ -113,6 +113,7 @@ def result_json(
         "program": {"digest": done.program.digest(), "file": arguments.output},
         "fits": True,
         "cores": len(done.program.cores),
+        "cores_lower_bound": done.partition.lower_bound if done.partition else None,
         "resources": resources_json(done.program),
         "latency_steps": done.program.latency_steps,
         "period": done.program.period,

@@ -42,6 +42,19 @@ class Block:
         """Range of the first axis."""
         return self.ranges[0]
 
+    def joined(self, other: Block) -> Block | None:
+        """Return the block of both, if they are of one population and it is one block."""
+        if self.population != other.population:
+            return None
+        apart = [i for i, (a, b) in enumerate(zip(self.ranges, other.ranges, strict=True)) if a != b]
+        if len(apart) != 1:
+            return None
+        (first, last), (start, stop) = sorted((self.ranges[apart[0]], other.ranges[apart[0]]))
+        if last != start:
+            return None
+        ranges = (*self.ranges[: apart[0]], (first, stop), *self.ranges[apart[0] + 1 :])
+        return Block(self.population, self.shape, ranges)
+
     def indices(self) -> npt.NDArray[np.int64]:
         """Return the flattened indices of the neurons, ascending."""
         found: npt.NDArray[np.int64] = np.ravel_multi_index(

@@ -22,7 +22,7 @@ from math import ceil, log2
 import numpy as np
 import numpy.typing as npt
 
-from snn_compile.compiler.mapping.blocks import Block
+from snn_compile.compiler.mapping.blocks import Block, axes
 from snn_compile.compiler.quantization.quantize import QuantizedNetwork
 from snn_compile.targets.chips.chip import Chip
 from snn_compile.targets.program.kernels import Kernel, shared_kernel
@@ -94,12 +94,17 @@ class CoreMemory:
         self._phases = {name: self._own_phases(name) for name in self._incoming}
         self._sends = {name: self._targets(name) for name in self._incoming}
         self._used: dict[Block, dict[str, float]] = {}
+        self._kernel_rows: dict[tuple[int, int, int], int] = {}
         self._sources: dict[Block, dict[str, npt.NDArray[np.int64]]] = {}
 
     def kernel(self, name: str) -> Kernel | None:
         """Return the kernel of a population's input, if a convolution is all of it."""
         found = [incoming.kernel for incoming in self._incoming[name]]
         return found[0] if found and all(kernel is not None for kernel in found) else None
+
+    def tables(self, source: str, target: str) -> list[tuple[WeightTable, bool]]:
+        """Return the tables between two, and whether positions share them by population axons."""
+        return [(i.table, i.kernel is not None) for i in self._incoming[target] if i.source == source]
 
     def _own_phases(self, name: str) -> int:
         kernel = self.kernel(name)
@@ -151,11 +156,14 @@ class CoreMemory:
         memory = self.chip.memory
         word = incoming.bits + incoming.delay_bits
         if incoming.kernel is not None:
-            weights = incoming.kernel.weights[slice(*block.channels)] != 0
-            linked = weights.any(axis=(2, 3)).sum(axis=0)
-            taps = weights.any(axis=0).sum(axis=(1, 2))
-            lengths = -(-(linked * word + memory.row_bits) // memory.word_bits) + memory.kernel_words
-            return int((taps * lengths).sum())
+            key = (id(incoming), *block.channels)
+            if key not in self._kernel_rows:
+                weights = incoming.kernel.weights[slice(*block.channels)] != 0
+                linked = weights.any(axis=(2, 3)).sum(axis=0)
+                taps = weights.any(axis=0).sum(axis=(1, 2))
+                lengths = -(-(linked * word + memory.row_bits) // memory.word_bits) + memory.kernel_words
+                self._kernel_rows[key] = int((taps * lengths).sum())
+            return self._kernel_rows[key]
         synapses = self._synapses(incoming, block)
         synapses = synapses[synapses > 0]
         bits = synapses * (word + memory.index_bits)
@@ -175,6 +183,48 @@ class CoreMemory:
             reached = nonzero[block.indices()].indices
         return np.bincount(reached, minlength=incoming.table.shape[1])
 
+    def at_least(self, name: str) -> dict[str, float]:
+        """Return what a population takes at least, however it is cut, without input axons of its own.
+
+        A row holds at least its synapses, and each row is there at least once.
+        """
+        population, memory = self._population[name], self.chip.memory
+        shape = axes(population.shape)
+        whole = Block(name, shape, tuple((0, n) for n in shape))
+        rows = sum(self._least_rows(one) for one in self._incoming[name])
+        phases = sum(one.kernel.stride[1] for one in self._incoming[name] if one.kernel)
+        out = self.alone(whole)["out_axons"]
+        words = rows + whole.size * memory.neuron_words * _registers(population) / 3
+        words += phases * memory.in_axon_words + out * memory.out_axon_words
+        return {"neurons": whole.size, "synapse_words": rows, "out_axons": out, "words": words}
+
+    def _least_rows(self, incoming: _Incoming) -> int:
+        memory, further = self.chip.memory, 0
+        word = incoming.bits + incoming.delay_bits
+        if incoming.kernel is not None:
+            synapses = np.count_nonzero(incoming.kernel.weights, axis=0).reshape(-1)
+            further = memory.kernel_words
+        elif self.dense and not incoming.table.sparse:
+            synapses = np.full(incoming.table.shape[1], incoming.table.shape[0])
+        else:
+            synapses = incoming.table.fan_out
+        if incoming.kernel is None and not memory.dense_rows:
+            word += memory.index_bits
+        synapses = synapses[synapses > 0]
+        return int((-(-(synapses * word + memory.row_bits) // memory.word_bits) + further).sum())
+
+    def distinct_sources(self) -> int:
+        """Return the number of neurons and inputs with an axon of their own into any population."""
+        found = 0
+        for node in self.network.nodes:
+            received = np.zeros(node.size, bool)
+            for several in self._incoming.values():
+                for one in several:
+                    if one.source == node.name and one.kernel is None:
+                        received |= (one.table.fan_out > 0) | (self.dense and not one.table.sparse)
+            found += int(received.sum())
+        return found
+
     def core(self, blocks: Iterable[Block]) -> dict[str, int]:
         """Return the use of one core by all its blocks, and the bits of its synapses.
 
@@ -186,7 +236,7 @@ class CoreMemory:
             used = {key: used[key] + added[key] for key in RESOURCES}
             there.add(self.sources(block))
         bits = {"synapse_bits": int(used["synapse_words"]) * self.chip.memory.word_bits}
-        return {key: ceil(value) for key, value in used.items()} | bits
+        return {key: ceil(round(value, 6)) for key, value in used.items()} | bits
 
     def added(self, block: Block, there: Present) -> dict[str, float]:
         """Return what a block adds to a core that has input axons already."""

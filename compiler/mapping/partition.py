@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from math import ceil
 
 from snn_compile.compiler.mapping.blocks import Block, Slice, axes, even, grid
-from snn_compile.compiler.mapping.core_memory import RESOURCES, CoreMemory, Present, core_limits
+from snn_compile.compiler.mapping.core_memory import RESOURCES, CoreMemory, core_limits
+from snn_compile.compiler.mapping.lower_bound import bound_by, least_cores
+from snn_compile.compiler.mapping.search import DEFAULT_EFFORT, best_cores
 from snn_compile.compiler.mapping.vendor import vendor_blocks
+from snn_compile.compiler.mapping.work import Rates, Work
 from snn_compile.compiler.quantization.quantize import QuantizedNetwork
 from snn_compile.targets.chips.chip import Chip
 from snn_compile.targets.errors import DoesNotFit
@@ -21,37 +24,55 @@ MAPPERS = ("best", "vendor")
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """Slices (population, start, stop) per core, and each core's use of its resources."""
+    """Slices (population, start, stop) per core, and each core's use of its resources.
+
+    `slots`: each core's place on the mesh, counted as in `place.py`; () for cores in row-major order.
+    `lower_bound`: cores that the network needs at least (`lower_bound.py`).
+    """
 
     cores: tuple[tuple[Slice, ...], ...]
     use: tuple[Mapping[str, int], ...]
     limits: Mapping[str, int]
+    slots: tuple[int, ...] = ()
+    lower_bound: int = 0
 
 
-def partition(network: QuantizedNetwork, chip: Chip, mapper: str = "best") -> Partition:
+def partition(
+    network: QuantizedNetwork,
+    chip: Chip,
+    mapper: str = "best",
+    effort: int = DEFAULT_EFFORT,
+    rates: Rates | None = None,
+) -> Partition:
     """Return the cores that a network needs.
 
-    `mapper`: "best" lets layers share cores; "vendor" maps as Intel's compiler does. Raises DoesNotFit with
-    every violation where a single neuron exceeds a core or far too many cores are needed.
+    `mapper`: "best" lets layers share cores; "vendor" maps as Intel's compiler does. `effort`: 1 to 5, how
+    long "best" searches. `rates`: messages per step of the neurons of populations and inputs, by name, for
+    which time and traffic are balanced; without them every neuron sends in every step. Raises DoesNotFit
+    with every violation where a single neuron exceeds a core or far too many cores are needed.
     """
     if not chip.mapped:
         return Partition((), (), core_limits(chip))
     memory, most = CoreMemory(network, chip, dense=mapper == "vendor"), core_limits(chip)
     cut = vendor_blocks if mapper == "vendor" else fewest_blocks
-    if (least := _least_cores(memory, most)) > OVERFLOW * chip.all_cores:
+    if (least := least_cores(memory)) > OVERFLOW * chip.all_cores:
         raise _too_small(least, memory, most, chip)
-    blocks: list[list[Block]] = []
+    blocks: list[Block] = []
     for population in network.populations:
         found = cut(population.name, population.shape, memory, chip)
         _refuse_too_large(found, memory, most, chip)
-        blocks.append(found)
-    each = [block for found in blocks for block in found]
-    cores = [[block] for block in each] if mapper == "vendor" else _pack(each, memory, most)
+        blocks += found
+    slots: tuple[int, ...] = ()
+    if mapper == "vendor":
+        cores = [[block] for block in blocks]
+    else:
+        cores, slots = best_cores(memory, Work(network, chip, rates), blocks, effort)
     if len(cores) > OVERFLOW * chip.all_cores:
         raise _too_small(len(cores), memory, most, chip)
+    assert sum(b.size for core in cores for b in core) == sum(p.size for p in network.populations)
     use = tuple(memory.core(core) for core in cores)
     slices = tuple(tuple(piece for block in core for piece in block.slices()) for core in cores)
-    return Partition(slices, use, most)
+    return Partition(slices, use, most, slots, least)
 
 
 OVERFLOW = 4
@@ -97,33 +118,6 @@ def _cuttable(parts: list[int], whole: tuple[int, ...]) -> list[int]:
     return [axis for axis in (0, plane) if parts[axis] < whole[axis]]
 
 
-def _pack(blocks: list[Block], memory: CoreMemory, most: Mapping[str, int]) -> list[list[Block]]:
-    """Put each block into the first core with room."""
-    cores: list[list[Block]] = []
-    used: list[dict[str, float]] = []
-    there: list[Present] = []
-    for block in blocks:
-        alone = memory.alone(block)
-        index = next(
-            (i for i, use in enumerate(used) if _room(memory.added(block, there[i]), use, most)), len(cores)
-        )
-        if index == len(cores):
-            cores.append([])
-            used.append(dict.fromkeys(most, 0.0))
-            there.append(Present())
-            added = alone
-        else:
-            added = memory.added(block, there[index])
-        cores[index].append(block)
-        used[index] = {key: used[index][key] + added[key] for key in most}
-        there[index].add(memory.sources(block))
-    return cores
-
-
-def _room(added: Mapping[str, float], used: Mapping[str, float], most: Mapping[str, int]) -> bool:
-    return all(used[key] + added[key] <= limit for key, limit in most.items())
-
-
 def _refuse_too_large(blocks: list[Block], memory: CoreMemory, most: Mapping[str, int], chip: Chip) -> None:
     """Raise DoesNotFit if a block exceeds a core, however small it was cut."""
     for block in blocks:
@@ -149,30 +143,10 @@ def _sources(block: Block, memory: CoreMemory) -> str:
     )
 
 
-FILLING = ("synapse_words", "words", "neurons")
-"""Resources of which a cut never makes less."""
-
-
-def _least_use(memory: CoreMemory) -> dict[str, dict[str, float]]:
-    """Return, by population, what its neurons and synapses take at least, however they are cut."""
-    shapes = {p.name: axes(p.shape) for p in memory.network.populations}
-    return {
-        name: memory.alone(Block(name, shape, tuple((0, n) for n in shape))) for name, shape in shapes.items()
-    }
-
-
-def _least_cores(memory: CoreMemory, most: Mapping[str, int]) -> int:
-    """Return a lower bound of the cores that a network needs."""
-    used = _least_use(memory).values()
-    return max(ceil(sum(use[key] for use in used) / most[key]) for key in FILLING)
-
-
 def _too_small(count: int, memory: CoreMemory, most: Mapping[str, int], chip: Chip) -> DoesNotFit:
     """Return the error for a chip with too few cores, with lower bounds that hold for any cut."""
     lines = [f"cores: {count} needed for {chip.all_cores} cores"]
-    least = _least_use(memory)
-    for key in FILLING:
-        shares = {name: use[key] / most[key] for name, use in least.items()}
+    for key, shares in bound_by(memory).items():
         if (cores := ceil(sum(shares.values()))) > chip.all_cores:
             largest = sorted(shares, key=lambda name: -shares[name])[:4]
             text = ", ".join(f"{name} {shares[name]:.0f}" for name in largest)

@@ -80,7 +80,7 @@ def _remedy(option: str, network: QuantizedNetwork, chip: Chip, mapper: str) -> 
 
 def _cores(network: QuantizedNetwork, chip: Chip, mapper: str) -> int | None:
     try:
-        return len(partition(network, chip, mapper).cores)
+        return len(partition(network, chip, mapper, effort=1).cores)
     except DoesNotFit:
         return None
 

@@ -75,6 +75,13 @@ class Observation:
     chosen: dict[Any, float] = field(default_factory=dict)
     """Scales found so far, by everything that they depend on."""
 
+    def rates(self) -> dict[str, Float]:
+        """Return how many messages per step each neuron and input channel sends; {} without data."""
+        return {
+            name: np.count_nonzero(sent, axis=(0, 1)) / (sent.shape[0] * sent.shape[1])
+            for name, sent in (self.messages or {}).items()
+        }
+
     def activity(self, network: Network, units: Mapping[str, float]) -> dict[str, Float]:
         """Return the mean square of every source's messages, in the chip's units."""
         if self.messages is None:
