@@ -75,6 +75,7 @@ class Options:
     - `chips`: how many of the chip there are; "auto" takes as many as the network needs, None those of the
       target.
     - `mapper`: "best" lets layers share cores, "vendor" maps as Intel's compiler does.
+    - `spread`: cores that "best" may take for a shorter step where fewer would do; None takes the fewest.
     - `mapper_effort`: 1 to 5, how long "best" searches; 1 fills cores, higher ones balance and place them.
     - `approximate`: refused for networks with liquid spiking neurons (`lsn`), which compile as they are; it
       once made adaptive neurons of them.
@@ -94,6 +95,7 @@ class Options:
     approximate: bool = False
     mapper: str = "best"
     mapper_effort: int = DEFAULT_EFFORT
+    spread: int | None = None
     chips: int | str | None = None
 
     def of_chip(self, chip: Chip) -> Chip:
@@ -199,7 +201,7 @@ def _stages(
     done = replace(done, quantized=quantized, precision=precision)
     yield "quantize", quantized, done
 
-    split = partition(quantized, chip, options.mapper, options.mapper_effort, precision.rates)
+    split = partition(quantized, chip, options.mapper, options.mapper_effort, precision.rates, options.spread)
     if options.chips == "auto":
         chip = chip.times(max(ceil(len(split.cores) / chip.cores), 1))
     done = replace(done, partition=split)
@@ -240,6 +242,8 @@ def _check(options: Options, chip: Chip) -> None:
         raise CompileError(f"{options.c_slow} device steps per logical step; use 1 or more")
     if options.mapper not in MAPPERS:
         raise CompileError(f"mapper {options.mapper!r}; use one of {', '.join(MAPPERS)}")
+    if options.spread is not None and not 1 <= options.spread <= chip.all_cores:
+        raise CompileError(f"a spread over {options.spread} cores; {chip.heading} has {chip.all_cores}")
     if options.mapper_effort not in EFFORTS:
         raise CompileError(
             f"mapper effort {options.mapper_effort!r}; use a number from {EFFORTS[0]} to {EFFORTS[-1]}"

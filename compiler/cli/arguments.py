@@ -279,6 +279,12 @@ def _add_mapper(parser: argparse.ArgumentParser) -> None:
         "does (default: best); the choice changes costs, never spikes",
     )
     parser.add_argument(
+        "--spread",
+        type=int,
+        metavar="CORES",
+        help="cores that the mapper may take for a shorter step, where fewer would do (default: the fewest)",
+    )
+    parser.add_argument(
         "--mapper-effort",
         type=int,
         choices=range(1, 6),

@@ -161,6 +161,7 @@ def _options(arguments: argparse.Namespace, request: CompileRequest) -> Options:
         approximate=arguments.approximate,
         mapper=arguments.mapper,
         mapper_effort=arguments.mapper_effort,
+        spread=arguments.spread,
         chips=arguments.chips,
         conventions=parse_conventions(arguments.convention),
         strict=arguments.strict,

@@ -43,13 +43,15 @@ def partition(
     mapper: str = "best",
     effort: int = DEFAULT_EFFORT,
     rates: Rates | None = None,
+    spread: int | None = None,
 ) -> Partition:
     """Return the cores that a network needs.
 
     `mapper`: "best" lets layers share cores; "vendor" maps as Intel's compiler does. `effort`: 1 to 5, how
     long "best" searches. `rates`: messages per step of the neurons of populations and inputs, by name, for
-    which time and traffic are balanced; without them every neuron sends in every step. Raises DoesNotFit
-    with every violation where a single neuron exceeds a core or far too many cores are needed.
+    which time and traffic are balanced; without them every neuron sends in every step. `spread`: cores that
+    "best" may take for a shorter step, where fewer would do. Raises DoesNotFit with every violation where a
+    single neuron exceeds a core or far too many cores are needed.
     """
     if not chip.mapped:
         return Partition((), (), core_limits(chip))
@@ -66,7 +68,7 @@ def partition(
     if mapper == "vendor":
         cores = [[block] for block in blocks]
     else:
-        cores, slots = best_cores(memory, Work(network, chip, rates), blocks, effort)
+        cores, slots = best_cores(memory, Work(network, chip, rates), blocks, effort, spread)
     if len(cores) > OVERFLOW * chip.all_cores:
         raise _too_small(len(cores), memory, most, chip)
     assert sum(b.size for core in cores for b in core) == sum(p.size for p in network.populations)

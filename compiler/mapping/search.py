@@ -45,7 +45,7 @@ SIZES_TRIED = {1: 4, 2: 4, 3: 6, 4: 8, 5: 8}
 NOISES = {1: 2, 2: 2, 3: 8, 4: 16, 5: 32}
 """Fillings tried per size, all but the first with noise."""
 
-VISITS = {1: 0, 2: 40_000_000, 3: 200_000_000, 4: 1_000_000_000, 5: 3_000_000_000}
+VISITS = {1: 0, 2: 40_000_000, 3: 120_000_000, 4: 350_000_000, 5: 1_000_000_000}
 """Hyperedges and cores visited by annealing; a move visits those of its block."""
 
 MOVES = {1: 0, 2: 3000, 3: 10_000, 4: 40_000, 5: 150_000}
@@ -53,6 +53,9 @@ MOVES = {1: 0, 2: 3000, 3: 10_000, 4: 40_000, 5: 150_000}
 
 BLOCKS_MOST, FILLED_MOST, COUNTS_MOST = 4000, 3_000_000, 30_000_000
 """Blocks, ends of hyperedges times cores, and hyperedges times cores, up to which a network is searched."""
+
+TRIAL = 4
+"""Moves of the last annealings, per move of those that choose among fillings, all together."""
 
 HEATS = ((0.02, 1e-4), (0.005, 1e-5))
 """First and last temperature, in the units of what is lowered: for time, and for hops."""
@@ -68,9 +71,12 @@ class Assignment:
 
 
 def best_cores(
-    memory: CoreMemory, work: Work, fewest: Sequence[Block], effort: int
+    memory: CoreMemory, work: Work, fewest: Sequence[Block], effort: int, spread: int | None = None
 ) -> tuple[list[list[Block]], tuple[int, ...]]:
-    """Return the blocks of each core, and the cores' slots; `fewest`: the fewest blocks that fit a core."""
+    """Return the blocks of each core, and the cores' slots; `fewest`: the fewest blocks that fit a core.
+
+    `spread`: cores that may be taken for a shorter step where fewer would do.
+    """
     others = [_assignment(memory, first_fit(fewest, memory))]
     if memory.network.populations and len(fewest) <= BLOCKS_MOST:
         alone: list[list[Block]] = []
@@ -78,7 +84,7 @@ def best_cores(
             alone += [[block] for block in vendor_blocks(p.name, p.shape, memory, memory.chip)]
         if all(_fits(memory, core) for core in alone):
             others.append(_assignment(memory, alone))
-    found = _search(memory, work, fewest, effort, others)
+    found = _search(memory, work, fewest, effort, others, spread or 0)
     order = np.argsort(found.slot, kind="stable")
     number = np.argsort(order)[found.core]
     cores: list[list[Block]] = [[] for _ in order]
@@ -138,34 +144,53 @@ def _assignment(memory: CoreMemory, cores: list[list[Block]]) -> Assignment:
 
 
 def _search(
-    memory: CoreMemory, work: Work, fewest: Sequence[Block], effort: int, others: Sequence[Assignment]
+    memory: CoreMemory,
+    work: Work,
+    fewest: Sequence[Block],
+    effort: int,
+    others: Sequence[Assignment],
+    spread: int,
 ) -> Assignment:
-    """Return the best assignment found, no worse than any of `others`."""
+    """Return the best assignment found, no worse than any of `others` on as many cores."""
     if len(fewest) > BLOCKS_MOST:
         return min(others, key=lambda found: len(found.slot))
-    found = [*_filled(memory, work, list(fewest), effort), *others]
-    least = min(len(one.slot) for one in found)
-    found = [one for one in found if len(one.slot) == least]
+    found = [*_filled(memory, work, list(fewest), effort, spread), *others]
+    least = max(min(len(one.slot) for one in found), spread)
+    found = [one for one in found if len(one.slot) <= least]
     if least == 1:
         return found[0]
     needs = [needs_of(memory, work, list(one.blocks), traffic=True) for one in found]
     if max(len(one.graph.source) for one in needs) * least > COUNTS_MOST:
         return found[0]
-    keys = [_annealed(memory, one, its, 0)[1:] for one, its in zip(found, needs, strict=True)]
-    at = min(range(len(found)), key=keys.__getitem__)
-    best, its, ns = found[at], needs[at], keys[at][0]
-    n = len(best.blocks)
-    moves = VISITS[effort] // (4 * (len(its.graph.edges) // n + 1) + 6 * least)
-    moves = min(moves, MOVES[effort] * (n + least)) // 2
-    if moves:
-        best, ns, _ = _annealed(memory, best, its, moves)
-        best, _, _ = _annealed(memory, best, its, moves, ns)
+    moves = [_moves(its, len(one.slot), effort) for one, its in zip(found, needs, strict=True)]
+    # A filling that looks bad in row-major order may be the best one in a better order.
+    tried = [
+        _annealed(memory, one, its, most // (TRIAL * len(found)))
+        for one, its, most in zip(found, needs, moves, strict=True)
+    ]
+    at = min(range(len(found)), key=lambda k: tried[k][1:])
+    best, ns, _ = tried[at]
+    if moves[at]:
+        best, ns, _ = _annealed(memory, best, needs[at], moves[at])
+        best, _, _ = _annealed(memory, best, needs[at], moves[at], ns)
     return best
 
 
-def _filled(memory: CoreMemory, work: Work, fewest: list[Block], effort: int) -> list[Assignment]:
-    """Return, of the sizes of block that take the fewest cores, each filled to the least time."""
-    most, mean = core_limits(memory.chip), work.total_ns / max(least_cores(memory), 1)
+def _moves(its: Needs, cores: int, effort: int) -> int:
+    """Return the moves of one annealing: as many as the effort's visits allow, and no more than its moves."""
+    n = len(its.blocks)
+    moves = VISITS[effort] // (4 * (len(its.graph.edges) // n + 1) + 6 * cores)
+    return min(moves, MOVES[effort] * (n + cores)) // 2
+
+
+def _filled(
+    memory: CoreMemory, work: Work, fewest: list[Block], effort: int, spread: int
+) -> list[Assignment]:
+    """Return, of the sizes of block that take the fewest cores, each filled to the least time.
+
+    With `spread` that is of those that take no more cores than this.
+    """
+    most, mean = core_limits(memory.chip), work.total_ns / max(least_cores(memory), spread, 1)
     tried: list[tuple[int, Needs, Cores]] = []
     for number, (share, time) in enumerate(SIZES[: SIZES_TRIED[effort]]):
         blocks: list[Block] = fewest if number == 0 else []
@@ -179,11 +204,11 @@ def _filled(memory: CoreMemory, work: Work, fewest: list[Block], effort: int) ->
             continue
         core = _fewest_filled(needs, memory, inf, effort)
         tried.append((int(core.max()) + 1, needs, core))
-    least = min((cores for cores, _, _ in tried), default=0)
+    least = max(min((cores for cores, _, _ in tried), default=0), spread)
     return [
-        Assignment(needs.blocks, core, _row_major(memory, least))
+        Assignment(needs.blocks, core, _row_major(memory, int(core.max()) + 1))
         for cores, needs, first in tried
-        if cores == least
+        if cores <= least
         for core in _balanced(needs, memory, first, least, effort)
     ]
 
