@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LAVA := lava-nc==0.10.0
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check interop clean
+.PHONY: setup demo test check interop mapping clean
 
 setup: $(STAMP)
 
@@ -33,6 +33,11 @@ interop: setup
 	$(BIN)/python benchmarks/interop.py environments $(INTEROP)
 	$(BIN)/python benchmarks/interop.py draw $(INTEROP) --first 1000 --count 60
 	$(BIN)/python benchmarks/interop.py read $(INTEROP) --page docs/interop.md
+
+# Mappings of hundreds of random networks: what must hold, and costs beside other mappers'; see docs/mapping.md.
+mapping: setup
+	$(BIN)/python benchmarks/mapping/properties.py --count 400
+	$(BIN)/python benchmarks/mapping/compare.py --first 1000 --count 30
 
 clean:
 	rm -rf build dist demo *.egg-info

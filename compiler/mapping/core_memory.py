@@ -16,6 +16,7 @@ What Intel's compiler printed for two networks fixes these rules; `docs/mapping.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 from math import ceil, log2
 
@@ -96,6 +97,12 @@ class CoreMemory:
         self._used: dict[Block, dict[str, float]] = {}
         self._kernel_rows: dict[tuple[int, int, int], int] = {}
         self._sources: dict[Block, dict[str, npt.NDArray[np.int64]]] = {}
+
+    def with_dense_rows(self) -> CoreMemory:
+        """Return the same with `dense`, without another search for kernels."""
+        found = copy(self)
+        found.dense, found._used, found._sources = True, {}, {}
+        return found
 
     def kernel(self, name: str) -> Kernel | None:
         """Return the kernel of a population's input, if a convolution is all of it."""

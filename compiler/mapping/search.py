@@ -41,11 +41,11 @@ SIZES = (
 )
 """Sizes of block that are tried: the share of a core, and of the mean time of a core."""
 
-SIZES_TRIED = {1: 4, 2: 4, 3: 6, 4: 8, 5: 8}
+SIZES_TRIED = {1: 4, 2: 8, 3: 8, 4: 8, 5: 8}
 NOISES = {1: 2, 2: 2, 3: 8, 4: 16, 5: 32}
 """Fillings tried per size, all but the first with noise."""
 
-VISITS = {1: 0, 2: 40_000_000, 3: 120_000_000, 4: 350_000_000, 5: 1_000_000_000}
+VISITS = {1: 0, 2: 26_000_000, 3: 80_000_000, 4: 200_000_000, 5: 500_000_000}
 """Hyperedges and cores visited by annealing; a move visits those of its block."""
 
 MOVES = {1: 0, 2: 3000, 3: 10_000, 4: 40_000, 5: 150_000}
@@ -57,8 +57,9 @@ BLOCKS_MOST, FILLED_MOST, COUNTS_MOST = 4000, 3_000_000, 30_000_000
 TRIAL = 4
 """Moves of the last annealings, per move of those that choose among fillings, all together."""
 
-HEATS = ((0.02, 1e-4), (0.005, 1e-5))
-"""First and last temperature, in the units of what is lowered: for time, and for hops."""
+TIME_HEATS = (0.02, 1e-4)
+HOPS_HEATS = ((0.02, 1e-5), (0.005, 1e-5))
+"""First and last temperature of each annealing, in the units of what is lowered."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +80,16 @@ def best_cores(
     """
     others = [_assignment(memory, first_fit(fewest, memory))]
     if memory.network.populations and len(fewest) <= BLOCKS_MOST:
-        alone: list[list[Block]] = []
-        for p in memory.network.populations:
-            alone += [[block] for block in vendor_blocks(p.name, p.shape, memory, memory.chip)]
-        if all(_fits(memory, core) for core in alone):
-            others.append(_assignment(memory, alone))
-    found = _search(memory, work, fewest, effort, others, spread or 0)
+        for rows in (memory, memory.with_dense_rows()):
+            alone: list[list[Block]] = []
+            for p in memory.network.populations:
+                alone += [[block] for block in vendor_blocks(p.name, p.shape, rows, memory.chip)]
+            if all(_fits(memory, core) for core in alone):
+                others.append(_assignment(memory, alone))
+    found, *time = _search(memory, work, fewest, effort, others, 0)
+    if spread is not None and len(found.slot) < spread:
+        wider, *its = _search(memory, work, fewest, effort, others, spread)
+        found = wider if its < time else found
     order = np.argsort(found.slot, kind="stable")
     number = np.argsort(order)[found.core]
     cores: list[list[Block]] = [[] for _ in order]
@@ -150,18 +155,21 @@ def _search(
     effort: int,
     others: Sequence[Assignment],
     spread: int,
-) -> Assignment:
-    """Return the best assignment found, no worse than any of `others` on as many cores."""
+) -> tuple[Assignment, float, float]:
+    """Return the best assignment found, no worse than any of `others` on as many cores; its time and hops.
+
+    Both are infinite where nothing was searched.
+    """
     if len(fewest) > BLOCKS_MOST:
-        return min(others, key=lambda found: len(found.slot))
+        return min(others, key=lambda found: len(found.slot)), inf, inf
     found = [*_filled(memory, work, list(fewest), effort, spread), *others]
     least = max(min(len(one.slot) for one in found), spread)
     found = [one for one in found if len(one.slot) <= least]
     if least == 1:
-        return found[0]
+        return found[0], work.total_ns, 0.0
     needs = [needs_of(memory, work, list(one.blocks), traffic=True) for one in found]
     if max(len(one.graph.source) for one in needs) * least > COUNTS_MOST:
-        return found[0]
+        return found[0], inf, inf
     moves = [_moves(its, len(one.slot), effort) for one, its in zip(found, needs, strict=True)]
     # A filling that looks bad in row-major order may be the best one in a better order.
     tried = [
@@ -169,11 +177,16 @@ def _search(
         for one, its, most in zip(found, needs, moves, strict=True)
     ]
     at = min(range(len(found)), key=lambda k: tried[k][1:])
-    best, ns, _ = tried[at]
-    if moves[at]:
-        best, ns, _ = _annealed(memory, best, needs[at], moves[at])
-        best, _, _ = _annealed(memory, best, needs[at], moves[at], ns)
-    return best
+    best, ns, hops = tried[at]
+    if left := moves[at]:
+        shortest = max(float(needs[at].ns.max()), float(needs[at].ns.sum()) / len(best.slot))
+        if ns > shortest * (1 + 1e-9):
+            best, ns, hops = _annealed(memory, best, needs[at], left)
+        else:
+            left *= 2
+        for heats in HOPS_HEATS:
+            best, ns, hops = _annealed(memory, best, needs[at], left, ns, heats)
+    return best, ns, hops
 
 
 def _moves(its: Needs, cores: int, effort: int) -> int:
@@ -257,7 +270,12 @@ def _row_major(memory: CoreMemory, cores: int) -> Cores:
 
 
 def _annealed(
-    memory: CoreMemory, one: Assignment, needs: Needs, moves: int, limit_ns: float = 0.0
+    memory: CoreMemory,
+    one: Assignment,
+    needs: Needs,
+    moves: int,
+    limit_ns: float = 0.0,
+    heats: tuple[float, float] = TIME_HEATS,
 ) -> tuple[Assignment, float, float]:
     """Anneal for time, or up to a limit of it for hops; return the best, its time and its hops per step."""
     from snn_compile.compiler.mapping.kernel import LINKS, State, anneal
@@ -293,5 +311,5 @@ def _annealed(
         np.zeros((8 * cores, 3)),
     )
     kept = (core.copy(), state.slot.copy(), np.full(2, inf))
-    anneal(state, moves, 1, np.array(HEATS[limit_ns > 0]), limit_ns, kept)
+    anneal(state, moves, 1, np.array(heats), limit_ns, kept)
     return Assignment(one.blocks, kept[0], kept[1]), float(kept[2][0]), float(kept[2][1])
