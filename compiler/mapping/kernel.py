@@ -157,11 +157,10 @@ def _trade(s: Any, first: int, slot: int) -> int:
 
 
 @njit(cache=True, error_model="numpy")
-def _propose(s: Any, ops: Any, timed: bool) -> int:
+def _propose(s: Any, ops: Any, timed: bool, trades: float) -> int:
     """Write a random change and its reverse into `ops` (4, kind and two numbers); return its length or 0."""
     cores, n = s.use.shape[0], s.core.size
-    kind = np.random.random()
-    if kind < 0.3:
+    if np.random.random() < trades:
         core, slot = np.random.randint(cores), np.random.randint(s.at.size)
         back, chip = s.slot[core], s.mesh[0] * s.mesh[1] * s.mesh[2]
         ops[0, 0], ops[0, 1], ops[0, 2] = TRADE, core, slot
@@ -173,7 +172,7 @@ def _propose(s: Any, ops: Any, timed: bool) -> int:
         while s.core[b] != busiest and s.busy[busiest] > 0:
             b = (b + 1) % n
     back, core, other = s.core[b], np.random.randint(cores), -1
-    if kind > 0.6:
+    if np.random.random() < 0.57:
         other = np.random.randint(n)
         core = s.core[other]
     elif s.starts[b + 1] > s.starts[b] and np.random.random() < 0.5:
@@ -212,11 +211,12 @@ def _energy(s: Any, ops: Any, limit_ns: float, hops: float) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def anneal(s: Any, moves: int, seed: int, heats: Any, limit_ns: float, best: Any) -> None:
+def anneal(s: Any, moves: int, seed: int, heats: Any, limit_ns: float, trades: float, best: Any) -> None:
     """Anneal from the cores of blocks and the slots of cores, for a count of moves (Kirkpatrick et al. 1983).
 
-    `heats`: first and last temperature. `limit_ns`: 0 to lower times, else the time up to which hops alone
-    count. `best` receives the cores and slots of the best state, its time and its hops.
+    `heats`: first and last temperature. `trades`: the share of changes that exchange cores. `limit_ns`: 0 to
+    lower times, else the time up to which hops alone count. `best` receives the cores and slots of the best
+    state, its time and its hops.
     """
     np.random.seed(seed)
     n = s.core.size
@@ -228,7 +228,7 @@ def anneal(s: Any, moves: int, seed: int, heats: Any, limit_ns: float, best: Any
             ops[0, 0], ops[0, 1], ops[0, 2] = START, step + n, s.core[step + n]
         else:
             heat = heats[0] * (heats[1] / heats[0]) ** (step / moves)
-            length = _propose(s, ops, limit_ns == 0.0)
+            length = _propose(s, ops, limit_ns == 0.0, trades)
         for attempt in range(2 if length else 0):
             for i in range(2 * attempt, 2 * attempt + length):
                 if ops[i, 0] == TRADE:
@@ -250,3 +250,31 @@ def anneal(s: Any, moves: int, seed: int, heats: Any, limit_ns: float, best: Any
                 best[0][:], best[1][:] = s.core, s.slot
                 now[0], now[1] = ns, far
             break
+
+
+@njit(cache=True, error_model="numpy")
+def exchange(both: Any, far: Any, slot: Any, at: Any) -> None:
+    """Exchange each core with the best slot, empty or not, while hops fall.
+
+    `both` (cores, cores): messages per step between two, either way. `far` (slots, slots): hops. `slot` and
+    `at` are changed; they hold the slot of each core, and the core of each slot or -1.
+    """
+    cores, improved = slot.size, True
+    while improved:
+        improved = False
+        for a in range(cores):
+            here, best, gain = slot[a], slot[a], 1e-9
+            for there in range(at.size):
+                b, less = at[there], 0.0
+                for c in range(cores):
+                    if c != a and c != b:
+                        nearer = far[here, slot[c]] - far[there, slot[c]]
+                        less += (both[a, c] - (both[b, c] if b >= 0 else 0.0)) * nearer
+                if less > gain * (1 + 1e-9):
+                    best, gain = there, less
+            if best != here:
+                b = at[best]
+                slot[a], at[best], at[here] = best, a, b
+                if b >= 0:
+                    slot[b] = here
+                improved = True

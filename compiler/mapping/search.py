@@ -11,9 +11,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import inf
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,7 +46,7 @@ SIZES_TRIED = {1: 4, 2: 8, 3: 8, 4: 8, 5: 8}
 NOISES = {1: 2, 2: 2, 3: 8, 4: 16, 5: 32}
 """Fillings tried per size, all but the first with noise."""
 
-VISITS = {1: 0, 2: 26_000_000, 3: 80_000_000, 4: 200_000_000, 5: 500_000_000}
+VISITS = {1: 0, 2: 22_000_000, 3: 80_000_000, 4: 200_000_000, 5: 350_000_000}
 """Hyperedges and cores visited by annealing; a move visits those of its block."""
 
 MOVES = {1: 0, 2: 3000, 3: 10_000, 4: 40_000, 5: 150_000}
@@ -57,9 +58,19 @@ BLOCKS_MOST, FILLED_MOST, COUNTS_MOST = 4000, 3_000_000, 30_000_000
 TRIAL = 4
 """Moves of the last annealings, per move of those that choose among fillings, all together."""
 
-TIME_HEATS = (0.02, 1e-4)
-HOPS_HEATS = ((0.02, 1e-5), (0.005, 1e-5))
-"""First and last temperature of each annealing, in the units of what is lowered."""
+
+class Cooling(NamedTuple):
+    """First and last temperature, in the units of what is lowered, and the share of changes that exchange
+    cores; the others move blocks.
+    """
+
+    first: float
+    last: float
+    trades: float = 0.3
+
+
+FOR_TIME = Cooling(0.02, 1e-4)
+FOR_HOPS = (Cooling(0.02, 1e-5), Cooling(0.005, 1e-5), Cooling(0.05, 1e-5, trades=1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,8 +181,9 @@ def _search(
     needs = [needs_of(memory, work, list(one.blocks), traffic=True) for one in found]
     if max(len(one.graph.source) for one in needs) * least > COUNTS_MOST:
         return found[0], inf, inf
+    found = [_near(memory, one, its) for one, its in zip(found, needs, strict=True)]
     moves = [_moves(its, len(one.slot), effort) for one, its in zip(found, needs, strict=True)]
-    # A filling that looks bad in row-major order may be the best one in a better order.
+    # Which filling is the best one depends on where its cores are.
     tried = [
         _annealed(memory, one, its, most // (TRIAL * len(found)))
         for one, its, most in zip(found, needs, moves, strict=True)
@@ -184,9 +196,49 @@ def _search(
             best, ns, hops = _annealed(memory, best, needs[at], left)
         else:
             left *= 2
-        for heats in HOPS_HEATS:
-            best, ns, hops = _annealed(memory, best, needs[at], left, ns, heats)
+        for cooling in FOR_HOPS:
+            best, ns, hops = _annealed(memory, best, needs[at], left, ns, cooling)
     return best, ns, hops
+
+
+def _near(memory: CoreMemory, one: Assignment, its: Needs) -> Assignment:
+    """Return cores along a Hilbert curve, exchanged while hops fall; those of several chips as they are."""
+    from snn_compile.compiler.mapping.kernel import exchange
+
+    if memory.chip.chips > 1 or len(one.slot) > memory.chip.cores:
+        return one
+    graph, cores = its.graph, len(one.slot)
+    reached = np.zeros((len(graph.source), cores), bool)
+    reached[graph.edges, np.repeat(one.core, np.diff(graph.starts))] = True
+    sends = graph.source >= 0
+    sent = np.zeros((cores, cores))
+    np.add.at(sent, one.core[graph.source[sends]], reached[sends] * graph.messages[sends, None])
+    columns, rows, each = slots_per_chip(memory.chip)
+    row, column = np.divmod(np.arange(columns * rows * each) // each, columns)
+    far = np.abs(row[:, None] - row) + np.abs(column[:, None] - column)
+    slot = np.array(hilbert(columns, rows, each)[:cores])
+    at = np.full(len(far), -1)
+    at[slot] = np.arange(cores)
+    exchange(sent + sent.T, far.astype(np.float64), slot, at)
+    return replace(one, slot=slot)
+
+
+def hilbert(columns: int, rows: int, each: int) -> list[int]:
+    """Return the slots of a chip, tile after tile along a Hilbert curve through a square that holds them."""
+    side = 1 << (max(columns, rows) - 1).bit_length()
+    found: list[int] = []
+    for index in range(side * side):
+        x, y, rest, scale = 0, 0, index, 1
+        while scale < side:
+            right, up = (rest >> 1) & 1, (rest ^ (rest >> 1)) & 1
+            if not up:
+                x, y = (scale - 1 - x, scale - 1 - y) if right else (x, y)
+                x, y = y, x
+            x, y = x + scale * right, y + scale * up
+            rest, scale = rest >> 2, 2 * scale
+        if x < columns and y < rows:
+            found += [(y * columns + x) * each + k for k in range(each)]
+    return found
 
 
 def _moves(its: Needs, cores: int, effort: int) -> int:
@@ -275,7 +327,7 @@ def _annealed(
     needs: Needs,
     moves: int,
     limit_ns: float = 0.0,
-    heats: tuple[float, float] = TIME_HEATS,
+    cooling: Cooling = FOR_TIME,
 ) -> tuple[Assignment, float, float]:
     """Anneal for time, or up to a limit of it for hops; return the best, its time and its hops per step."""
     from snn_compile.compiler.mapping.kernel import LINKS, State, anneal
@@ -311,5 +363,5 @@ def _annealed(
         np.zeros((8 * cores, 3)),
     )
     kept = (core.copy(), state.slot.copy(), np.full(2, inf))
-    anneal(state, moves, 1, np.array(heats), limit_ns, kept)
+    anneal(state, moves, 1, np.array(cooling[:2]), limit_ns, cooling.trades, kept)
     return Assignment(one.blocks, kept[0], kept[1]), float(kept[2][0]), float(kept[2][1])
