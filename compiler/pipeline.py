@@ -242,6 +242,9 @@ def _check(options: Options, chip: Chip) -> None:
         raise CompileError(f"{options.c_slow} device steps per logical step; use 1 or more")
     if options.mapper not in MAPPERS:
         raise CompileError(f"mapper {options.mapper!r}; use one of {', '.join(MAPPERS)}")
+    if options.spread is not None and (options.mapper != "best" or not chip.mapped):
+        other = "the vendor's mapper" if chip.mapped else chip.heading
+        raise CompileError(f"a spread over {options.spread} cores; {other} takes none, leave it out")
     if options.spread is not None and not 1 <= options.spread <= chip.all_cores:
         raise CompileError(f"a spread over {options.spread} cores; {chip.heading} has {chip.all_cores}")
     if options.mapper_effort not in EFFORTS:

@@ -75,8 +75,9 @@ class _Incoming:
 class CoreMemory:
     """Use of a core's resources by blocks of populations.
 
-    `dense`: tables that are not sparse have a row for every source neuron, of every target on the core,
-    weights of zero included, as Intel's compiler writes dense layers; else rows hold the non-zero ones.
+    `dense`: tables that are not sparse have a row for every source neuron with a synapse, of every target on
+    the core, weights of zero included, as Intel's compiler writes dense layers; else rows hold the non-zero
+    ones.
     """
 
     def __init__(self, network: QuantizedNetwork, chip: Chip, dense: bool = False) -> None:
@@ -181,7 +182,7 @@ class CoreMemory:
     def _synapses(self, incoming: _Incoming, block: Block) -> npt.NDArray[np.int64]:
         """Return, by source neuron, the synapses into a block."""
         if self.dense and not incoming.table.sparse:
-            return np.full(incoming.table.shape[1], block.size)
+            return np.where(incoming.table.fan_out > 0, block.size, 0)
         nonzero = incoming.table.nonzero
         if len(block.shape) == 1:
             start, stop = block.ranges[0]
@@ -212,7 +213,7 @@ class CoreMemory:
             synapses = np.count_nonzero(incoming.kernel.weights, axis=0).reshape(-1)
             further = memory.kernel_words
         elif self.dense and not incoming.table.sparse:
-            synapses = np.full(incoming.table.shape[1], incoming.table.shape[0])
+            synapses = np.where(incoming.table.fan_out > 0, incoming.table.shape[0], 0)
         else:
             synapses = incoming.table.fan_out
         if incoming.kernel is None and not memory.dense_rows:
@@ -228,7 +229,7 @@ class CoreMemory:
             for several in self._incoming.values():
                 for one in several:
                     if one.source == node.name and one.kernel is None:
-                        received |= (one.table.fan_out > 0) | (self.dense and not one.table.sparse)
+                        received |= one.table.fan_out > 0
             found += int(received.sum())
         return found
 

@@ -81,7 +81,7 @@ def _reach(
             if kernel and not traffic:
                 continue
             if memory.dense and not table.sparse:
-                counted[np.unique(row)] = True
+                counted[np.unique(row)] |= table.fan_out > 0
                 continue
             found = shared if kernel else counted
             stored = table.nonzero

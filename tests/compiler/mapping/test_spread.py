@@ -44,6 +44,12 @@ def test_a_spread_over_cores_that_are_not_there_is_refused(spread):
         compile_graph(dense_graph([4, 6], 0), options=Options(spread=spread))
 
 
+@pytest.mark.parametrize(("target", "mapper"), [("loihi2", "vendor"), ("unbounded", "best")])
+def test_a_spread_that_would_do_nothing_is_refused(target, mapper):
+    with pytest.raises(CompileError, match="takes none, leave it out"):
+        compile_graph(dense_graph([4, 6], 0), target, Options(spread=2, mapper=mapper))
+
+
 def test_a_spread_changes_no_result(rng):
     graph = dense_graph([30, 60, 20], 1)
     data = (rng.random((3, 12, 30)) < 0.3).astype(float)

@@ -137,3 +137,22 @@ def test_a_convolution_is_cut_into_strips_that_share_its_kernel(stride: int, wid
 def test_a_layer_that_cannot_be_halved_enough_is_refused() -> None:
     with pytest.raises(DoesNotFit, match="one neuron of 'p0' exceeds a core of .*: synapse_words 20000 of"):
         partition(dense([20000, 3]), CHIP, "vendor")
+
+
+def test_a_source_without_a_synapse_takes_no_row_and_no_axon() -> None:
+    weights = np.zeros((6, 20_000), np.int8)
+    weights[:, ::40] = 4
+    table = WeightTable(weights, bits=8)
+    assert not table.sparse
+    values = {"du": 4095, "dv": 0, "vth": 90, "bias_mant": 0, "bias_exp": 0, "v_init": 0}
+    neurons = Population("p", (6,), "lif", {key: np.array([value]) for key, value in values.items()})
+    network = QuantizedNetwork(
+        (neurons,),
+        (Projection("in-p", "in", "p", (table,)),),
+        (InputPort("in", (20_000,)),),
+        (OutputPort("out", "p"),),
+        (),
+        (),
+    )
+    (use,) = partition(network, CHIP, "vendor").use
+    assert use["in_axons"] == 500
