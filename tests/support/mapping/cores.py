@@ -66,7 +66,7 @@ def used(made: QuantizedNetwork, target, core, dense=False) -> dict[str, int]:
                 word = row_bits(t) + target.memory.index_bits
                 word += target.memory.delay_bits if e.delay_steps else 0
                 for i, row in enumerate(t.dense()[neurons].T):
-                    synapses = len(row) if dense else np.count_nonzero(row)
+                    synapses = len(row) * bool(t.fan_out[i]) if dense else np.count_nonzero(row)
                     if synapses:
                         heard.add((e.source, i))
                         total["synapse_words"] += ceil((synapses * word + target.memory.row_bits) / 64)
